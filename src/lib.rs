@@ -1,0 +1,29 @@
+//! Raftsman: a Kafka-wire-compatible, partitioned, replicated log broker.
+//!
+//! ARCHITECTURE.md is the map. A module may use only what stands above it in this list.
+
+pub mod types;
+
+pub mod env;
+
+pub mod config;
+
+pub mod protocol;
+
+pub mod segment;
+
+pub mod zerocopy;
+
+pub mod metadata;
+
+pub mod raft;
+
+pub mod controller;
+
+pub mod partition;
+
+pub mod server;
+
+pub mod admin;
+
+pub mod cli;
