@@ -14,6 +14,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.common.utils.Exit;
 
 /**
@@ -25,22 +26,24 @@ record Tool(int code, String out, String err) {
 
     /** What {@code Exit.exit} does here: it ends the tool and not the suite. */
     private static final class Exited extends RuntimeException {
-        final int code;
-
         Exited(int code) {
             super("exit " + code, null, false, false);
-            this.code = code;
         }
     }
+
+    /** The code of the first exit: some tools catch everything in main, this exception too, and exit once more. */
+    private static final AtomicReference<Integer> EXIT_CODE = new AtomicReference<>();
 
     /** Hooks a tool wants run when its process ends; they run when the tool ends. */
     private static final List<Runnable> HOOKS = new ArrayList<>();
 
     static void takeOverExit() {
         Exit.setExitProcedure((code, message) -> {
+            EXIT_CODE.compareAndSet(null, code);
             throw new Exited(code);
         });
         Exit.setHaltProcedure((code, message) -> {
+            EXIT_CODE.compareAndSet(null, code);
             throw new Exited(code);
         });
         Exit.setShutdownHookAdder((name, hook) -> HOOKS.add(hook));
@@ -69,9 +72,7 @@ record Tool(int code, String out, String err) {
             done.get(LIMIT_S, TimeUnit.SECONDS);
         } catch (java.util.concurrent.ExecutionException error) {
             Throwable cause = error.getCause() instanceof InvocationTargetException inner ? inner.getCause() : error.getCause();
-            if (cause instanceof Exited exited) {
-                code = exited.code;
-            } else {
+            if (!(cause instanceof Exited)) {
                 cause.printStackTrace(System.err);
                 code = 1;
             }
@@ -87,6 +88,10 @@ record Tool(int code, String out, String err) {
             System.setOut(realOut);
             System.setErr(realErr);
             System.setIn(realIn);
+        }
+        Integer exited = EXIT_CODE.getAndSet(null);
+        if (exited != null && code != 124) {
+            code = exited;
         }
         return new Tool(code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
     }

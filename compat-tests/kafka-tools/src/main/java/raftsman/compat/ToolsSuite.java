@@ -175,7 +175,7 @@ public final class ToolsSuite {
         String name = topic("errors", 1);
         tool(TOPICS, "--create", "--topic", name).ended(1).complains("Topic '" + name + "' already exists.");
         tool(TOPICS, "--create", "--if-not-exists", "--topic", name).ended(0);
-        tool(TOPICS, "--create", "--topic", name("wide"), "--replication-factor", "3").ended(1).complains("replication factor: 3 larger than available");
+        tool(TOPICS, "--create", "--topic", name("wide"), "--replication-factor", "3").ended(1).complains("Unable to replicate the partition 3 time(s)");
         tool(TOPICS, "--create", "--topic", "bad name").ended(1).complains("is illegal");
         tool(TOPICS, "--create", "--topic", name("key"), "--config", "no.such.key=1").ended(1).complains("no.such.key");
         tool(TOPICS, "--alter", "--topic", name, "--partitions", "1").ended(1).complains("already has 1 partition");
@@ -202,9 +202,9 @@ public final class ToolsSuite {
     private static void consoleShapes() throws Exception {
         String topic = topic("shapes", 1);
         produce(topic, "h1:a,h2:b,h1:c\tkey one\tvalue one\nNULL\tNULL\tvalue two\nx:\tkey three\tNULL\n",
-                "--property", "parse.key=true", "--property", "parse.headers=true", "--property", "null.marker=NULL");
-        Tool read = consume(topic, 3, "--property", "print.key=true", "--property", "print.headers=true", "--property", "print.timestamp=true",
-                "--property", "print.offset=true", "--property", "print.partition=true", "--property", "null.literal=<null>");
+                "--reader-property", "parse.key=true", "--reader-property", "parse.headers=true", "--reader-property", "null.marker=NULL");
+        Tool read = consume(topic, 3, "--formatter-property", "print.key=true", "--formatter-property", "print.headers=true", "--formatter-property", "print.timestamp=true",
+                "--formatter-property", "print.offset=true", "--formatter-property", "print.partition=true", "--formatter-property", "null.literal=<null>");
         List<String> lines = read.lines().stream().map(line -> line.replaceAll("CreateTime:\\d{13}", "CreateTime:T")).toList();
         same(List.of(
                 "CreateTime:T\tPartition:0\tOffset:0\th1:a,h2:b,h1:c\tkey one\tvalue one",
@@ -220,7 +220,7 @@ public final class ToolsSuite {
 
     private static void offsets() throws Exception {
         String topic = topic("offsets", 2);
-        produce(topic, lines(100, "k\t"), "--property", "parse.key=true");
+        produce(topic, lines(100, "k\t"), "--reader-property", "parse.key=true");
         Tool latest = tool(OFFSETS, "--topic", topic, "--time", "latest").ended(0);
         int sum = latest.lines().stream().mapToInt(line -> Integer.parseInt(line.substring(line.lastIndexOf(':') + 1))).sum();
         same(100, sum, "sum of the latest offsets");
@@ -276,7 +276,7 @@ public final class ToolsSuite {
         int count = 3000;
         StringBuilder input = new StringBuilder();
         IntStream.range(0, count).forEach(i -> input.append("key ").append(i).append('\t').append("v".repeat(1000)).append(i).append('\n'));
-        produce(topic, input.toString(), "--property", "parse.key=true", "--batch-size", "4000");
+        produce(topic, input.toString(), "--reader-property", "parse.key=true", "--batch-size", "4000");
         List<Path> logs = files(topic, ".log");
         that(logs.size() >= 3, "segments: " + logs);
         for (Path log : logs) {
