@@ -88,6 +88,13 @@ func (c *Connection) Ask(request kmsg.Request) (kmsg.Response, error) {
 
 func head(bytes []byte) []byte { return bytes[:min(len(bytes), 200)] }
 
+// CloseWrite says that nothing more comes.
+func (c *Connection) CloseWrite() {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		tcp.CloseWrite()
+	}
+}
+
 // Closed says whether the broker closes the connection without another byte.
 func (c *Connection) Closed() error {
 	c.SetReadDeadline(time.Now().Add(20 * time.Second))

@@ -15,6 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -75,6 +76,12 @@ final class Broker {
         }
         String name = name(hint);
         wait(ADMIN.createTopics(List.of(new NewTopic(name, partitions, (short) 1).configs(map))).all());
+        if ("kafka".equals(System.getenv("BROKER"))) {
+            // Kafka answers before its partitions are there; the admin client's retries wait for them.
+            Map<TopicPartition, OffsetSpec> all = new HashMap<>();
+            Checks.range(0, partitions).forEach(number -> all.put(new TopicPartition(name, number), OffsetSpec.latest()));
+            wait(ADMIN.listOffsets(all).all());
+        }
         return name;
     }
 

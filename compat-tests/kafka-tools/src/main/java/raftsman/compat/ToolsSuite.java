@@ -176,7 +176,7 @@ public final class ToolsSuite {
         tool(TOPICS, "--create", "--topic", name).ended(1).complains("Topic '" + name + "' already exists.");
         tool(TOPICS, "--create", "--if-not-exists", "--topic", name).ended(0);
         tool(TOPICS, "--create", "--topic", name("wide"), "--replication-factor", "3").ended(1).complains("Unable to replicate the partition 3 time(s)");
-        tool(TOPICS, "--create", "--topic", "bad name").ended(1).complains("is illegal");
+        tool(TOPICS, "--create", "--topic", "bad name").ended(1).complains("Topic name is invalid");
         tool(TOPICS, "--create", "--topic", name("key"), "--config", "no.such.key=1").ended(1).complains("no.such.key");
         tool(TOPICS, "--alter", "--topic", name, "--partitions", "1").ended(1).complains("already has 1 partition");
         tool(TOPICS, "--describe", "--topic", name("none")).ended(1).complains("does not exist");
