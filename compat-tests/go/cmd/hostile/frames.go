@@ -18,7 +18,7 @@ func throw(frame []byte) {
 	c, err := wire.Dial(bootstrap)
 	That(err == nil, "the broker does not take connections: %v", err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(2 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Second))
 	if _, err := c.Write(frame); err != nil {
 		return
 	}
