@@ -77,10 +77,16 @@ final class Broker {
         String name = name(hint);
         wait(ADMIN.createTopics(List.of(new NewTopic(name, partitions, (short) 1).configs(map))).all());
         if ("kafka".equals(System.getenv("BROKER"))) {
-            // Kafka answers before its partitions are there; the admin client's retries wait for them.
+            // Kafka answers before its partitions are there.
             Map<TopicPartition, OffsetSpec> all = new HashMap<>();
             Checks.range(0, partitions).forEach(number -> all.put(new TopicPartition(name, number), OffsetSpec.latest()));
-            wait(ADMIN.listOffsets(all).all());
+            Checks.until("the partitions of " + name, () -> {
+                try {
+                    return error(ADMIN.listOffsets(all).all()) == null;
+                } catch (Exception error) {
+                    throw new AssertionError(error);
+                }
+            });
         }
         return name;
     }
