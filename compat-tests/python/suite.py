@@ -182,7 +182,7 @@ for _each in ("none", "gzip", "snappy", "lz4", "zstd"):
 
 @check("keys, null values, headers that repeat, timestamps")
 def shapes():
-    given = topic("shapes")
+    given = topic("shapes", retention_ms="-1")
     headers = [("twice", b"1"), ("once", None), ("twice", b"2"), ("bytes", b"\xff\x00")]
     produce(given, [{"key": b"k", "value": None, "headers": headers, "timestamp": 1_700_000_000_123}, {"key": None, "value": b""}, {"key": b"", "value": b"v"}])
     first, second, third = read(given, 3)

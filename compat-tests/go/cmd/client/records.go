@@ -140,7 +140,7 @@ func addRecords(list *List) {
 		})
 	}
 	list.Add("keys, null values, headers that repeat, timestamps", func() error {
-		to := topic("shapes", 1)
+		to := topic("shapes", 1, "retention.ms", "-1")
 		c := client()
 		defer c.Close()
 		headers := []kgo.RecordHeader{{Key: "twice", Value: []byte("1")}, {Key: "null", Value: nil}, {Key: "twice", Value: []byte("2")}, {Key: "not\xffutf8", Value: []byte{0xfe}}}

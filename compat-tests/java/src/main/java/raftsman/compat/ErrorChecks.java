@@ -111,18 +111,22 @@ final class ErrorChecks {
     }
 
     private static void recompress(String type) throws Exception {
-        String topic = topic("to-" + type, 1, "compression.type", type);
+        String topic = topic("to-" + type, 1, "compression.type", type, "retention.ms", "-1");
         String line = "the same words again and again, and then the same words again; ".repeat(40);
         int count = 0;
         for (String from : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+            List<Future<RecordMetadata>> sent = new java.util.ArrayList<>();
             try (KafkaProducer<byte[], byte[]> producer = producer("compression.type", from, "linger.ms", "1000", "batch.size", "500000")) {
                 for (int i = 0; i < 50; i++) {
                     ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic, 0, 1_700_000_000_000L + count, bytes("" + count), i % 10 == 0 ? null : bytes(line + count));
                     record.headers().add("h", bytes("" + count)).add("h", null);
-                    producer.send(record);
+                    sent.add(producer.send(record));
                     count++;
                 }
                 producer.flush();
+                for (Future<RecordMetadata> each : sent) {
+                    Broker.wait(each);
+                }
             }
         }
         var records = Broker.read(topic, count);

@@ -207,7 +207,7 @@ final class ProducerChecks {
     }
 
     private static void createTime() throws Exception {
-        String topic = topic("create-time", 1);
+        String topic = topic("create-time", 1, "retention.ms", "-1");
         List<Long> stamps = List.of(1_700_000_000_000L, 1_600_000_000_123L, 1_700_000_000_001L, 0L);
         try (KafkaProducer<byte[], byte[]> producer = producer()) {
             for (long stamp : stamps) {
