@@ -5,4 +5,9 @@
 //! against the bytes that are there before anything is allocated for them.
 
 pub mod batch;
+pub mod check;
+pub mod compression;
 pub mod reader;
+pub mod records;
+
+pub use check::check_for_produce;
