@@ -185,7 +185,7 @@ mod tests {
                 // What is cut may still be whole blocks, or all but the mark of the end.
                 if let Ok(out) = decompress(*codec, &packed[..length], text.len()) {
                     let whole = out.len() == text.len();
-                    assert!(!whole || length + 4 == packed.len(), "{codec:?} cut at {length}");
+                    assert!(!whole || length + 4 >= packed.len(), "{codec:?} cut at {length}");
                     assert!(text.starts_with(&out), "{codec:?} cut at {length}");
                 }
             }
