@@ -9,6 +9,7 @@ pub mod builder;
 pub mod check;
 pub mod compression;
 pub mod header;
+pub mod produce;
 pub mod reader;
 pub mod records;
 
