@@ -8,6 +8,7 @@ pub mod batch;
 pub mod builder;
 pub mod check;
 pub mod compression;
+pub mod fetch;
 pub mod header;
 pub mod produce;
 pub mod reader;
