@@ -240,20 +240,15 @@ mod tests {
 
     #[test]
     fn every_codec_holds_the_same_records_and_recompression_keeps_them() {
-        let options = BatchOptions {
-            producer_id: 7,
-            producer_epoch: 1,
-            base_sequence: 3,
-            base_offset: 40,
-            ..BatchOptions::default()
-        };
+        let options =
+            BatchOptions { producer_id: 7, producer_epoch: 1, base_sequence: 3, ..BatchOptions::default() };
         let plain = sample(options);
         let plain = Batch::parse(&plain).expect("parses");
         let records = |batch: &Batch<'_>| {
             batch.records(LIMIT).expect("opens").collect::<Result<Vec<_>, _>>().expect("reads")
         };
         let expected = records(&plain);
-        assert_eq!((expected.len(), expected[99].offset, expected[99].timestamp), (100, 139, 901));
+        assert_eq!((expected.len(), expected[99].offset, expected[99].timestamp), (100, 99, 901));
         assert_eq!(expected[3].headers.len(), 3);
         assert_eq!((expected[0].key.as_deref(), expected[1].key.as_deref()), (None, Some(&b"key"[..])));
         for from in Compression::ALL {
@@ -298,6 +293,7 @@ mod tests {
         let mut flipped = bytes.clone();
         flipped[100] ^= 1;
         assert!(matches!(check_for_produce(&flipped), Err(BatchError::Checksum { .. })));
+        assert_eq!(check(|bytes| bytes[7] = 4), BatchError::BaseOffset(4));
         assert_eq!(check(|bytes| bytes[22] |= 0x20), BatchError::Control);
         assert_eq!(check(|bytes| bytes[22] |= 0x08), BatchError::TimestampType);
         assert_eq!(check(|bytes| bytes[22] |= 0x07), BatchError::UnknownCompression(7));

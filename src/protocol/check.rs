@@ -5,7 +5,7 @@ use super::batch::{Batch, BatchError, BatchHeader, Compression, TimestampType};
 /// Checks the records of one partition of a Produce request: exactly one batch of magic 2 and of
 /// exactly these bytes, its checksum, its counts, its producer, and (if it is not compressed) every
 /// record's lengths and offset delta. A compressed batch is not opened: see
-/// [`Batch::walk_compressed`]. The base offset is the broker's to set and not looked at.
+/// [`Batch::walk_compressed`].
 ///
 /// # Errors
 /// What is wrong first; [`BatchError::kafka_error`] says what the producer is told.
@@ -20,6 +20,10 @@ pub fn check_for_produce(records: &[u8]) -> Result<BatchHeader, BatchError> {
     }
     batch.verify_crc()?;
     header.compression()?;
+    // The broker sets the offsets; Kafka wants them to count from 0 until then.
+    if header.base_offset != 0 {
+        return Err(BatchError::BaseOffset(header.base_offset));
+    }
     if header.is_control() {
         return Err(BatchError::Control);
     }

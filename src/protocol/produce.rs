@@ -228,7 +228,8 @@ mod tests {
     use super::*;
 
     /// Topics: name, id, partitions of index and records.
-    type Sample = Vec<(String, u128, Vec<(i32, Option<Vec<u8>>)>)>;
+    type Sample = Vec<SampleTopic>;
+    type SampleTopic = (String, u128, Vec<(i32, Option<Vec<u8>>)>);
 
     fn sample() -> impl Strategy<Value = Sample> {
         let records = of(vec(any::<u8>(), 0..300));
@@ -245,7 +246,7 @@ mod tests {
             true => [(at.rem_euclid(300), Bytes::from_static(b"later"))].into(),
             false => std::collections::BTreeMap::new(),
         };
-        let topic = |(name, id, partitions): &(String, u128, Vec<(i32, Option<Vec<u8>>)>)| {
+        let topic = |(name, id, partitions): &SampleTopic| {
             let partitions = partitions.iter().map(|(index, records)| {
                 PartitionProduceData::default()
                     .with_index(*index)
