@@ -223,3 +223,49 @@ impl Iterator for Records {
         Some(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check_for_produce;
+    use super::*;
+
+    /// Written by Kafka 4.3's `MemoryRecordsBuilder`: three records, one with headers, one tombstone.
+    #[rustfmt::skip]
+    const KAFKA: [(&str, &str); 5] = [
+        ("none", "0000000000000000000000840000000002e52a270c00000000000200000000000003e800000000000003e900000000000000070001000000050000000370000000066b65795e76616c75652076616c75652076616c75652076616c75652076616c75652076616c75652076616c75652076616c7565001c00010201027804026802310268011400020408746f6d620100"),
+        ("gzip", "0000000000000000000000710000000002352adea400010000000200000000000003e800000000000003e90000000000000007000100000005000000031f8b08000000000000ff2b60606060cb4ead8c2b4bcc294d55209a64906160646264aa6061ca603264ca6014616062e128c9cf4d626400009cc7434753000000"),
+        ("snappy", "0000000000000000000000750000000002d7c29bab00020000000200000000000003e800000000000003e900000000000000070001000000050000000382534e4150505900000000010000000100000030533870000000066b65795e76616c756520a2060068001c00010201027804026802310268011400020408746f6d620100"),
+        ("lz4", "00000000000000000000007100000000029b6c04a800030000000200000000000003e800000000000003e900000000000000070001000000050000000304224d1860408231000000ff0070000000066b65795e76616c756520060016f00c001c00010201027804026802310268011400020408746f6d62010000000000"),
+        ("zstd", "00000000000000000000006e00000000028a35b4aa00040000000200000000000003e800000000000003e900000000000000070001000000050000000328b52ffd00588c0100a40270000000066b65795e76616c756520001c00010201027804026802310268011400020408746f6d620100010002953a010000"),
+    ];
+
+    #[test]
+    fn batches_that_kafka_wrote_are_read_in_every_codec() {
+        for (name, hex) in KAFKA {
+            let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("is hex");
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digit).collect();
+            let header = check_for_produce(&bytes).expect("is right");
+            assert_eq!(header.compression().expect("is known").name(), name);
+            assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (7, 1, 5));
+            let batch = Batch::parse(&bytes).expect("parses");
+            assert_eq!(batch.walk_compressed(1000), Ok(()), "{name}");
+            let records: Vec<_> = batch.records(1000).expect("opens").map(|r| r.expect("reads")).collect();
+            let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+            let record = |offset, timestamp, key, value| RecordView {
+                offset,
+                timestamp,
+                key,
+                value,
+                headers: Vec::new(),
+            };
+            let twice = |value| RecordHeader { key: Bytes::from_static(b"h"), value };
+            let mut expected = vec![
+                record(0, 1000, text("key"), text("value value value value value value value value")),
+                record(1, 999, None, text("x")),
+                record(2, 1001, text("tomb"), None),
+            ];
+            expected[1].headers = vec![twice(text("1")), twice(None)];
+            assert_eq!(records, expected, "{name}");
+        }
+    }
+}
