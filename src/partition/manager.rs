@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -13,11 +14,21 @@ use crate::metadata::{Configs, MetadataDelta, MetadataImage, TopicImage};
 use crate::segment::{DataDir, LogConfig, OpenedLog};
 use crate::types::{NodeId, Offset, TopicId, TopicPartition};
 
+/// What went in and out of a topic's partitions on this node since its start.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    pub produced_bytes: AtomicU64,
+    pub produced_batches: AtomicU64,
+    pub fetched_bytes: AtomicU64,
+}
+
 /// A topic of which this node holds partitions.
 #[derive(Debug)]
 pub struct Topic {
     pub name: Arc<str>,
     pub id: TopicId,
+    /// What went in and out, for the metrics.
+    pub traffic: Traffic,
     config: ArcSwap<TopicConfig>,
     /// By index; `None` for those that other nodes hold.
     partitions: ArcSwap<Vec<Option<Arc<Partition>>>>,
@@ -118,6 +129,7 @@ impl PartitionManager {
                     let topic = Arc::new(Topic {
                         name: change.topic.name.clone(),
                         id: *id,
+                        traffic: Traffic::default(),
                         config: ArcSwap::from_pointee(self.effective(&change.topic.configs)),
                         partitions: ArcSwap::default(),
                     });

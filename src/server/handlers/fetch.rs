@@ -5,13 +5,16 @@
 //! batch is sent whole whatever they say, so that a consumer gets on (KIP-74). Topics go by id from
 //! version 13; sessions are KIP-227's.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, FetchRequest};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::super::Broker;
 use super::super::api::{Api, Body, Reply, Request, with_message};
@@ -19,7 +22,9 @@ use super::super::fetch_session::{FetchContext, Told, TopicKey, Wanted};
 use super::fetch_error;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
-use crate::protocol::fetch as wire;
+use crate::protocol::fetch::{
+    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, Piece as WirePiece,
+};
 use crate::segment::{LogSlice, ReadError};
 use crate::types::{LeaderEpoch, Offset, TopicId};
 use crate::zerocopy::{FileSlice, Piece};
@@ -59,7 +64,7 @@ impl Answer {
     }
 
     fn bytes(&self) -> usize {
-        self.slice.as_ref().map_or(0, |slice| slice.len as usize)
+        self.slice.as_ref().map_or(0, |slice| slice.len)
     }
 
     fn ends_the_wait(&self) -> bool {
@@ -210,6 +215,11 @@ impl Fetch {
 
     /// The response, with holes that slices of files fill.
     fn body(self, answers: Vec<Answer>) -> Body {
+        for (answer, partition) in answers.iter().zip(&self.partitions) {
+            if let (Some(slice), Ok(partition)) = (&answer.slice, partition) {
+                partition.topic.traffic.fetched_bytes.fetch_add(slice.len as u64, Ordering::Relaxed);
+            }
+        }
         let news: Vec<(Told, bool, bool)> = answers
             .iter()
             .map(|answer| {
@@ -221,28 +231,68 @@ impl Fetch {
             })
             .collect();
         let include = self.context.tell(&news);
-        let mut topics: Vec<wire::FetchedTopic<FileSlice>> = Vec::new();
-        for ((wanted, answer), _) in
-            self.context.wanted.iter().zip(answers).zip(include).filter(|(_, include)| *include)
-        {
-            if let (Some(slice), TopicKey::Name(name)) = (&answer.slice, &wanted.topic) {
-                self.broker.metrics.fetched_bytes.with_label_values(&[name.as_str()]).inc_by(slice.len as u64);
+        let is_committed_only = self.bound == ReadBound::LastStableOffset;
+        let mut topics: Vec<FetchTopic<LogSlice>> = Vec::new();
+        let mut last: Option<&TopicKey> = None;
+        let told = self.context.wanted.iter().zip(answers).zip(include).filter(|(_, include)| *include);
+        for ((wanted, answer), _) in told {
+            if last != Some(&wanted.topic) {
+                let (name, id) = match &wanted.topic {
+                    TopicKey::Name(name) => (name.clone(), Uuid::nil()),
+                    TopicKey::Id(id) => (StrBytes::default(), *id),
+                };
+                topics.push(FetchTopic { name, id, partitions: Vec::new() });
+                last = Some(&wanted.topic);
             }
-            let partition = self.fetched_partition(wanted.partition, answer);
-            let is_same = topics.last().is_some_and(|last| same_topic(&last.topic, &wanted.topic));
-            match topics.last_mut() {
-                Some(last) if is_same => last.partitions.push(partition),
-                _ => topics.push(wire::FetchedTopic { topic: named(&wanted.topic), partitions: vec![partition] }),
+            if let Some(topic) = topics.last_mut() {
+                topic.partitions.push(fetched(wanted.partition, answer, is_committed_only));
             }
         }
-        let response = wire::FetchedResponse { error_code: 0, session_id: self.context.session_id, topics };
-        pieces(response, self.version)
+        body(0, self.context.session_id, topics, self.version)
     }
 }
 
-fn pieces(response: wire::FetchedResponse<FileSlice>, version: i16) -> Body {
-    let _ = (response, version);
-    VecDeque::<Piece>::new()
+fn fetched(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartition<LogSlice> {
+    let records = match answer.slice {
+        Some(slice) => {
+            let len = slice.len;
+            FetchRecords::Slice(slice, len)
+        }
+        None => FetchRecords::Bytes(Bytes::new()),
+    };
+    FetchPartition {
+        high_watermark: answer.high_watermark.0,
+        last_stable_offset: answer.last_stable_offset.0,
+        log_start_offset: answer.log_start_offset.0,
+        // Null where nobody asked: an empty list says that all was committed.
+        aborted_transactions: (is_committed_only && answer.error.is_none()).then(Vec::new),
+        diverging_epoch: answer.diverging.map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 }),
+        current_leader: answer
+            .current_leader
+            .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch }),
+        records,
+        ..FetchPartition::error(index, answer.error.map_or(0, |error| error.code()))
+    }
+}
+
+/// Encodes the response; slices of logs become pieces that leave by `sendfile`.
+fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, version: i16) -> Body {
+    let response = FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };
+    match response.into_pieces(version) {
+        Ok(pieces) => pieces
+            .into_iter()
+            .map(|piece| match piece {
+                WirePiece::Bytes(bytes) => Piece::Bytes(bytes),
+                WirePiece::Slice(slice) => {
+                    Piece::Slice(FileSlice { file: slice.file, position: slice.position, len: slice.len as u64 })
+                }
+            })
+            .collect(),
+        Err(error) => {
+            tracing::error!(%error, version, "a fetch response could not be encoded");
+            Body::new()
+        }
+    }
 }
 
 /// A fetch registered with all its partitions, until this is dropped.
@@ -289,6 +339,5 @@ fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> O
 
 /// A fetch whose session is not as it says.
 fn refused(version: i16, error: ResponseError) -> Body {
-    let response = wire::FetchedResponse { error_code: error.code(), session_id: 0, topics: Vec::new() };
-    pieces(response, version)
+    body(error.code(), 0, Vec::new(), version)
 }

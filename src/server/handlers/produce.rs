@@ -5,6 +5,7 @@
 //! the connection, so that the client learns that something is wrong.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
@@ -19,9 +20,9 @@ use super::super::api::{Api, Reply, Request, body};
 use super::{leader_id, text};
 use crate::partition::checks::CheckError;
 use crate::partition::{Appending, ProduceError, Produced, Topic};
-use crate::protocol::check::check_codec_for_version;
 use crate::protocol::batch::BatchHeader;
-use crate::protocol::produce::{ProducePartition, ProduceTopic, ProduceView, TopicRef};
+use crate::protocol::check::check_codec_for_version;
+use crate::protocol::produce::{ProducePartition, ProduceTopic, ProduceView, TopicReference};
 use crate::segment::AppendError;
 use crate::types::TopicId;
 
@@ -36,7 +37,7 @@ enum Pending {
 }
 
 struct PendingTopic {
-    topic: TopicRef,
+    topic: TopicReference,
     name: Option<Arc<str>>,
     partitions: Vec<(i32, Pending)>,
 }
@@ -47,7 +48,7 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
         Ok(view) => view,
         Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
     };
-    let acks = view.acks;
+    let (acks, listener) = (view.acks, request.listener);
     let refusal = if !(-1..=1).contains(&acks) {
         Some((ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or -1 (all)"))
     } else if view.transactional_id.is_some() {
@@ -74,19 +75,20 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     }
     // The request's bytes belong to the log now, or are gone.
     drop(request);
-    let is_done = topics.iter().flat_map(|topic| &topic.partitions).all(|(_, pending)| matches!(pending, Pending::Done(_)));
     if acks == 0 {
         return without_answer(topics);
     }
+    let is_done = topics.iter().flat_map(|topic| &topic.partitions).all(|(_, pending)| matches!(pending, Pending::Done(_)));
     if is_done {
         let done = topics.into_iter().map(|topic| {
-            let outcomes = topic.partitions.into_iter().filter_map(|(index, pending)| match pending {
+            let partitions = topic.partitions.into_iter();
+            let outcomes = partitions.filter_map(|(index, pending)| match pending {
                 Pending::Done(outcome) => Some((index, outcome)),
                 Pending::Coming(_) => None,
             });
             (topic.topic, topic.name, outcomes.collect())
         });
-        return Reply::Now(body(&response(broker, version, request_listener(0), done.collect()), version));
+        return Reply::Now(body(&response(broker, version, listener, done.collect()), version));
     }
     let broker = broker.clone();
     Reply::Overlapping(Box::pin(async move {
@@ -102,6 +104,153 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
             }
             done.push((topic.topic, topic.name, outcomes));
         }
-        body(&response(&broker, version, request_listener(0), done), version)
+        body(&response(&broker, version, listener, done), version)
     }))
+}
+
+fn lookup(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
+    match topic {
+        TopicReference::Name(name) => {
+            broker.partitions.topic(name).ok_or(ResponseError::UnknownTopicOrPartition)
+        }
+        TopicReference::Id(id) => {
+            broker.partitions.topic_by_id(TopicId(*id)).ok_or(ResponseError::UnknownTopicId)
+        }
+    }
+}
+
+fn append(
+    broker: &Broker,
+    topic: &Topic,
+    produced: ProducePartition,
+    version: i16,
+    acks: i16,
+    now_ms: i64,
+    timeout: Duration,
+) -> Pending {
+    let Some(partition) = topic.partition(produced.index) else {
+        return Pending::Done(Err((ResponseError::UnknownTopicOrPartition, String::new())));
+    };
+    let records = produced.records.unwrap_or_default();
+    if let Ok(header) = BatchHeader::parse(&records)
+        && let Err(error) = check_codec_for_version(&header, version)
+    {
+        return Pending::Done(Err((error.kafka_error(), error.to_string())));
+    }
+    let traffic = &topic.traffic;
+    traffic.produced_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
+    traffic.produced_batches.fetch_add(1, Ordering::Relaxed);
+    match partition.produce(records, acks, now_ms, timeout) {
+        Appending::Done(outcome) => {
+            if let Err(error @ ProduceError::Append(AppendError::Io(_) | AppendError::StorageFull | AppendError::Failed)) = &outcome {
+                tracing::error!(partition = %partition.name, %error, node = %broker.node, "an append failed");
+            }
+            Pending::Done(outcome.map_err(told))
+        }
+        Appending::Coming(coming) => Pending::Coming(coming),
+    }
+}
+
+fn finished(joined: Result<Result<Produced, ProduceError>, tokio::task::JoinError>) -> Outcome {
+    match joined {
+        Ok(outcome) => outcome.map_err(told),
+        Err(error) => Err((ResponseError::UnknownServerError, error.to_string())),
+    }
+}
+
+/// What a client is told of an error: Kafka's code, and the reason.
+fn told(error: ProduceError) -> (ResponseError, String) {
+    let code = match &error {
+        ProduceError::NotLeader => ResponseError::NotLeaderOrFollower,
+        ProduceError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
+        ProduceError::NotEnoughReplicasAfterAppend { .. } => ResponseError::NotEnoughReplicasAfterAppend,
+        ProduceError::TimedOut => ResponseError::RequestTimedOut,
+        ProduceError::Check(CheckError::Batch(error)) => error.kafka_error(),
+        ProduceError::Check(CheckError::TooLarge { .. }) => ResponseError::MessageTooLarge,
+        ProduceError::Check(CheckError::Timestamp { .. }) => ResponseError::InvalidTimestamp,
+        ProduceError::Check(CheckError::Transactional) => ResponseError::InvalidTxnState,
+        ProduceError::Append(error) => error.kafka_error(),
+        ProduceError::Sync(_) => ResponseError::KafkaStorageError,
+    };
+    (code, error.to_string())
+}
+
+/// With acks=0 nobody is answered. An error closes the connection, which is all a client can notice.
+fn without_answer(topics: Vec<PendingTopic>) -> Reply {
+    for topic in &topics {
+        for (index, pending) in &topic.partitions {
+            if let Pending::Done(Err((error, reason))) = pending {
+                let name = topic.name.as_deref().unwrap_or("?");
+                return Reply::Close(format!("a produce with acks=0 to {name}-{index} failed: {error:?} {reason}"));
+            }
+        }
+    }
+    Reply::Nothing
+}
+
+type Done = (TopicReference, Option<Arc<str>>, Vec<(i32, Outcome)>);
+
+fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> ProduceResponse {
+    let mut leaders: Vec<i32> = Vec::new();
+    let mut responses = Vec::with_capacity(done.len());
+    for (topic, name, outcomes) in done {
+        let partitions = outcomes.into_iter().map(|(index, outcome)| match outcome {
+            Ok(produced) => PartitionProduceResponse::default()
+                .with_index(index)
+                .with_base_offset(produced.base_offset.0)
+                .with_log_append_time_ms(produced.log_append_time_ms)
+                .with_log_start_offset(produced.log_start_offset.0),
+            Err((error, reason)) => {
+                let mut failed = PartitionProduceResponse::default()
+                    .with_index(index)
+                    .with_error_code(error.code())
+                    .with_base_offset(-1)
+                    .with_log_append_time_ms(-1)
+                    .with_log_start_offset(-1);
+                if version >= 8 {
+                    failed = failed.with_error_message(Some(reason).filter(|text| !text.is_empty()).map(|reason| text(&reason)));
+                    if error == ResponseError::InvalidRecord {
+                        let first = BatchIndexAndErrorMessage::default().with_batch_index(0);
+                        failed = failed.with_record_errors(vec![first]);
+                    }
+                }
+                if version >= 10 && error == ResponseError::NotLeaderOrFollower {
+                    let image = broker.image();
+                    let known = name.as_deref().and_then(|name| image.partition(name, index));
+                    if let Some(known) = known {
+                        leaders.extend(known.leader.map(|leader| leader.0));
+                        let leader = LeaderIdAndEpoch::default()
+                            .with_leader_id(leader_id(known.leader))
+                            .with_leader_epoch(known.leader_epoch.0);
+                        failed = failed.with_current_leader(leader);
+                    }
+                }
+                failed
+            }
+        });
+        let partitions = partitions.collect();
+        let response = match topic {
+            TopicReference::Name(name) => TopicProduceResponse::default().with_name(TopicName(name)),
+            TopicReference::Id(id) => TopicProduceResponse::default().with_topic_id(id),
+        };
+        responses.push(response.with_partition_responses(partitions));
+    }
+    let response = ProduceResponse::default().with_responses(responses);
+    if leaders.is_empty() {
+        return response;
+    }
+    leaders.sort_unstable();
+    leaders.dedup();
+    let image = broker.image();
+    let listener = broker.listener_names.get(listener).map_or("", String::as_str);
+    let endpoints = image.brokers().values().filter(|known| leaders.contains(&known.id.0)).filter_map(|known| {
+        let address = known.listener(listener)?;
+        let endpoint = NodeEndpoint::default()
+            .with_node_id(BrokerId(known.id.0))
+            .with_host(text(&address.host))
+            .with_port(i32::from(address.port))
+            .with_rack(known.rack.as_deref().map(text));
+        Some(endpoint)
+    });
+    response.with_node_endpoints(endpoints.collect())
 }
