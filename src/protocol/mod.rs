@@ -5,4 +5,14 @@
 //! against the bytes that are there before anything is allocated for them.
 
 pub mod batch;
+pub mod builder;
+pub mod check;
+pub mod compression;
+pub mod fetch;
+pub mod header;
+pub mod produce;
 pub mod reader;
+pub mod records;
+
+pub use builder::recompress;
+pub use check::check_for_produce;
