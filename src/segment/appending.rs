@@ -328,7 +328,14 @@ fn lead(
                 writer.producers.undo_to(mark);
                 let log_start_offset = Offset::ZERO;
                 let (bytes, duplicate, flush_due) = (0, true, false);
-                return Ok(Appended { first_offset, last_offset, log_start_offset, bytes, duplicate, flush_due });
+                return Ok(Appended {
+                    first_offset,
+                    last_offset,
+                    log_start_offset,
+                    bytes,
+                    duplicate,
+                    flush_due,
+                });
             }
             Err(error) => {
                 writer.producers.undo_to(mark);
@@ -352,7 +359,11 @@ fn lead(
 }
 
 /// The leader's batches: only have to follow each other and the log.
-fn follow(writer: &mut Writer, run: &mut Run, mut headers: Vec<BatchHeader>) -> Result<Appended, AppendError> {
+fn follow(
+    writer: &mut Writer,
+    run: &mut Run,
+    mut headers: Vec<BatchHeader>,
+) -> Result<Appended, AppendError> {
     let mut log_end = run.next_offset;
     for header in &headers {
         if header.base_offset < log_end {
@@ -388,4 +399,3 @@ fn jitter_ms(config: &LogConfig, base_offset: i64, log: u64) -> i64 {
     let seed = (base_offset as u64 ^ log.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1;
     (seed as i64) % most
 }
-

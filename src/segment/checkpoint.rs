@@ -35,7 +35,11 @@ pub fn decode<T>(text: &str, line: impl Fn(&str) -> Option<T>) -> Option<Vec<T>>
 }
 
 /// Writes `<topic> <partition> <offset>` lines, durably.
-pub fn write_offsets(disk: &dyn Disk, path: &Path, offsets: &BTreeMap<TopicPartition, Offset>) -> io::Result<()> {
+pub fn write_offsets(
+    disk: &dyn Disk,
+    path: &Path,
+    offsets: &BTreeMap<TopicPartition, Offset>,
+) -> io::Result<()> {
     let lines = offsets.iter().map(|(name, offset)| format!("{} {} {offset}", name.topic, name.partition));
     disk.write_atomic(path, encode(lines).as_bytes())
 }

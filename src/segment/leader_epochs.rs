@@ -34,7 +34,8 @@ impl LeaderEpochs {
     /// Notes that `epoch` begins at `start_offset`; returns whether that changed anything. Entries that
     /// contradict it are dropped.
     pub fn assign(&mut self, epoch: i32, start_offset: i64) -> bool {
-        if epoch < 0 || self.latest().is_some_and(|last| last.epoch == epoch && start_offset >= last.start_offset)
+        if epoch < 0
+            || self.latest().is_some_and(|last| last.epoch == epoch && start_offset >= last.start_offset)
         {
             return false;
         }
@@ -52,9 +53,7 @@ impl LeaderEpochs {
 
     /// The log begins at `start_offset` now: the epoch of that offset begins there, earlier ones go.
     pub fn advance_start(&mut self, start_offset: i64) -> bool {
-        let Some(at) =
-            self.entries.iter().rposition(|entry| entry.start_offset <= start_offset)
-        else {
+        let Some(at) = self.entries.iter().rposition(|entry| entry.start_offset <= start_offset) else {
             return false;
         };
         if at == 0 && self.entries[0].start_offset == start_offset {

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::LogConfig;
 use super::appending::Queue;
 use super::file_cache::{FileCache, FileKind};
 use super::leader_epochs::{self, LeaderEpochs};
 use super::producer_state::{ProducerState, ProducerSummary};
 use super::recovery;
 use super::segment_file::{Files, Segment, State, file_name};
-use super::LogConfig;
 use crate::env::{Clock, Disk, OpenMode};
 use crate::types::{LeaderEpoch, Offset};
 
@@ -211,7 +211,11 @@ impl Log {
     }
 
     pub(super) fn assign_epoch(&self, epoch: i32, offset: i64) {
-        if self.epochs.read().latest().is_some_and(|latest| latest.epoch == epoch && offset >= latest.start_offset)
+        if self
+            .epochs
+            .read()
+            .latest()
+            .is_some_and(|latest| latest.epoch == epoch && offset >= latest.start_offset)
         {
             return;
         }

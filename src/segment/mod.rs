@@ -21,17 +21,19 @@
 //! 4. A segment's length and the log end offset are published after the bytes are in the file: who
 //!    reads below them reads what was written, without waiting for a write that is under way.
 
+mod appending;
 pub mod checkpoint;
 pub mod file_cache;
 pub mod index;
 pub mod leader_epochs;
 pub mod log;
 pub mod producer_state;
-mod appending;
 mod reading;
 mod recovery;
 pub mod scan;
 pub mod segment_file;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

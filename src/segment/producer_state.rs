@@ -338,7 +338,10 @@ mod tests {
         // Unknown producers may begin anywhere: their state may have expired.
         assert_eq!(state.check_and_add(&batch(0, 10, 2), 100).unwrap(), Verdict::Accepted);
         for at in 0..5 {
-            assert_eq!(state.check_and_add(&batch(0, 12 + at, 1), 200 + i64::from(at)).unwrap(), Verdict::Accepted);
+            assert_eq!(
+                state.check_and_add(&batch(0, 12 + at, 1), 200 + i64::from(at)).unwrap(),
+                Verdict::Accepted
+            );
         }
         for at in 0..5 {
             let offset = Offset(200 + i64::from(at));

@@ -9,7 +9,7 @@ use super::scan::{self, Located};
 use super::segment_file::Segment;
 use super::{LogSlice, ReadError, TimestampOffset};
 use crate::env::File;
-use crate::protocol::batch::TimestampType;
+use crate::protocol::batch::{Batch, BatchError, TimestampType};
 use crate::types::{LeaderEpoch, Offset};
 
 /// Largest batch that is looked into for a timestamp.
@@ -171,8 +171,19 @@ fn look_into(
     if header.timestamp_type() == TimestampType::LogAppendTime {
         return Ok(found(header.max_timestamp, header.base_offset.max(start)));
     }
-    let _ = (file, timestamp, LOOKED_INTO_BYTES_MAX);
-    Ok(found(header.max_timestamp, header.base_offset.max(start)))
+    let mut bytes = vec![0; header.size()];
+    let count = file.read_at(&mut bytes, batch.position)?;
+    bytes.truncate(count);
+    let invalid = |error: BatchError| io::Error::new(io::ErrorKind::InvalidData, error);
+    let records =
+        Batch::parse(&bytes).and_then(|batch| batch.records(LOOKED_INTO_BYTES_MAX)).map_err(invalid)?;
+    for record in records {
+        let record = record.map_err(invalid)?;
+        if record.timestamp >= timestamp && record.offset >= start {
+            return Ok(found(record.timestamp, record.offset));
+        }
+    }
+    Ok(None)
 }
 
 impl LogSlice {

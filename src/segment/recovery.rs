@@ -128,7 +128,8 @@ fn list(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, bool)> {
             continue;
         }
         if name.ends_with(".swap") {
-            let message = format!("{}: a compaction by another broker was not finished", dir.join(name).display());
+            let message =
+                format!("{}: a compaction by another broker was not finished", dir.join(name).display());
             return Err(io::Error::other(message));
         }
         if LEFTOVERS.iter().any(|ending| name.ends_with(ending)) {
@@ -205,13 +206,24 @@ impl Opener<'_> {
             (state.offsets, state.times) = (offsets, times);
             return Ok((Segment::new(base, state, self.created_ms), false));
         }
-        let torn = self.scan(base, next, found, indexes_below(self.files, base, found, self.recovery_point)?, &mut state)?;
+        let torn = self.scan(
+            base,
+            next,
+            found,
+            indexes_below(self.files, base, found, self.recovery_point)?,
+            &mut state,
+        )?;
         Ok((Segment::new(base, state, self.created_ms), torn))
     }
 
     /// The indexes as they are, if they fit the log.
-    fn indexes(&self, base: i64, found: &Found) -> io::Result<Option<(Index<OffsetEntry>, Index<TimeEntry>)>> {
-        let Some(times) = last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, found.time_index_bytes)?
+    fn indexes(
+        &self,
+        base: i64,
+        found: &Found,
+    ) -> io::Result<Option<(Index<OffsetEntry>, Index<TimeEntry>)>> {
+        let Some(times) =
+            last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, found.time_index_bytes)?
         else {
             return Ok(None);
         };
@@ -228,7 +240,9 @@ impl Opener<'_> {
     }
 
     fn reset_indexes(&self, base: i64, found: &Found) -> io::Result<()> {
-        for (kind, bytes) in [(FileKind::Index, found.index_bytes), (FileKind::TimeIndex, found.time_index_bytes)] {
+        for (kind, bytes) in
+            [(FileKind::Index, found.index_bytes), (FileKind::TimeIndex, found.time_index_bytes)]
+        {
             if bytes.is_some_and(|bytes| bytes > 0) {
                 self.files.open(base, kind, OpenMode::ReadWrite)?.set_len(0)?;
             }
@@ -394,7 +408,12 @@ fn indexes_below(
     Ok((Index::on_file(kept, Some(last)), Index::on_file(kept_times, last_time)))
 }
 
-fn read_entries<E: Entry>(files: &Files, base: i64, kind: FileKind, bytes: Option<u64>) -> io::Result<Vec<E>> {
+fn read_entries<E: Entry>(
+    files: &Files,
+    base: i64,
+    kind: FileKind,
+    bytes: Option<u64>,
+) -> io::Result<Vec<E>> {
     if bytes.is_none() {
         return Ok(Vec::new());
     }

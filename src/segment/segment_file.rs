@@ -216,7 +216,13 @@ impl Segment {
         Ok(())
     }
 
-    fn search<E: Entry>(&self, files: &Files, kind: FileKind, search: Search<E>, key: i64) -> io::Result<Option<E>> {
+    fn search<E: Entry>(
+        &self,
+        files: &Files,
+        kind: FileKind,
+        search: Search<E>,
+        key: i64,
+    ) -> io::Result<Option<E>> {
         match search {
             Search::Found(entry) => Ok(Some(entry)),
             Search::OnFile(0) => Ok(None),
