@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::server::{Broker, maintenance};
+use crate::server::{Broker, maintenance, stopped};
 
 /// Most connections at a time: monitors need few.
 const CONNECTIONS_MAX: usize = 64;
@@ -24,7 +24,10 @@ const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts the listener; `None` when the configuration wants none. It ends when `stop` says so.
-pub async fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) -> std::io::Result<Option<SocketAddr>> {
+pub async fn start(
+    broker: &Arc<Broker>,
+    stop: &watch::Receiver<bool>,
+) -> std::io::Result<Option<SocketAddr>> {
     let Some(address) = &broker.config.admin_listener else { return Ok(None) };
     let listener = TcpListener::bind(address.as_str()).await?;
     let bound = listener.local_addr()?;
@@ -37,7 +40,7 @@ async fn serve(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Rece
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
         };
         let (Ok((stream, _)), Ok(slot)) = (accepted, slots.clone().acquire_owned().await) else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -58,7 +61,7 @@ async fn serve(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Rece
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "an admin connection ended");
                 },
-                _ = stop.wait_for(|stop| *stop) => {}
+                () = stopped(&mut stop) => {}
             }
             drop(slot);
         });
@@ -69,7 +72,8 @@ fn answer(broker: &Broker, request: &Request<Incoming>) -> Response<Full<Bytes>>
     let plain = |status: StatusCode, text: String| {
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = status;
-        let content_type = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        let content_type =
+            hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
         response
     };

@@ -241,7 +241,10 @@ impl PartitionManager {
 
     /// High watermarks of all partitions, for their checkpoint.
     pub fn high_watermarks(&self) -> Vec<(TopicPartition, Offset)> {
-        self.partitions().iter().map(|partition| (partition.name.clone(), partition.high_watermark())).collect()
+        self.partitions()
+            .iter()
+            .map(|partition| (partition.name.clone(), partition.high_watermark()))
+            .collect()
     }
 }
 

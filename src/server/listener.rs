@@ -91,7 +91,8 @@ impl Connections {
         let now_ms = broker.uptime_ms();
         let idle: Vec<u64> = {
             let open = self.open.lock();
-            let is_idle = |info: &ConnectionInfo| now_ms - info.last_active_ms.load(Ordering::Relaxed) > idle_ms_max;
+            let is_idle =
+                |info: &ConnectionInfo| now_ms - info.last_active_ms.load(Ordering::Relaxed) > idle_ms_max;
             open.by_id.iter().filter(|(_, (info, _))| is_idle(info)).map(|(id, _)| *id).collect()
         };
         for id in idle {
@@ -143,11 +144,13 @@ pub async fn accept(
         };
         let (slot, accepted) = tokio::select! {
             accepted = accepted => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = super::stopped(&mut stop) => return,
         };
         let Ok(slot) = slot else { return };
         match accepted {
-            Ok((stream, address)) => start(&broker, &connections, stream, address.ip().to_canonical(), index, slot),
+            Ok((stream, address)) => {
+                start(&broker, &connections, stream, address.ip().to_canonical(), index, slot)
+            }
             Err(error) => {
                 tracing::warn!(%error, open = connections.count(), max = connections.slots_max, "a connection could not be accepted");
                 tokio::time::sleep(BACK_OFF).await;

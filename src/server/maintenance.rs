@@ -65,7 +65,7 @@ fn every<F: Future<Output = ()> + Send>(
         loop {
             tokio::select! {
                 () = tokio::time::sleep(interval) => work().await,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = super::stopped(&mut stop) => return,
             }
         }
     });

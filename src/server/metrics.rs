@@ -48,9 +48,11 @@ const FITS: &str = "metric names are unique and well-formed";
 impl Metrics {
     pub fn new(apis: impl Iterator<Item = ApiKey>) -> Self {
         let registry = Registry::new();
-        let requests = IntCounterVec::new(Opts::new("raftsman_requests_total", "Requests, by API."), &["api"]);
+        let requests =
+            IntCounterVec::new(Opts::new("raftsman_requests_total", "Requests, by API."), &["api"]);
         let requests = requests.expect(FITS);
-        let options = HistogramOpts::new("raftsman_request_seconds", "Time from a request to its response, by API.");
+        let options =
+            HistogramOpts::new("raftsman_request_seconds", "Time from a request to its response, by API.");
         let seconds = HistogramVec::new(options.buckets(SECONDS.to_vec()), &["api"]).expect(FITS);
         registry.register(Box::new(requests.clone())).expect(FITS);
         registry.register(Box::new(seconds.clone())).expect(FITS);
@@ -91,21 +93,58 @@ impl Metrics {
             apis: by_key,
             connections: gauge("raftsman_connections", "Open connections."),
             connections_total: counter("raftsman_connections_total", "Connections accepted."),
-            connections_refused: counters("raftsman_connections_refused_total", "Connections closed by the broker, by reason.", &["reason"]),
+            connections_refused: counters(
+                "raftsman_connections_refused_total",
+                "Connections closed by the broker, by reason.",
+                &["reason"],
+            ),
             received_bytes: counter("raftsman_received_bytes_total", "Bytes of requests."),
             sent_bytes: counter("raftsman_sent_bytes_total", "Bytes of responses."),
-            produced_bytes: counters("raftsman_topic_produced_bytes_total", "Bytes of records taken from producers.", &["topic"]),
-            produced_batches: counters("raftsman_topic_produced_batches_total", "Batches taken from producers.", &["topic"]),
-            fetched_bytes: counters("raftsman_topic_fetched_bytes_total", "Bytes of records given to consumers.", &["topic"]),
-            errors: counters("raftsman_errors_total", "Errors answered, by API and Kafka's name of the error.", &["api", "error"]),
-            log_bytes_sent: gauges("raftsman_log_sent_bytes_total", "Bytes of logs sent to clients, by path: sendfile or copy.", &["path"]),
+            produced_bytes: counters(
+                "raftsman_topic_produced_bytes_total",
+                "Bytes of records taken from producers.",
+                &["topic"],
+            ),
+            produced_batches: counters(
+                "raftsman_topic_produced_batches_total",
+                "Batches taken from producers.",
+                &["topic"],
+            ),
+            fetched_bytes: counters(
+                "raftsman_topic_fetched_bytes_total",
+                "Bytes of records given to consumers.",
+                &["topic"],
+            ),
+            errors: counters(
+                "raftsman_errors_total",
+                "Errors answered, by API and Kafka's name of the error.",
+                &["api", "error"],
+            ),
+            log_bytes_sent: gauges(
+                "raftsman_log_sent_bytes_total",
+                "Bytes of logs sent to clients, by path: sendfile or copy.",
+                &["path"],
+            ),
             topics: gauge("raftsman_topics", "Topics."),
             partitions: gauge("raftsman_partitions", "Partitions that this broker holds."),
             leaders: gauge("raftsman_leader_partitions", "Partitions that this broker leads."),
-            log_size_bytes: gauges("raftsman_topic_log_size_bytes", "Bytes of a topic's logs on this broker.", &["topic"]),
-            request_memory_bytes: gauge("raftsman_request_memory_bytes", "Memory charged for requests (queued.max.request.bytes)."),
-            cold_runs: gauge("raftsman_log_cold_runs_total", "Runs of log files that were not in memory when they were asked for."),
-            disk_free_bytes: gauge("raftsman_disk_free_bytes", "Free bytes on the file system of the data folder."),
+            log_size_bytes: gauges(
+                "raftsman_topic_log_size_bytes",
+                "Bytes of a topic's logs on this broker.",
+                &["topic"],
+            ),
+            request_memory_bytes: gauge(
+                "raftsman_request_memory_bytes",
+                "Memory charged for requests (queued.max.request.bytes).",
+            ),
+            cold_runs: gauge(
+                "raftsman_log_cold_runs_total",
+                "Runs of log files that were not in memory when they were asked for.",
+            ),
+            disk_free_bytes: gauge(
+                "raftsman_disk_free_bytes",
+                "Free bytes on the file system of the data folder.",
+            ),
             registry,
         }
     }

@@ -57,6 +57,12 @@ pub struct Broker {
     pub metrics: Metrics,
 }
 
+/// Waits until a node is told to stop.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone altogether.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 impl Broker {
     /// The cluster's metadata as this node knows it now.
     pub fn image(&self) -> Arc<MetadataImage> {

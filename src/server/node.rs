@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Broker;
 use super::fetch_session::FetchSessions;
 use super::handlers;
 use super::listener::{self, Connections};
@@ -19,11 +20,11 @@ use super::maintenance;
 use super::metrics::Metrics;
 use super::producer_ids::ProducerIds;
 use super::request_memory::RequestMemory;
-use super::Broker;
 use crate::admin;
 use crate::config::{BrokerConfig, key, topic};
 use crate::controller::{
-    BrokerIdentity, BrokerRegistration, ConfigSchema, Controller, ControllerConfig, ControllerError, RealChance,
+    BrokerIdentity, BrokerRegistration, ConfigSchema, Controller, ControllerConfig, ControllerError,
+    RealChance,
 };
 use crate::env::real::{RealDisk, WallClock};
 use crate::metadata::{ConfigResourceType, Listener as AdvertisedListener, MetadataRecord};
@@ -74,7 +75,9 @@ impl Node {
             let failed = |error: std::io::Error| StartError::Listen {
                 address: format!("{}:{}", wanted.host, wanted.port),
                 hint: match error.kind() {
-                    std::io::ErrorKind::AddrInUse => "; another program has this port: stop it, or set listeners to a free one",
+                    std::io::ErrorKind::AddrInUse => {
+                        "; another program has this port: stop it, or set listeners to a free one"
+                    }
                     _ => "",
                 },
                 error,
@@ -103,7 +106,10 @@ impl Node {
         let quorum = MetadataQuorum::open(QuorumConfig {
             dir: config.metadata_log_dir.clone(),
             node_id: node,
-            voters: BTreeMap::from([(node, format!("127.0.0.1:{}", addresses.first().map_or(0, SocketAddr::port)))]),
+            voters: BTreeMap::from([(
+                node,
+                format!("127.0.0.1:{}", addresses.first().map_or(0, SocketAddr::port)),
+            )]),
             disk,
             clock: clock.clone(),
             bootstrap: vec![MetadataRecord::ClusterId { cluster_id: cluster_id.to_string() }],
@@ -115,7 +121,11 @@ impl Node {
                 partitions_default: config.num_partitions,
                 replication_factor_default: config.default_replication_factor,
                 delete_topic_enable: config.delete_topic,
-                schema: ConfigSchema { validate: validate_config, is_list: is_list_config, default: default_config },
+                schema: ConfigSchema {
+                    validate: validate_config,
+                    is_list: is_list_config,
+                    default: default_config,
+                },
             },
             Box::new(RealChance),
         );
@@ -145,7 +155,7 @@ impl Node {
                 loop {
                     let published = tokio::select! {
                         published = subscription.next() => published,
-                        _ = stopped.wait_for(|stop| *stop) => return,
+                        () = super::stopped(&mut stopped) => return,
                     };
                     let Some(published) = published else { return };
                     let partitions = partitions.clone();
@@ -176,12 +186,17 @@ impl Node {
             metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
             config,
         });
-        let connections = Connections::new(broker.config.max_connections, broker.config.max_connections_per_ip);
+        let connections =
+            Connections::new(broker.config.max_connections, broker.config.max_connections_per_ip);
         let admin_address = match admin::start(&broker, &stopped).await {
             Ok(address) => address,
             Err(error) if broker.config.admin_listener_is_set => {
                 let address = broker.config.admin_listener.clone().unwrap_or_default();
-                return Err(StartError::Listen { address, error, hint: "; set raftsman.admin.listener to another, or to nothing" });
+                return Err(StartError::Listen {
+                    address,
+                    error,
+                    hint: "; set raftsman.admin.listener to another, or to nothing",
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "no /metrics and /healthz: set raftsman.admin.listener to a free address");
@@ -190,7 +205,8 @@ impl Node {
         };
         maintenance::start(&broker, &connections, &stopped);
         for (index, socket) in sockets.into_iter().enumerate() {
-            let accepting = listener::accept(broker.clone(), connections.clone(), socket, index, stopped.clone());
+            let accepting =
+                listener::accept(broker.clone(), connections.clone(), socket, index, stopped.clone());
             tasks.push(tokio::spawn(accepting));
         }
         Ok(Self { broker, addresses, admin_address, connections, controller, stop, tasks })
@@ -244,7 +260,9 @@ fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Advertised
 fn open_files_max() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
+        Ok((soft, hard)) if soft < hard => {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard)
+        }
         Ok((soft, _)) => soft,
         Err(_) => 1024,
     };
@@ -254,7 +272,9 @@ fn open_files_max() -> usize {
 fn validate_config(kind: ConfigResourceType, name: &str, value: &str) -> Result<(), String> {
     match kind {
         ConfigResourceType::Topic => topic::validate(name, value).map_err(|error| error.to_string()),
-        _ => Err(format!("{name} cannot be changed while the broker runs: set it in server.properties and restart")),
+        _ => Err(format!(
+            "{name} cannot be changed while the broker runs: set it in server.properties and restart"
+        )),
     }
 }
 

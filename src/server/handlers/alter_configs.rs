@@ -34,7 +34,8 @@ fn handle_whole(broker: &Arc<Broker>, request: Request) -> Reply {
             let mut outcomes = Vec::new();
             let mut resources = Vec::new();
             for asked in &message.resources {
-                let values = asked.configs.iter().map(|config| (config.name.to_string(), owned(&config.value)));
+                let values =
+                    asked.configs.iter().map(|config| (config.name.to_string(), owned(&config.value)));
                 let values = values.collect();
                 match resource(asked.resource_type, &asked.resource_name) {
                     Ok(resource) => resources.push((resource, values)),
@@ -65,7 +66,8 @@ fn handle_incremental(broker: &Arc<Broker>, request: Request) -> Reply {
             let mut resources = Vec::new();
             for asked in &message.resources {
                 let changes = asked.configs.iter().map(|config| {
-                    let operation = ConfigOperation::from_number(config.config_operation).ok_or(config.config_operation)?;
+                    let operation = ConfigOperation::from_number(config.config_operation)
+                        .ok_or(config.config_operation)?;
                     Ok(ConfigChange { key: config.name.to_string(), operation, value: owned(&config.value) })
                 });
                 let changes: Result<Vec<ConfigChange>, i8> = changes.collect();
@@ -101,7 +103,7 @@ fn owned(value: &Option<StrBytes>) -> Option<String> {
 
 fn resource(kind: i8, name: &StrBytes) -> Result<ConfigResource, Outcome> {
     match ConfigResourceType::from_number(kind) {
-        Some(resource_type) => Ok(ConfigResource { resource_type, name: name.to_string() }),
+        Some(resource_type) => Ok(ConfigResource { kind: resource_type, name: name.to_string() }),
         None => {
             let reason = text(&format!("Unknown resource type {kind}"));
             Err((kind, name.clone(), ResponseError::InvalidRequest.code(), Some(reason)))
@@ -113,14 +115,15 @@ fn answered(
     resources: Vec<ConfigResource>,
     answers: Result<Answers<ConfigResource, ()>, ControllerError>,
 ) -> Vec<Outcome> {
-    let answers = answers
-        .unwrap_or_else(|error| resources.into_iter().map(|resource| (resource, Err(error.clone()))).collect());
+    let answers = answers.unwrap_or_else(|error| {
+        resources.into_iter().map(|resource| (resource, Err(error.clone()))).collect()
+    });
     let outcomes = answers.into_iter().map(|(resource, answer)| {
         let (code, message) = match &answer {
             Ok(()) => (0, None),
             Err(error) => refusal(error),
         };
-        (resource.resource_type.number(), text(&resource.name), code, message)
+        (resource.kind.number(), text(&resource.name), code, message)
     });
     outcomes.collect()
 }

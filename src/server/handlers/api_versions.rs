@@ -18,8 +18,9 @@ pub const API: Api = Api { key: ApiKey::ApiVersions, least: 0, greatest: 4, hand
 fn handle(_broker: &Arc<Broker>, request: Request) -> Reply {
     answer(request, |request, message: ApiVersionsRequest| {
         let names_itself = request.version >= 3;
-        let is_named =
-            [&message.client_software_name, &message.client_software_version].iter().all(|name| is_software_name(name));
+        let is_named = [&message.client_software_name, &message.client_software_version]
+            .iter()
+            .all(|name| is_software_name(name));
         if names_itself && !is_named {
             return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
         }
@@ -29,7 +30,10 @@ fn handle(_broker: &Arc<Broker>, request: Request) -> Reply {
 
 /// The answer to a version that is not served, in version 0.
 pub fn unsupported_version(error: ResponseError) -> Body {
-    body(&ApiVersionsResponse::default().with_error_code(error.code()).with_api_keys(vec![advertised(&API)]), 0)
+    body(
+        &ApiVersionsResponse::default().with_error_code(error.code()).with_api_keys(vec![advertised(&API)]),
+        0,
+    )
 }
 
 fn advertised(api: &Api) -> ApiVersion {

@@ -25,7 +25,8 @@ async fn response(broker: &Broker, message: CreatePartitionsRequest) -> CreatePa
         topic: topic.name.to_string(),
         partition_count: topic.count,
         assignments: topic.assignments.as_ref().map(|assignments| {
-            let nodes = |ids: &[kafka_protocol::messages::BrokerId]| ids.iter().map(|id| NodeId(id.0)).collect();
+            let nodes =
+                |ids: &[kafka_protocol::messages::BrokerId]| ids.iter().map(|id| NodeId(id.0)).collect();
             assignments.iter().map(|assignment| nodes(&assignment.broker_ids)).collect()
         }),
     });

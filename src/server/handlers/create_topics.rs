@@ -62,7 +62,11 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
     }
 }
 
-fn result(broker: &Broker, name: &str, answer: Result<CreatedTopic, ControllerError>) -> CreatableTopicResult {
+fn result(
+    broker: &Broker,
+    name: &str,
+    answer: Result<CreatedTopic, ControllerError>,
+) -> CreatableTopicResult {
     let result = CreatableTopicResult::default().with_name(topic_name(name));
     match answer {
         Ok(created) => result

@@ -22,7 +22,10 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
 }
 
 async fn response(broker: &Broker, request: &Request, message: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let named = message.topic_names.iter().map(|name| TopicToDelete { name: Some(name.to_string()), id: TopicId::ZERO });
+    let named = message
+        .topic_names
+        .iter()
+        .map(|name| TopicToDelete { name: Some(name.to_string()), id: TopicId::ZERO });
     let stated = message.topics.iter().map(|topic| TopicToDelete {
         name: topic.name.as_ref().map(|name| name.to_string()),
         id: TopicId(topic.topic_id),

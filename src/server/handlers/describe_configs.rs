@@ -14,9 +14,9 @@ use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsRe
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, answer};
 use super::text;
+use crate::config::broker;
 use crate::config::key::{Key, Kind};
 use crate::config::topic::{self, Source, Synonym};
-use crate::config::broker;
 use crate::controller::validate_topic_name;
 use crate::metadata::ConfigResourceType;
 
@@ -52,20 +52,28 @@ fn described(
     match ConfigResourceType::from_number(resource.resource_type) {
         Some(ConfigResourceType::Topic) => {
             if let Err(error) = validate_topic_name(name) {
-                return Err((ResponseError::InvalidTopicException, error.message));
+                return Err((ResponseError::InvalidTopicException, error));
             }
             let image = broker.image();
             let topic = image.topic(name).ok_or_else(|| {
-                (ResponseError::UnknownTopicOrPartition, "This server does not host this topic-partition.".to_owned())
+                (
+                    ResponseError::UnknownTopicOrPartition,
+                    "This server does not host this topic-partition.".to_owned(),
+                )
             })?;
             let set: BTreeMap<String, String> =
                 topic.configs.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
             let all = topic::KEYS.iter().filter(|known| is_asked(known.key.name));
-            Ok(all.map(|known| entry(&known.key, topic::synonyms(known, &set, &broker.config.set), false)).collect())
+            Ok(all
+                .map(|known| entry(&known.key, topic::synonyms(known, &set, &broker.config.set), false))
+                .collect())
         }
         Some(ConfigResourceType::Broker) => {
             if !name.is_empty() && name != broker.node.to_string() {
-                let reason = format!("Unexpected broker id, expected {} or empty string, but received {name}", broker.node);
+                let reason = format!(
+                    "Unexpected broker id, expected {} or empty string, but received {name}",
+                    broker.node
+                );
                 return Err((ResponseError::InvalidRequest, reason));
             }
             if name.is_empty() {
@@ -84,8 +92,13 @@ fn described(
             });
             Ok(own.chain(defaults).collect())
         }
-        Some(other) => Err((ResponseError::InvalidRequest, format!("configurations of a {other:?} are not served"))),
-        None => Err((ResponseError::InvalidRequest, format!("Unsupported resource type: {}", resource.resource_type))),
+        Some(other) => {
+            Err((ResponseError::InvalidRequest, format!("configurations of a {other:?} are not served")))
+        }
+        None => Err((
+            ResponseError::InvalidRequest,
+            format!("Unsupported resource type: {}", resource.resource_type),
+        )),
     }
 }
 

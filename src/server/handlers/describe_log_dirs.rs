@@ -19,7 +19,12 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     answer(request, |_, message: DescribeLogDirsRequest| {
         // Null is everything.
         let topics: Vec<(String, Vec<Arc<Partition>>)> = match &message.topics {
-            None => broker.partitions.topics().iter().map(|topic| (topic.name.to_string(), topic.partitions())).collect(),
+            None => broker
+                .partitions
+                .topics()
+                .iter()
+                .map(|topic| (topic.name.to_string(), topic.partitions()))
+                .collect(),
             Some(asked) => asked
                 .iter()
                 .filter_map(|asked| {
@@ -29,18 +34,22 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                 })
                 .collect(),
         };
-        let topics = topics.into_iter().filter(|(_, partitions)| !partitions.is_empty()).map(|(name, partitions)| {
-            let partitions = partitions.iter().map(|partition| {
-                // How far a replica lags behind the high watermark; a leader does not.
-                let lag = (partition.high_watermark().0 - partition.log.log_end_offset().0).max(0);
-                DescribeLogDirsPartition::default()
-                    .with_partition_index(partition.name.partition)
-                    .with_partition_size(i64::try_from(partition.log.size_bytes()).unwrap_or(i64::MAX))
-                    .with_offset_lag(lag)
+        let topics =
+            topics.into_iter().filter(|(_, partitions)| !partitions.is_empty()).map(|(name, partitions)| {
+                let partitions = partitions.iter().map(|partition| {
+                    // How far a replica lags behind the high watermark; a leader does not.
+                    let lag = (partition.high_watermark().0 - partition.log.log_end_offset().0).max(0);
+                    DescribeLogDirsPartition::default()
+                        .with_partition_index(partition.name.partition)
+                        .with_partition_size(i64::try_from(partition.log.size_bytes()).unwrap_or(i64::MAX))
+                        .with_offset_lag(lag)
+                });
+                DescribeLogDirsTopic::default()
+                    .with_name(topic_name(&name))
+                    .with_partitions(partitions.collect())
             });
-            DescribeLogDirsTopic::default().with_name(topic_name(&name)).with_partitions(partitions.collect())
-        });
-        let folder = std::path::absolute(&broker.config.log_dir).unwrap_or_else(|_| broker.config.log_dir.clone());
+        let folder =
+            std::path::absolute(&broker.config.log_dir).unwrap_or_else(|_| broker.config.log_dir.clone());
         let result = DescribeLogDirsResult::default()
             .with_log_dir(text(&folder.to_string_lossy()))
             .with_topics(topics.collect());

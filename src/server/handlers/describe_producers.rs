@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
 use kafka_protocol::messages::{ApiKey, DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 
 use super::super::Broker;
@@ -36,9 +38,11 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                         .with_producer_id(ProducerId(producer.producer_id.0))
                         .with_producer_epoch(i32::from(producer.producer_epoch))
                         .with_last_sequence(producer.last_sequence)
-                        .with_last_timestamp(producer.last_timestamp_ms)
-                        .with_coordinator_epoch(producer.coordinator_epoch)
-                        .with_current_txn_start_offset(producer.current_transaction_first_offset.map_or(-1, |offset| offset.0))
+                        .with_last_timestamp(producer.last_timestamp)
+                        .with_coordinator_epoch(producer.coordinator_epoch.0)
+                        .with_current_txn_start_offset(
+                            producer.current_transaction_start.map_or(-1, |offset| offset.0),
+                        )
                 });
                 response.with_active_producers(producers.collect())
             });

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData};
+use kafka_protocol::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
 use kafka_protocol::messages::{ApiKey, BrokerId, DescribeQuorumRequest, DescribeQuorumResponse};
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, answer};
-use super::{leader_id, text, topic_name};
+use super::{leader_id, text};
 use crate::raft::ReplicaStatus;
 
 pub const API: Api = Api { key: ApiKey::DescribeQuorum, least: 0, greatest: 2, handle };
@@ -24,11 +26,15 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                 let index = partition.partition_index;
                 if asked.topic_name.as_str() != METADATA_TOPIC || index != 0 {
                     let error = ResponseError::UnknownTopicOrPartition;
-                    return PartitionData::default().with_partition_index(index).with_error_code(error.code());
+                    return PartitionData::default()
+                        .with_partition_index(index)
+                        .with_error_code(error.code());
                 }
                 described(broker, request.version)
             });
-            TopicData::default().with_topic_name(asked.topic_name.clone()).with_partitions(partitions.collect())
+            TopicData::default()
+                .with_topic_name(asked.topic_name.clone())
+                .with_partitions(partitions.collect())
         });
         let response = DescribeQuorumResponse::default().with_topics(topics.collect());
         if request.version < 2 {
@@ -76,12 +82,4 @@ fn described(broker: &Broker, version: i16) -> PartitionData {
         .with_high_watermark(status.high_watermark)
         .with_current_voters(replicas(&status.voters))
         .with_observers(replicas(&status.observers))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_metadata_topic_is_a_name_clients_know() {
-        assert_eq!(super::topic_name(super::METADATA_TOPIC).as_str(), "__cluster_metadata");
-    }
 }

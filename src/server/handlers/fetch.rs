@@ -93,7 +93,8 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             Err(error) => return Reply::Now(refused(version, error)),
         };
         let partitions = context.wanted.iter().map(|wanted| lookup(broker, wanted)).collect();
-        let replica_id = if version >= 15 { message.replica_state.replica_id.0 } else { message.replica_id.0 };
+        let replica_id =
+            if version >= 15 { message.replica_state.replica_id.0 } else { message.replica_id.0 };
         let bound = match message.isolation_level {
             _ if replica_id >= 0 => ReadBound::LogEnd,
             READ_COMMITTED => ReadBound::LastStableOffset,
@@ -108,7 +109,9 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             bound,
             bytes_min: i64::from(message.min_bytes),
             bytes_max: usize::try_from(bytes_max).unwrap_or_default(),
-            wait: Duration::from_millis(u64::try_from(message.max_wait_ms.clamp(0, WAIT_MS_MAX)).unwrap_or(0)),
+            wait: Duration::from_millis(
+                u64::try_from(message.max_wait_ms.clamp(0, WAIT_MS_MAX)).unwrap_or(0),
+            ),
         };
         let (answers, is_enough) = fetch.read();
         if is_enough {
@@ -178,8 +181,8 @@ impl Fetch {
                     FetchError::NotLeader | FetchError::Epoch(_) => {
                         let image = self.broker.image();
                         let known = image.partition(&partition.name.topic, partition.name.partition);
-                        answer.current_leader =
-                            known.map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
+                        answer.current_leader = known
+                            .map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
                     }
                     FetchError::Read(_) => {}
                 }
@@ -266,7 +269,9 @@ fn fetched(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartitio
         log_start_offset: answer.log_start_offset.0,
         // Null where nobody asked: an empty list says that all was committed.
         aborted_transactions: (is_committed_only && answer.error.is_none()).then(Vec::new),
-        diverging_epoch: answer.diverging.map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 }),
+        diverging_epoch: answer
+            .diverging
+            .map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 }),
         current_leader: answer
             .current_leader
             .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch }),
@@ -277,15 +282,18 @@ fn fetched(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartitio
 
 /// Encodes the response; slices of logs become pieces that leave by `sendfile`.
 fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, version: i16) -> Body {
-    let response = FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };
+    let response =
+        FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };
     match response.into_pieces(version) {
         Ok(pieces) => pieces
             .into_iter()
             .map(|piece| match piece {
                 WirePiece::Bytes(bytes) => Piece::Bytes(bytes),
-                WirePiece::Slice(slice) => {
-                    Piece::Slice(FileSlice { file: slice.file, position: slice.position, len: slice.len as u64 })
-                }
+                WirePiece::Slice(slice) => Piece::Slice(FileSlice {
+                    file: slice.file,
+                    position: slice.position,
+                    len: slice.len as u64,
+                }),
             })
             .collect(),
         Err(error) => {

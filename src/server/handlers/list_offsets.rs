@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
-use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, ListOffsetsResponse};
 
 use super::super::Broker;
@@ -55,7 +57,8 @@ fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> List
     let topics = message.topics.iter().map(|asked| {
         let topic = broker.partitions.topic(&asked.name);
         let partitions = asked.partitions.iter().map(|partition| {
-            let result = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
+            let result =
+                ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
             let failed = |error: ResponseError| {
                 ListOffsetsPartitionResponse::default()
                     .with_partition_index(partition.partition_index)
@@ -64,7 +67,8 @@ fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> List
             if counts.get(&(asked.name.as_str(), partition.partition_index)).is_some_and(|count| *count > 1) {
                 return failed(ResponseError::InvalidRequest);
             }
-            let Some(held) = topic.as_ref().and_then(|topic| topic.partition(partition.partition_index)) else {
+            let Some(held) = topic.as_ref().and_then(|topic| topic.partition(partition.partition_index))
+            else {
                 return failed(ResponseError::UnknownTopicOrPartition);
             };
             match found(&held, version, message.isolation_level, partition) {
@@ -76,7 +80,9 @@ fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> List
                 }
             }
         });
-        ListOffsetsTopicResponse::default().with_name(asked.name.clone()).with_partitions(partitions.collect())
+        ListOffsetsTopicResponse::default()
+            .with_name(asked.name.clone())
+            .with_partitions(partitions.collect())
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
@@ -97,7 +103,7 @@ fn found(
         READ_COMMITTED => partition.last_stable_offset(),
         _ => partition.high_watermark(),
     };
-    let storage = |error: crate::segment::LogError| {
+    let storage = |error: std::io::Error| {
         tracing::error!(partition = %partition.name, %error, "an offset could not be looked up");
         ResponseError::KafkaStorageError
     };
@@ -119,11 +125,15 @@ fn found(
         LATEST_TIERED => Ok(Some((-1, Offset::NONE, LeaderEpoch::NONE))),
         MAX_TIMESTAMP => {
             let found = partition.log.max_timestamp().map_err(storage)?;
-            Ok(found.filter(|found| found.offset < end).map(|found| (found.timestamp, found.offset, found.leader_epoch)))
+            Ok(found
+                .filter(|found| found.offset < end)
+                .map(|found| (found.timestamp, found.offset, found.leader_epoch)))
         }
         timestamp => {
             let found = partition.log.offset_for_timestamp(timestamp).map_err(storage)?;
-            Ok(found.filter(|found| found.offset < end).map(|found| (found.timestamp, found.offset, found.leader_epoch)))
+            Ok(found
+                .filter(|found| found.offset < end)
+                .map(|found| (found.timestamp, found.offset, found.leader_epoch)))
         }
     }
 }

@@ -16,7 +16,8 @@ use uuid::Uuid;
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, body, with_message};
 use super::{
-    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, broker_ids, later, leader_id, text, topic_name,
+    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, broker_ids, later, leader_id, text,
+    topic_name,
 };
 use crate::controller::{CreateTopics, NewTopic, validate_topic_name};
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
@@ -38,9 +39,15 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                     for (name, answer) in answers {
                         match answer {
                             Ok(topic) => {
-                                tracing::info!(topic = name, partitions = topic.partition_count, "created a topic that a client asked for (auto.create.topics.enable)");
+                                tracing::info!(
+                                    topic = name,
+                                    partitions = topic.partition_count,
+                                    "created a topic that a client asked for (auto.create.topics.enable)"
+                                );
                             }
-                            Err(error) => tracing::warn!(topic = name, %error, "a topic could not be auto-created"),
+                            Err(error) => {
+                                tracing::warn!(topic = name, %error, "a topic could not be auto-created")
+                            }
                         }
                     }
                     broker.wait_applied().await;
@@ -83,13 +90,19 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
             .with_rack(known.rack.as_deref().map(text));
         Some(told)
     });
-    let operations = if message.include_topic_authorized_operations { TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED };
-    let all = message.topics.is_none() || (request.version == 0 && message.topics.iter().flatten().next().is_none());
+    let operations =
+        if message.include_topic_authorized_operations { TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED };
+    let all = message.topics.is_none()
+        || (request.version == 0 && message.topics.iter().flatten().next().is_none());
     let topics = if all {
         image.topics().map(|topic| described(&image, topic, operations)).collect()
     } else {
         let asked = message.topics.iter().flatten();
-        asked.map(|topic| asked_topic(&image, topic.name.as_deref(), topic.topic_id, operations)).collect()
+        asked
+            .map(|topic| {
+                asked_topic(&image, topic.name.as_ref().map(|name| name.as_str()), topic.topic_id, operations)
+            })
+            .collect()
     };
     let response = MetadataResponse::default()
         .with_brokers(brokers.collect())
@@ -102,7 +115,12 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
     }
 }
 
-fn asked_topic(image: &MetadataImage, name: Option<&str>, id: Uuid, operations: i32) -> MetadataResponseTopic {
+fn asked_topic(
+    image: &MetadataImage,
+    name: Option<&str>,
+    id: Uuid,
+    operations: i32,
+) -> MetadataResponseTopic {
     let failed = |error: ResponseError| {
         MetadataResponseTopic::default()
             .with_error_code(error.code())
@@ -126,7 +144,8 @@ fn asked_topic(image: &MetadataImage, name: Option<&str>, id: Uuid, operations: 
 
 fn described(image: &MetadataImage, topic: &TopicImage, operations: i32) -> MetadataResponseTopic {
     let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| {
-        let error = if leader_is_there(image, partition) { 0 } else { ResponseError::LeaderNotAvailable.code() };
+        let error =
+            if leader_is_there(image, partition) { 0 } else { ResponseError::LeaderNotAvailable.code() };
         MetadataResponsePartition::default()
             .with_error_code(error)
             .with_partition_index(index)

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
-use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
 use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
 use super::super::Broker;
@@ -28,7 +30,9 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                     }
                 }
             });
-            OffsetForLeaderTopicResult::default().with_topic(asked.topic.clone()).with_partitions(partitions.collect())
+            OffsetForLeaderTopicResult::default()
+                .with_topic(asked.topic.clone())
+                .with_partitions(partitions.collect())
         });
         OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
     })

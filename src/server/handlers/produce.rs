@@ -78,7 +78,10 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     if acks == 0 {
         return without_answer(topics);
     }
-    let is_done = topics.iter().flat_map(|topic| &topic.partitions).all(|(_, pending)| matches!(pending, Pending::Done(_)));
+    let is_done = topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .all(|(_, pending)| matches!(pending, Pending::Done(_)));
     if is_done {
         let done = topics.into_iter().map(|topic| {
             let partitions = topic.partitions.into_iter();
@@ -142,7 +145,12 @@ fn append(
     traffic.produced_batches.fetch_add(1, Ordering::Relaxed);
     match partition.produce(records, acks, now_ms, timeout) {
         Appending::Done(outcome) => {
-            if let Err(error @ ProduceError::Append(AppendError::Io(_) | AppendError::StorageFull | AppendError::Failed)) = &outcome {
+            if let Err(
+                error @ ProduceError::Append(
+                    AppendError::Io(_) | AppendError::StorageFull | AppendError::Failed,
+                ),
+            ) = &outcome
+            {
                 tracing::error!(partition = %partition.name, %error, node = %broker.node, "an append failed");
             }
             Pending::Done(outcome.map_err(told))
@@ -181,7 +189,9 @@ fn without_answer(topics: Vec<PendingTopic>) -> Reply {
         for (index, pending) in &topic.partitions {
             if let Pending::Done(Err((error, reason))) = pending {
                 let name = topic.name.as_deref().unwrap_or("?");
-                return Reply::Close(format!("a produce with acks=0 to {name}-{index} failed: {error:?} {reason}"));
+                return Reply::Close(format!(
+                    "a produce with acks=0 to {name}-{index} failed: {error:?} {reason}"
+                ));
             }
         }
     }
@@ -208,7 +218,9 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
                     .with_log_append_time_ms(-1)
                     .with_log_start_offset(-1);
                 if version >= 8 {
-                    failed = failed.with_error_message(Some(reason).filter(|text| !text.is_empty()).map(|reason| text(&reason)));
+                    failed = failed.with_error_message(
+                        Some(reason).filter(|text| !text.is_empty()).map(|reason| text(&reason)),
+                    );
                     if error == ResponseError::InvalidRecord {
                         let first = BatchIndexAndErrorMessage::default().with_batch_index(0);
                         failed = failed.with_record_errors(vec![first]);
@@ -243,14 +255,15 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
     leaders.dedup();
     let image = broker.image();
     let listener = broker.listener_names.get(listener).map_or("", String::as_str);
-    let endpoints = image.brokers().values().filter(|known| leaders.contains(&known.id.0)).filter_map(|known| {
-        let address = known.listener(listener)?;
-        let endpoint = NodeEndpoint::default()
-            .with_node_id(BrokerId(known.id.0))
-            .with_host(text(&address.host))
-            .with_port(i32::from(address.port))
-            .with_rack(known.rack.as_deref().map(text));
-        Some(endpoint)
-    });
+    let endpoints =
+        image.brokers().values().filter(|known| leaders.contains(&known.id.0)).filter_map(|known| {
+            let address = known.listener(listener)?;
+            let endpoint = NodeEndpoint::default()
+                .with_node_id(BrokerId(known.id.0))
+                .with_host(text(&address.host))
+                .with_port(i32::from(address.port))
+                .with_rack(known.rack.as_deref().map(text));
+            Some(endpoint)
+        });
     response.with_node_endpoints(endpoints.collect())
 }
