@@ -9,7 +9,9 @@ pub mod log_dirs;
 pub mod offsets;
 pub mod output;
 pub mod pattern;
+pub mod produce;
 pub mod properties;
+pub mod record_text;
 pub mod time;
 pub mod topics;
 
@@ -38,6 +40,8 @@ pub enum Command {
     Topics(topics::TopicsArguments),
     /// First, last, or offsets by time of partitions (kafka-get-offsets)
     Offsets(offsets::OffsetsArguments),
+    /// Write records from standard input or a file (kafka-console-producer)
+    Produce(produce::ProduceArguments),
     /// Delete the oldest records of partitions (kafka-delete-records)
     DeleteRecords(delete_records::DeleteRecordsArguments),
     /// Sizes of partitions on the brokers' disks (kafka-log-dirs)
@@ -80,6 +84,7 @@ fn run(command: Command, out: &mut Output) -> Result<(), CliError> {
         // Command::Server(arguments) => crate::server::command::run(arguments),
         Command::Topics(arguments) => block_on(topics::run(arguments, out)),
         Command::Offsets(arguments) => block_on(offsets::run(arguments, out)),
+        Command::Produce(arguments) => block_on(produce::run(arguments, out)),
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, out)),
         Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, out)),
     }

@@ -5,8 +5,9 @@
 //! id only proves that both sides still count alike. Any error ends the connection for all who wait.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::error::{ClientError, LossReason, io_reason};
 
@@ -45,9 +46,38 @@ struct Inner {
     client_id: StrBytes,
     next_correlation_id: AtomicI32,
     sender: mpsc::Sender<Outgoing>,
-    versions: HashMap<i16, VersionRange>,
+    versions: OnceLock<HashMap<i16, VersionRange>>,
     loss: LossReason,
+    closing: Arc<Notify>,
     request_timeout_ms: u64,
+}
+
+/// A request that has been queued; its answer can be waited for.
+pub struct Answer<R: Request> {
+    inner: Arc<Inner>,
+    version: i16,
+    answer: oneshot::Receiver<Bytes>,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<R: Request> Answer<R> {
+    /// Waits for the answer. When it does not come in time the connection is closed: answers come in
+    /// order, so all behind this one are stuck as well.
+    pub async fn wait(self, timeout_ms: u64) -> Result<R::Response, ClientError> {
+        match tokio::time::timeout(Duration::from_millis(timeout_ms), self.answer).await {
+            Ok(Ok(body)) => self.inner.decode::<R>(body, self.version),
+            Ok(Err(_)) => Err(self.inner.lost()),
+            Err(_) => {
+                self.inner.loss.lock().get_or_insert_with(|| "an answer did not come in time".to_owned());
+                self.inner.closing.notify_one();
+                Err(ClientError::TimedOut {
+                    address: self.inner.address.clone(),
+                    api: api_name(R::KEY),
+                    timeout_ms,
+                })
+            }
+        }
+    }
 }
 
 impl Connection {
@@ -72,21 +102,25 @@ impl Connection {
         let (sender, receiver) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let waiting = Waiting::default();
         let loss = LossReason::default();
-        let mut inner = Inner {
+        let inner = Inner {
             address: address.to_owned(),
             client_id: StrBytes::from_string(client_id.to_owned()),
             next_correlation_id: AtomicI32::new(0),
             sender,
-            versions: HashMap::new(),
+            versions: OnceLock::new(),
             loss: loss.clone(),
+            closing: Arc::default(),
             request_timeout_ms,
         };
         let (closed_sender, closed) = oneshot::channel();
-        tokio::spawn(write_requests(writer, receiver, waiting.clone(), closed, loss.clone()));
+        let closing = inner.closing.clone();
+        tokio::spawn(write_requests(writer, receiver, waiting.clone(), closed, closing, loss.clone()));
         tokio::spawn(read_answers(reader, waiting, closed_sender, loss));
 
-        inner.versions = inner.negotiate().await?;
-        Ok(Self { inner: Arc::new(inner) })
+        let connection = Self { inner: Arc::new(inner) };
+        let versions = connection.negotiate().await?;
+        connection.inner.versions.get_or_init(|| versions);
+        Ok(connection)
     }
 
     pub fn address(&self) -> &str {
@@ -100,7 +134,7 @@ impl Connection {
 
     /// The highest version of `R` that both sides know, not above `cap`.
     pub fn version_of<R: Request>(&self, cap: i16) -> Option<i16> {
-        let theirs = self.inner.versions.get(&R::KEY)?;
+        let theirs = self.inner.versions.get()?.get(&R::KEY)?;
         let common = theirs.intersect(&R::VERSIONS);
         let version = common.max.min(cap);
         (version >= common.min).then_some(version)
@@ -126,18 +160,21 @@ impl Connection {
         request: &R,
         version: i16,
     ) -> Result<R::Response, ClientError> {
-        self.inner.call(request, version, self.inner.request_timeout_ms).await
+        self.start(request, version).await?.wait(self.inner.request_timeout_ms).await
     }
 
-    /// As [`Connection::call_version`], waiting `extra_ms` longer than usual: for requests that the
-    /// broker may hold back on purpose.
-    pub async fn call_waiting<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-        extra_ms: u64,
-    ) -> Result<R::Response, ClientError> {
-        self.inner.call(request, version, self.inner.request_timeout_ms.saturating_add(extra_ms)).await
+    /// Queues a request. Requests leave in the order in which these calls return.
+    pub async fn start<R: Request>(&self, request: &R, version: i16) -> Result<Answer<R>, ClientError> {
+        let (frame, correlation_id) = self.inner.frame(request, version)?;
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { frame, correlation_id, reply: Some(reply) };
+        let sent = self.inner.sender.send_timeout(outgoing, self.request_timeout()).await;
+        sent.map_err(|_| self.inner.lost())?;
+        Ok(Answer { inner: self.inner.clone(), version, answer, request: PhantomData })
+    }
+
+    fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.request_timeout_ms)
     }
 
     /// Sends a request that is never answered (produce with acks=0). Returns once it is queued.
@@ -146,35 +183,33 @@ impl Connection {
         let outgoing = Outgoing { frame, correlation_id, reply: None };
         self.inner.sender.send(outgoing).await.map_err(|_| self.inner.lost())
     }
+
+    /// Asks for the versions that the broker serves: in our newest version first, in version 0 when the
+    /// broker does not know that one (it then answers in version 0 with UNSUPPORTED_VERSION).
+    async fn negotiate(&self) -> Result<HashMap<i16, VersionRange>, ClientError> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("raftsman"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let mut response = self.call_version(&request, 3).await;
+        let refused = match &response {
+            Ok(response) => response.error_code != 0,
+            Err(error) => matches!(error, ClientError::Malformed { .. }),
+        };
+        if refused {
+            response = self.call_version(&request, 0).await;
+        }
+        let response = response?;
+        ClientError::check(response.error_code, None)?;
+        let range = |min, max| VersionRange { min, max };
+        Ok(response
+            .api_keys
+            .iter()
+            .map(|api| (api.api_key, range(api.min_version, api.max_version)))
+            .collect())
+    }
 }
 
 impl Inner {
-    async fn call<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-        timeout_ms: u64,
-    ) -> Result<R::Response, ClientError> {
-        let (frame, correlation_id) = self.frame(request, version)?;
-        let (reply, answer) = oneshot::channel();
-        let exchange = async {
-            let outgoing = Outgoing { frame, correlation_id, reply: Some(reply) };
-            self.sender.send(outgoing).await.map_err(|_| self.lost())?;
-            answer.await.map_err(|_| self.lost())
-        };
-        let body = match tokio::time::timeout(Duration::from_millis(timeout_ms), exchange).await {
-            Ok(body) => body?,
-            Err(_) => {
-                return Err(ClientError::TimedOut {
-                    address: self.address.clone(),
-                    api: api_name(R::KEY),
-                    timeout_ms,
-                });
-            }
-        };
-        self.decode::<R>(body, version)
-    }
-
     fn decode<R: Request>(&self, mut body: Bytes, version: i16) -> Result<R::Response, ClientError> {
         let malformed = |reason: String| ClientError::Malformed {
             address: self.address.clone(),
@@ -205,30 +240,6 @@ impl Inner {
         Ok((frame.freeze(), correlation_id))
     }
 
-    /// Asks for the versions that the broker serves: in our newest version first, in version 0 when the
-    /// broker does not know that one (it then answers in version 0 with UNSUPPORTED_VERSION).
-    async fn negotiate(&self) -> Result<HashMap<i16, VersionRange>, ClientError> {
-        let request = ApiVersionsRequest::default()
-            .with_client_software_name(StrBytes::from_static_str("raftsman"))
-            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let mut response = self.call(&request, 3, self.request_timeout_ms).await;
-        let refused = match &response {
-            Ok(response) => response.error_code != 0,
-            Err(error) => matches!(error, ClientError::Malformed { .. }),
-        };
-        if refused {
-            response = self.call(&request, 0, self.request_timeout_ms).await;
-        }
-        let response = response?;
-        ClientError::check(response.error_code, None)?;
-        let range = |min, max| VersionRange { min, max };
-        Ok(response
-            .api_keys
-            .iter()
-            .map(|api| (api.api_key, range(api.min_version, api.max_version)))
-            .collect())
-    }
-
     fn lost(&self) -> ClientError {
         let reason = self.loss.lock().clone().unwrap_or_else(|| "closed".to_owned());
         ClientError::Lost { address: self.address.clone(), reason }
@@ -247,12 +258,14 @@ async fn write_requests(
     mut requests: mpsc::Receiver<Outgoing>,
     waiting: Waiting,
     mut closed: oneshot::Receiver<()>,
+    closing: Arc<Notify>,
     loss: LossReason,
 ) {
     loop {
         let outgoing = tokio::select! {
             biased;
             _ = &mut closed => break,
+            () = closing.notified() => break,
             outgoing = requests.recv() => outgoing,
         };
         let Some(outgoing) = outgoing else { break };
@@ -261,6 +274,7 @@ async fn write_requests(
         }
         let written = tokio::select! {
             _ = &mut closed => break,
+            () = closing.notified() => break,
             written = writer.write_all(&outgoing.frame) => written,
         };
         if let Err(error) = written {

@@ -8,6 +8,8 @@ pub mod admin;
 pub mod connection;
 pub mod error;
 pub mod partitioner;
+pub mod producer;
+pub mod records;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -244,6 +246,13 @@ impl Client {
             .collect::<Vec<_>>();
         topics.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(topics)
+    }
+
+    /// One topic, asked for once: no creation, no retries.
+    pub async fn topic_once(&self, name: &str) -> Result<Option<TopicMetadata>, ClientError> {
+        let response = self.metadata_with(Some(&[name]), false).await?;
+        let found = response.topics.first().filter(|topic| !topic.partitions.is_empty());
+        Ok(found.map(topic_metadata))
     }
 
     /// One topic; `Ok(None)` when it does not exist. With `create` the broker may create it on the way

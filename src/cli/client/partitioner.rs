@@ -50,6 +50,16 @@ impl Sticky {
         available.contains(&self.current).then_some(self.current)
     }
 
+    /// The partition in use, when `is_available` still holds for it.
+    pub fn kept(&self, is_available: impl Fn(usize) -> bool) -> Option<usize> {
+        (self.current != usize::MAX && is_available(self.current)).then_some(self.current)
+    }
+
+    /// Whether `index` is the partition in use.
+    pub fn is_current(&self, index: usize) -> bool {
+        self.current == index
+    }
+
     /// Moves to another partition, when there is one.
     pub fn advance(&mut self, available: &[usize]) {
         let others = available.iter().copied().filter(|index| *index != self.current).collect::<Vec<_>>();
