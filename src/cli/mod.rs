@@ -4,7 +4,9 @@
 //! Kafka's layout where scripts read it, or as JSON with `--json`; messages go to standard error.
 
 pub mod client;
+pub mod consume;
 pub mod delete_records;
+pub mod dump_log;
 pub mod log_dirs;
 pub mod offsets;
 pub mod output;
@@ -42,10 +44,14 @@ pub enum Command {
     Offsets(offsets::OffsetsArguments),
     /// Write records from standard input or a file (kafka-console-producer)
     Produce(produce::ProduceArguments),
+    /// Print the records of a topic (kafka-console-consumer)
+    Consume(consume::ConsumeArguments),
     /// Delete the oldest records of partitions (kafka-delete-records)
     DeleteRecords(delete_records::DeleteRecordsArguments),
     /// Sizes of partitions on the brokers' disks (kafka-log-dirs)
     LogDirs(log_dirs::LogDirsArguments),
+    /// Print or check the files of a log (kafka-dump-log)
+    DumpLog(dump_log::DumpLogArguments),
 }
 
 /// Kafka's scripts and the commands that stand in for them.
@@ -85,7 +91,9 @@ fn run(command: Command, out: &mut Output) -> Result<(), CliError> {
         Command::Topics(arguments) => block_on(topics::run(arguments, out)),
         Command::Offsets(arguments) => block_on(offsets::run(arguments, out)),
         Command::Produce(arguments) => block_on(produce::run(arguments, out)),
+        Command::Consume(arguments) => block_on(consume::run(arguments, out)),
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, out)),
+        Command::DumpLog(arguments) => dump_log::run(&arguments, out),
         Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, out)),
     }
 }

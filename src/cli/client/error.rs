@@ -35,8 +35,8 @@ pub enum ClientError {
     /// A partition has had no leader until the deadline.
     #[error("{0} has no leader (LEADER_NOT_AVAILABLE); are all brokers running?")]
     NoLeader(String),
-    /// A batch of records could not be built.
-    #[error("cannot build a batch of records: {0}")]
+    /// A batch of records could not be built, or not be read.
+    #[error("records cannot be built or read: {0}")]
     Batch(String),
 }
 

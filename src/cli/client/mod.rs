@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod connection;
+pub mod consumer;
 pub mod error;
 pub mod partitioner;
 pub mod producer;

@@ -103,6 +103,7 @@ struct SealedBatch {
     records: usize,
     /// What it counts against the buffer.
     raw_bytes: usize,
+    data_bytes: usize,
     base_sequence: i32,
     attempts: u32,
     sealed: Instant,
@@ -206,7 +207,7 @@ impl Producer {
         self.acknowledged_records
     }
 
-    /// Bytes of acknowledged records before compression.
+    /// Bytes of keys, values and headers of acknowledged records.
     pub fn acknowledged_bytes(&self) -> u64 {
         self.acknowledged_bytes
     }
@@ -297,6 +298,7 @@ impl Producer {
             bytes,
             records: records.len(),
             raw_bytes,
+            data_bytes: records.iter().map(Record::data_bytes).sum(),
             base_sequence,
             attempts: 0,
             sealed: Instant::now(),
@@ -560,7 +562,7 @@ impl Producer {
                     self.buffered_bytes = self.buffered_bytes.saturating_sub(done.raw_bytes);
                     self.buffered_records = self.buffered_records.saturating_sub(done.records as u64);
                     self.acknowledged_records += done.records as u64;
-                    self.acknowledged_bytes += done.raw_bytes as u64;
+                    self.acknowledged_bytes += done.data_bytes as u64;
                 }
             }
             return Ok(());
@@ -601,6 +603,7 @@ impl Producer {
                 bytes,
                 records: half.len(),
                 raw_bytes: if step == 0 { batch.raw_bytes.div_ceil(2) } else { batch.raw_bytes / 2 },
+                data_bytes: half.iter().map(Record::data_bytes).sum(),
                 base_sequence,
                 attempts: 0,
                 sealed: batch.sealed,

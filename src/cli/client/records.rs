@@ -25,6 +25,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Bytes of key, value and headers.
+    pub fn data_bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        length(&self.key) + length(&self.value) + headers
+    }
+
     /// Bytes that the record takes in a batch, at most.
     pub fn size_estimate(&self) -> usize {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
