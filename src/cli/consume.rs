@@ -453,7 +453,11 @@ pub async fn run(arguments: ConsumeArguments, out: &mut Output) -> Result<(), Cl
     let mut count = 0;
     let result = read(&arguments, &mut consumer, &formatter, out, &mut count).await;
     let result = result.and_then(|()| Ok(out.flush()?));
-    drop(writeln!(io::stderr(), "Processed a total of {count} messages"));
+    let is_cut_off =
+        matches!(&result, Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe);
+    if !is_cut_off {
+        drop(writeln!(io::stderr(), "Processed a total of {count} messages"));
+    }
     result
 }
 

@@ -221,8 +221,11 @@ fn read_index(path: &Path) -> io::Result<(Vec<IndexEntry>, Option<String>)> {
     Ok((found, odd))
 }
 
-/// Reads a `.timeindex`: timestamps and offsets.
-fn read_time_index(path: &Path) -> io::Result<(Vec<(i64, i64)>, Option<String>)> {
+/// Timestamp and offset.
+type TimeEntry = (i64, i64);
+
+/// Reads a `.timeindex`.
+fn read_time_index(path: &Path) -> io::Result<(Vec<TimeEntry>, Option<String>)> {
     let bytes = read_bounded(path)?;
     let base = base_offset(path).unwrap_or(0);
     let (entries, rest) = bytes.as_chunks::<12>();
@@ -278,7 +281,7 @@ fn check_time_index(path: &Path, segment: &Segment) -> io::Result<(usize, Vec<St
     let (entries, odd) = read_time_index(path)?;
     let mut damage = odd.into_iter().collect::<Vec<_>>();
     let entries = without_blank(entries, |entry| entry.0 == 0 && Some(entry.1) == base_offset(path));
-    let mut last = None::<(i64, i64)>;
+    let mut last = None::<TimeEntry>;
     let mut batches = segment.batches.values().peekable();
     let mut latest = i64::MIN;
     for (timestamp, offset) in &entries {

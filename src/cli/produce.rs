@@ -200,8 +200,8 @@ impl Parser {
         for pair in &arguments.reader_property {
             properties.set(pair)?;
         }
-        let mut template = Record::default();
-        template.key = arguments.key.clone().map(|key| Bytes::from(key.into_bytes()));
+        let key = arguments.key.clone().map(|key| Bytes::from(key.into_bytes()));
+        let mut template = Record { key, ..Record::default() };
         for header in &arguments.headers {
             let (name, value) = header.split_once(':').ok_or_else(|| {
                 CliError::Usage(format!("--header '{header}' is not of the form name:value"))

@@ -119,6 +119,10 @@ struct Queue {
     batches: VecDeque<SealedBatch>,
     next_sequence: i32,
     in_flight: usize,
+    /// Whether the broker has taken a batch yet. Until then one batch is in flight at a time: a broker that
+    /// does not know a producer takes any sequence number as its first, so the second batch could get in
+    /// before a first one that failed, which would then never be in order.
+    is_known_to_broker: bool,
     /// A batch failed: nothing leaves before all in flight is back and the pause is over.
     is_draining: bool,
     retry_at: Option<Instant>,
@@ -380,7 +384,7 @@ impl Producer {
         for index in (0..count).map(|step| (self.turn + step) % count) {
             let Some(queue) = self.queues.get_mut(index) else { continue };
             if queue.leader != Some(leader)
-                || queue.in_flight >= self.options.in_flight_max
+                || queue.in_flight >= if queue.is_known_to_broker { self.options.in_flight_max } else { 1 }
                 || (queue.is_draining && queue.in_flight > 0)
                 || queue.retry_at.is_some_and(|at| now < at)
             {
@@ -557,6 +561,7 @@ impl Producer {
         };
         let Some(error) = error else {
             batch.sending = Sending::Done;
+            queue.is_known_to_broker = true;
             while queue.batches.front().is_some_and(|batch| batch.sending == Sending::Done) {
                 if let Some(done) = queue.batches.pop_front() {
                     self.buffered_bytes = self.buffered_bytes.saturating_sub(done.raw_bytes);
