@@ -37,7 +37,8 @@ pub struct Cli {
 /// The commands; each is also the Kafka script of the name given with it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    // Server(crate::server::command::ServerArguments),
+    /// Run a broker (kafka-server-start)
+    Server(crate::server::command::ServerArguments),
     /// Create, list, describe, change and delete topics (kafka-topics)
     Topics(topics::TopicsArguments),
     /// First, last, or offsets by time of partitions (kafka-get-offsets)
@@ -81,21 +82,17 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = Output::stdout();
-    let result = run(cli.command, &mut out).and_then(|()| Ok(out.flush()?));
-    finish(result)
-}
-
-fn run(command: Command, out: &mut Output) -> Result<(), CliError> {
-    match command {
-        // Command::Server(arguments) => crate::server::command::run(arguments),
-        Command::Topics(arguments) => block_on(topics::run(arguments, out)),
-        Command::Offsets(arguments) => block_on(offsets::run(arguments, out)),
-        Command::Produce(arguments) => block_on(produce::run(arguments, out)),
-        Command::Consume(arguments) => block_on(consume::run(arguments, out)),
-        Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, out)),
-        Command::DumpLog(arguments) => dump_log::run(&arguments, out),
-        Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, out)),
-    }
+    let result = match cli.command {
+        Command::Server(arguments) => return crate::server::command::run(&arguments),
+        Command::Topics(arguments) => block_on(topics::run(arguments, &mut out)),
+        Command::Offsets(arguments) => block_on(offsets::run(arguments, &mut out)),
+        Command::Produce(arguments) => block_on(produce::run(arguments, &mut out)),
+        Command::Consume(arguments) => block_on(consume::run(arguments, &mut out)),
+        Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
+        Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
+        Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, &mut out)),
+    };
+    finish(result.and_then(|()| Ok(out.flush()?)))
 }
 
 /// Runs a tool on one thread. Tasks that still run when it ends (readers of standard input) are left
