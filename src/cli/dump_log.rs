@@ -171,7 +171,7 @@ fn check_log(path: &Path, bytes_max: Option<u64>) -> io::Result<Segment> {
             wrong(format!("leader epoch {} after {}", header.partition_leader_epoch, segment.last_epoch));
         }
         if checksum.is_ok() {
-            match records::decode(&batch, &found.bytes) {
+            match records::decode(&batch) {
                 Err(error) => wrong(format!("the records cannot be read: {error}")),
                 Ok(records) => {
                     segment.records += records.len() as u64;
@@ -513,7 +513,7 @@ fn dump_log(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Resu
         };
         let batch = Batch::parse(&found.bytes).map_err(|error| CliError::Failed(error.to_string()))?;
         let records = match is_deep {
-            true => Some(records::decode(&batch, &found.bytes)),
+            true => Some(records::decode(&batch)),
             false => None,
         };
         if arguments.json {

@@ -23,8 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::partitioner::{Sticky, partition_for_key};
-use super::records::{self, BatchOptions, Compression, Record};
+use super::records::{self, Compression, Record};
 use super::{Client, ClientError, TopicMetadata, topic_name};
+use crate::protocol::builder::BatchOptions;
 
 /// Requests in flight per broker, and batches per partition: what the broker's memory of the last five
 /// batches of a producer covers.
@@ -662,7 +663,8 @@ fn build(
     base_sequence: i32,
 ) -> Result<Bytes, ClientError> {
     let (producer_id, producer_epoch) = producer.unwrap_or((-1, -1));
-    let options = BatchOptions { compression, producer_id, producer_epoch, base_sequence };
+    let options =
+        BatchOptions { compression, producer_id, producer_epoch, base_sequence, ..BatchOptions::default() };
     records::encode(records, options).map_err(ClientError::Batch)
 }
 
