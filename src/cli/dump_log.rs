@@ -654,3 +654,93 @@ fn batch_json(batch: &Batch<'_>, position: u64, records: Option<&Result<Vec<Read
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::records::Record;
+    use crate::protocol::builder::BatchOptions;
+
+    /// A segment of `batches` batches with ten records each, with an index entry for every second one.
+    fn write_segment(folder: &Path, batches: i64) -> PathBuf {
+        let path = folder.join("00000000000000000000.log");
+        let (mut log, mut index, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..batches {
+            let records = (0..10)
+                .map(|record| Record {
+                    timestamp: 1_000 + number * 10 + record,
+                    value: Some(Bytes::from(vec![b'x'; 20])),
+                    ..Record::default()
+                })
+                .collect::<Vec<_>>();
+            let options = BatchOptions {
+                base_offset: number * 10,
+                partition_leader_epoch: 3,
+                ..BatchOptions::default()
+            };
+            if number % 2 == 1 {
+                let last = i32::try_from(number * 10 + 9).unwrap();
+                index.extend_from_slice(&last.to_be_bytes());
+                index.extend_from_slice(&u32::try_from(log.len()).unwrap().to_be_bytes());
+                times.extend_from_slice(&(1_000 + number * 10 + 9).to_be_bytes());
+                times.extend_from_slice(&last.to_be_bytes());
+            }
+            log.extend_from_slice(&records::encode(&records, options).unwrap());
+        }
+        // Preallocated, as the indexes of an active segment are.
+        index.extend_from_slice(&[0; 64]);
+        times.extend_from_slice(&[0; 96]);
+        fs::write(&path, log).unwrap();
+        fs::write(path.with_extension("index"), index).unwrap();
+        fs::write(path.with_extension("timeindex"), times).unwrap();
+        path
+    }
+
+    fn damage(path: &Path) -> [usize; 3] {
+        let segment = check_log(path, None).unwrap();
+        let index = check_index(&path.with_extension("index"), &segment).unwrap().1;
+        let times = check_time_index(&path.with_extension("timeindex"), &segment).unwrap().1;
+        [segment.damage.len(), index.len(), times.len()]
+    }
+
+    #[test]
+    fn damage_is_found_wherever_it_is_and_sound_files_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_segment(folder.path(), 6);
+        assert_eq!(damage(&path), [0, 0, 0]);
+        let sound = fs::read(&path).unwrap();
+
+        // Any flipped bit of a record is found, and nothing else is blamed.
+        for position in [61, 100, sound.len() - 1] {
+            let mut bytes = sound.clone();
+            bytes[position] ^= 0x10;
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(damage(&path), [1, 0, 0], "position {position}");
+        }
+        // A batch twice: its offsets do not rise, and what the index says of later ones is wrong.
+        let first = Batch::parse(&sound).unwrap().bytes.len();
+        fs::write(&path, [&sound[..first], &sound].concat()).unwrap();
+        assert_eq!(check_log(&path, None).unwrap().damage.len(), 1);
+        // A torn end.
+        fs::write(&path, &sound[..sound.len() - 5]).unwrap();
+        assert_eq!(damage(&path), [1, 1, 1]);
+        fs::write(&path, &sound).unwrap();
+
+        // An index that points into the middle of a batch, and one that goes backwards.
+        let index_path = path.with_extension("index");
+        let index = fs::read(&index_path).unwrap();
+        for at in [7, 15] {
+            let mut bytes = index.clone();
+            bytes[at] ^= 0x01;
+            fs::write(&index_path, bytes).unwrap();
+            assert_eq!(damage(&path), [0, 1, 0], "byte {at}");
+        }
+        fs::write(&index_path, &index).unwrap();
+        // A time index whose entry is earlier than a record before it.
+        let times_path = path.with_extension("timeindex");
+        let mut times = fs::read(&times_path).unwrap();
+        times[7] -= 5;
+        fs::write(&times_path, times).unwrap();
+        assert_eq!(damage(&path), [0, 0, 1]);
+    }
+}

@@ -91,7 +91,13 @@ mod tests {
             })
             .collect::<Vec<_>>();
         for compression in Compression::ALL {
-            let options = BatchOptions { compression, producer_id: 9, producer_epoch: 1, base_sequence: 17 };
+            let options = BatchOptions {
+                compression,
+                producer_id: 9,
+                producer_epoch: 1,
+                base_sequence: 17,
+                ..BatchOptions::default()
+            };
             let bytes = encode(&records, options).unwrap();
             let batch = Batch::parse(&bytes).unwrap();
             batch.verify_crc().unwrap();
