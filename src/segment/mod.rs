@@ -30,6 +30,7 @@ pub mod log;
 pub mod producer_state;
 mod reading;
 mod recovery;
+mod retention;
 pub mod scan;
 pub mod segment_file;
 #[cfg(test)]

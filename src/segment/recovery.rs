@@ -11,7 +11,7 @@
 //! A log that was closed is not checked: only the few batches after its last index entry are looked at,
 //! to find its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -89,9 +89,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     epochs.advance_start(start);
     let are_epochs_unwritten = epochs != written_epochs;
 
-    for torn in snapshots.split_off(&(end + 1)).into_keys() {
-        files.disk.remove_file(&files.path(&file_name(torn, "snapshot")))?;
-    }
+    remove_snapshots_beyond(&files, &mut snapshots, end)?;
     let (producers, snapshot_offset) = recover_producers(&files, &segments, snapshots, start, end)?;
     let recovered_to = if place.was_closed { end } else { recovery_point.clamp(start.min(end), end) };
     Ok(Log {
@@ -114,46 +112,63 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     })
 }
 
-type Snapshots = BTreeMap<i64, ()>;
+/// Offsets of snapshot files.
+type Snapshots = BTreeSet<i64>;
 
 /// Lists the folder, and removes what is left over.
 fn list(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, bool)> {
     let dir = files.dir.read().clone();
-    let entries = files.disk.list(&dir)?;
-    let mut found: BTreeMap<i64, Found> = BTreeMap::new();
-    let (mut snapshots, mut has_epochs) = (Snapshots::new(), false);
-    for entry in &entries {
-        let name = entry.name.as_str();
-        if entry.is_dir {
-            continue;
-        }
+    let (found, snapshots, others) = list_segments(files)?;
+    let mut has_epochs = false;
+    for name in others {
+        let orphan = offset_of(&name, "index").or(offset_of(&name, "timeindex")).is_some();
         if name.ends_with(".swap") {
-            let message =
-                format!("{}: a compaction by another broker was not finished", dir.join(name).display());
-            return Err(io::Error::other(message));
+            let path = dir.join(name);
+            return Err(io::Error::other(format!("{}: a compaction was not finished", path.display())));
         }
-        if LEFTOVERS.iter().any(|ending| name.ends_with(ending)) {
+        if orphan || LEFTOVERS.iter().any(|ending| name.ends_with(ending)) {
             files.disk.remove_file(&dir.join(name))?;
-        } else if let Some(base) = offset_of(name, "log") {
-            found.entry(base).or_default().log_bytes = entry.len;
-        } else if let Some(offset) = offset_of(name, "snapshot") {
-            snapshots.insert(offset, ());
         } else if name == leader_epochs::FILE_NAME {
             has_epochs = true;
         }
     }
-    for entry in &entries {
-        let name = entry.name.as_str();
-        for (kind, extension) in [(FileKind::Index, "index"), (FileKind::TimeIndex, "timeindex")] {
-            let Some(base) = offset_of(name, extension) else { continue };
-            match found.get_mut(&base) {
-                None => files.disk.remove_file(&dir.join(name))?,
-                Some(found) if kind == FileKind::Index => found.index_bytes = Some(entry.len),
-                Some(found) => found.time_index_bytes = Some(entry.len),
-            }
+    Ok((found, snapshots, has_epochs))
+}
+
+/// The segments and snapshots of the folder, and the names of all other files.
+fn list_segments(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, Vec<String>)> {
+    let entries = files.disk.list(&files.dir.read())?;
+    let mut found: BTreeMap<i64, Found> = BTreeMap::new();
+    let mut snapshots = Snapshots::new();
+    for entry in entries.iter().filter(|entry| !entry.is_dir) {
+        if let Some(base) = offset_of(&entry.name, "log") {
+            found.entry(base).or_default().log_bytes = entry.len;
+        } else if let Some(offset) = offset_of(&entry.name, "snapshot") {
+            snapshots.insert(offset);
         }
     }
-    Ok((found, snapshots, has_epochs))
+    let mut others = Vec::new();
+    for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+        let name = entry.name.as_str();
+        let (index, time_index) = (offset_of(name, "index"), offset_of(name, "timeindex"));
+        let of_segment = index.or(time_index).and_then(|base| found.get_mut(&base));
+        match of_segment {
+            Some(segment) if index.is_some() => segment.index_bytes = Some(entry.len),
+            Some(segment) => segment.time_index_bytes = Some(entry.len),
+            None if offset_of(name, "log").or(offset_of(name, "snapshot")).is_none() => {
+                others.push(entry.name)
+            }
+            None => {}
+        }
+    }
+    Ok((found, snapshots, others))
+}
+
+fn remove_snapshots_beyond(files: &Files, snapshots: &mut Snapshots, end: i64) -> io::Result<()> {
+    for offset in snapshots.split_off(&(end + 1)) {
+        files.disk.remove_file(&files.path(&file_name(offset, "snapshot")))?;
+    }
+    Ok(())
 }
 
 fn read_epochs(files: &Files, exists: bool) -> io::Result<LeaderEpochs> {
@@ -430,7 +445,7 @@ fn recover_producers(
     end: i64,
 ) -> io::Result<(ProducerState, Option<i64>)> {
     let (mut producers, mut from, mut newest) = (ProducerState::default(), start, None);
-    for offset in snapshots.into_keys().rev() {
+    for offset in snapshots.into_iter().rev() {
         let path = files.path(&file_name(offset, "snapshot"));
         match ProducerState::decode(&files.disk.read(&path)?) {
             Ok(read) => {
@@ -461,4 +476,30 @@ fn recover_producers(
         }
     }
     Ok((producers, newest))
+}
+
+/// Opens the last segment of a log again, whose file was cut; also gives the bytes since its last index entry.
+pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Result<(Segment, u64)> {
+    let (found, ..) = list_segments(&log.files)?;
+    let found = found.get(&base).copied().unwrap_or_default();
+    let config = log.config();
+    let mut opener = Opener {
+        files: &log.files,
+        config: &config,
+        created_ms: log.clock.now_ms(),
+        epochs: &mut epochs,
+        bytes_since_entry: 0,
+        recovery_point: i64::MAX,
+    };
+    let (segment, _) = opener.segment(base, None, &found)?;
+    Ok((segment, opener.bytes_since_entry))
+}
+
+/// The producers as the log's files tell; snapshots from beyond its end go.
+pub(super) fn producers_again(log: &Log) -> io::Result<(ProducerState, Option<i64>)> {
+    let (_, mut snapshots, _) = list_segments(&log.files)?;
+    let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
+    remove_snapshots_beyond(&log.files, &mut snapshots, end)?;
+    let segments = log.segments.read().clone();
+    recover_producers(&log.files, &segments, snapshots, start, end)
 }
