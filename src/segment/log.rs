@@ -238,10 +238,6 @@ impl Log {
 
     /// Writes the epochs, durably, if they changed.
     pub(super) fn write_epochs(&self) -> io::Result<()> {
-        // An epoch without a record is nothing to rely on: thousands of new partitions cost no writes.
-        if self.log_end_offset() == Offset::ZERO {
-            return Ok(());
-        }
         if self.are_epochs_unwritten.swap(false, Ordering::AcqRel) {
             let content = self.epochs.read().encode();
             let path = self.files.path(leader_epochs::FILE_NAME);
@@ -250,6 +246,12 @@ impl Log {
             })?;
         }
         Ok(())
+    }
+
+    /// As [`Self::write_epochs`], but an epoch without a record is nothing to rely on: thousands of new partitions cost
+    /// no writes.
+    fn write_epochs_of_records(&self) -> io::Result<()> {
+        if self.log_end_offset() == Offset::ZERO { Ok(()) } else { self.write_epochs() }
     }
 
     /// The idempotent producers that it knows.
@@ -396,7 +398,7 @@ impl Log {
                 self.write_snapshot(&mut writer)?;
             }
         }
-        self.write_epochs()
+        self.write_epochs_of_records()
     }
 
     /// Closes the log so that it opens without recovery: appends and reads fail from now on.
@@ -413,7 +415,7 @@ impl Log {
             self.write_snapshot(&mut writer)?;
         }
         self.flush_locked()?;
-        self.write_epochs()?;
+        self.write_epochs_of_records()?;
         self.release_files();
         Ok(())
     }
