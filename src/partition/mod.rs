@@ -1,1 +1,24 @@
+//! One replica of a partition: who leads it, what may be read of it, who waits for it.
+//!
+//! * [`replica`]: the pure part: leadership, in-sync replicas, the high watermark.
+//! * [`checks`]: what a leader demands of a batch before it takes it.
+//! * [`waiting`]: fetches that wait for bytes and produces that wait for replicas.
+//! * [`syncing`]: one `fdatasync` for all who wait for one.
+//! * [`manager`]: all partitions of this node, following the metadata image.
+//!
+//! Invariants: the high watermark never falls while a leader leads, and never passes the log end of
+//! an in-sync replica. A record is answered with acks=all only below the high watermark; consumers
+//! read only below it. Where the topic asks for a sync before each acknowledgement
+//! (`flush.messages=1`), the high watermark never passes what is synced.
 
+pub mod checks;
+pub mod manager;
+pub mod replica;
+mod replica_partition;
+pub mod syncing;
+pub mod waiting;
+
+pub use manager::{PartitionManager, Topic};
+pub use replica_partition::{
+    Appending, DeleteRecordsError, FetchError, FetchView, Partition, ProduceError, Produced, ReadBound,
+};

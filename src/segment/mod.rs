@@ -1,1 +1,212 @@
+//! Partitions on disk, in Apache Kafka's own format.
+//!
+//! A partition is a folder `<topic>-<n>`:
+//!
+//! ```text
+//! <base offset, 20 digits>.log        record batches, one after the other           (segment)
+//! <base offset>.index                 offset -> position, sparse                    (index)
+//! <base offset>.timeindex             timestamp -> offset, sparse                   (index)
+//! <offset>.snapshot                   producers as of that offset                   (producer_state)
+//! leader-epoch-checkpoint             where each leader epoch began                 (leader_epochs)
+//! partition.metadata                  the topic's id                                (data_dir)
+//! *.deleted                           on their way out
+//! ```
+//!
+//! Invariants, from the disk up:
+//! 1. What lies below the recovery point was synced; recovery trusts it. Everything else is checked,
+//!    and cut at the first byte that is not part of a whole, sound batch.
+//! 2. Indexes, snapshots and epochs are hints that can be made again from the `.log` files. An index
+//!    entry never points beyond the file; a missing one only costs a longer scan.
+//! 3. Offsets only grow, within a file and from file to file.
+//! 4. A segment's length and the log end offset are published after the bytes are in the file: who
+//!    reads below them reads what was written, without waiting for a write that is under way.
 
+mod appending;
+pub mod checkpoint;
+pub mod data_dir;
+pub mod file_cache;
+pub mod index;
+pub mod leader_epochs;
+pub mod log;
+pub mod meta_properties;
+pub mod producer_state;
+mod reading;
+mod recovery;
+mod retention;
+pub mod scan;
+pub mod segment_file;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use kafka_protocol::ResponseError;
+
+use crate::env::File;
+use crate::protocol::batch::BatchError;
+use crate::types::{LeaderEpoch, Offset, ProducerId};
+
+pub use data_dir::{DataDir, DataDirError, DataDirOptions, LogError, OpenedLog};
+pub use log::{Log, LogPlace};
+
+/// What a topic's configuration means to its logs. Sizes in bytes, times in ms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub segment_bytes: u32,
+    pub segment_ms: i64,
+    pub segment_jitter_ms: i64,
+    pub index_interval_bytes: u32,
+    pub segment_index_bytes: u32,
+    /// -1: for ever.
+    pub retention_ms: i64,
+    /// -1: any number.
+    pub retention_bytes: i64,
+    /// Whether `cleanup.policy` names `delete`.
+    pub delete: bool,
+    pub flush_messages: i64,
+    pub flush_ms: i64,
+    pub file_delete_delay_ms: i64,
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for LogConfig {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1024 * 1024 * 1024,
+            segment_ms: 7 * 86_400_000,
+            segment_jitter_ms: 0,
+            index_interval_bytes: 4096,
+            segment_index_bytes: 10 * 1024 * 1024,
+            retention_ms: 7 * 86_400_000,
+            retention_bytes: -1,
+            delete: true,
+            flush_messages: i64::MAX,
+            flush_ms: i64::MAX,
+            file_delete_delay_ms: 60_000,
+            producer_id_expiration_ms: 86_400_000,
+        }
+    }
+}
+
+/// Records to append.
+#[derive(Debug)]
+pub struct AppendRequest {
+    /// One or more whole batches, their structure and checksums checked.
+    pub records: BytesMut,
+    pub origin: Origin,
+}
+
+/// Where records come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer: offsets and leader epoch are assigned, sequences checked.
+    Leader { epoch: LeaderEpoch },
+    /// The partition's leader, who assigned and checked all that.
+    Follower,
+}
+
+/// How an append goes on. Its place in the log's order is taken either way.
+#[derive(Debug)]
+pub enum Append {
+    Done(Result<Appended, AppendError>),
+    /// Another append is being written; this one goes out with the next write.
+    Queued(tokio::sync::oneshot::Receiver<Result<Appended, AppendError>>),
+}
+
+/// An append that is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub first_offset: Offset,
+    pub last_offset: Offset,
+    pub log_start_offset: Offset,
+    pub bytes: u64,
+    /// It was there already: the offsets are those of then, nothing was written.
+    pub duplicate: bool,
+    /// `flush.messages` is reached: the log wants [`Log::flush`].
+    pub flush_due: bool,
+}
+
+/// Why records are not in the log.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("the log is closed")]
+    Closed,
+    #[error("the log is offline after a failure of its disk")]
+    Failed,
+    #[error("no space is left on the disk")]
+    StorageFull,
+    #[error("the records could not be written: {0}")]
+    Io(Arc<io::Error>),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error("the records are of {bytes} bytes, a segment holds {bytes_max}")]
+    LargerThanSegment { bytes: usize, bytes_max: u32 },
+    #[error(
+        "Out of order sequence number for producer {producer_id} at offset {offset}: {found} (incoming seq. number), {last} (current end sequence number)"
+    )]
+    OutOfOrderSequence { producer_id: ProducerId, offset: Offset, found: i32, last: i32 },
+    #[error(
+        "Epoch of producer {producer_id} at offset {offset} is {found}, which is smaller than the last seen epoch {last}"
+    )]
+    InvalidProducerEpoch { producer_id: ProducerId, offset: Offset, found: i16, last: i16 },
+    #[error("the records begin at offset {found}, the log ends at {log_end}")]
+    OffsetsNotMonotonic { found: Offset, log_end: Offset },
+}
+
+impl AppendError {
+    /// The error code that Kafka answers a producer for this.
+    pub fn kafka_error(&self) -> ResponseError {
+        match self {
+            AppendError::Closed => ResponseError::NotLeaderOrFollower,
+            AppendError::Failed | AppendError::StorageFull | AppendError::Io(_) => {
+                ResponseError::KafkaStorageError
+            }
+            AppendError::Batch(error) => error.kafka_error(),
+            AppendError::LargerThanSegment { .. } => ResponseError::RecordListTooLarge,
+            AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+            AppendError::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+            AppendError::OffsetsNotMonotonic { .. } => ResponseError::UnknownServerError,
+        }
+    }
+
+    fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::StorageFull,
+            _ => AppendError::Io(Arc::new(error)),
+        }
+    }
+}
+
+/// A run of bytes of a `.log` file: whole batches, but for the last one, which may be cut.
+#[derive(Clone, Debug)]
+pub struct LogSlice {
+    pub file: Arc<dyn File>,
+    pub position: u64,
+    /// 0 when there is nothing to read yet.
+    pub len: usize,
+}
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the log holds offsets {start} to {end} (exclusive)")]
+    OffsetOutOfRange { start: Offset, end: Offset },
+    #[error("the log is closed")]
+    Closed,
+    #[error("the log is offline after a failure of its disk")]
+    Failed,
+    #[error("the log cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A place in time and in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampOffset {
+    /// ms.
+    pub timestamp: i64,
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+}

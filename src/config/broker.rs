@@ -1,0 +1,387 @@
+//! The configuration of the broker: the keys of `server.properties` that mean something here, and
+//! their typed values.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::key::{self, ConfigError, Key, Kind};
+use super::topic;
+
+const I32: i32 = i32::MAX;
+const I64: i64 = i64::MAX;
+
+macro_rules! keys {
+    ($($name:literal, $kind:expr, $default:expr, $doc:literal;)*) => {
+        &[$(Key { name: $name, kind: $kind, default: $default, doc: $doc }),*]
+    };
+}
+
+/// The broker's keys besides those that set a topic default (see [`topic::KEYS`]).
+pub const KEYS: &[Key] = keys! {
+    "advertised.listeners", Kind::List(&[]), None,
+        "Addresses that clients are told; those of `listeners` unless set.";
+    "auto.create.topics.enable", Kind::Boolean, Some("true"),
+        "Create a topic when a producer asks for its metadata and it is not there.";
+    "broker.id", Kind::Int(-1, I32), None,
+        "Old name of node.id.";
+    "broker.rack", Kind::Text, None,
+        "Rack of this broker, for the placement of replicas.";
+    "connections.max.idle.ms", Kind::Long(-1, I64), Some("600000"),
+        "Idle time after which a connection is closed.";
+    "controller.listener.names", Kind::List(&[]), Some("CONTROLLER"),
+        "Names of listeners that serve controllers; a single node opens none.";
+    "default.replication.factor", Kind::Int(1, i16::MAX as i32), Some("1"),
+        "Replicas of a topic that does not say how many.";
+    "delete.topic.enable", Kind::Boolean, Some("true"),
+        "Allow topics to be deleted.";
+    "fetch.max.bytes", Kind::Int(1024, I32), Some("57671680"),
+        "Most bytes that one fetch is answered with.";
+    "listener.security.protocol.map", Kind::List(&[]), None,
+        "Security protocol of each listener name.";
+    "listeners", Kind::List(&[]), Some("PLAINTEXT://127.0.0.1:9092"),
+        "Address to listen on: NAME://host:port; an empty host is every interface, port 0 a free one.";
+    "log.dir", Kind::Text, Some("raftsman-data"),
+        "Folder for the data, when log.dirs does not say.";
+    "log.dirs", Kind::List(&[]), None,
+        "Folder for the data.";
+    "log.flush.interval.ms", Kind::Long(0, I64), None,
+        "Longest time that a record stays unsynced.";
+    "log.flush.offset.checkpoint.interval.ms", Kind::Int(1, I32), Some("60000"),
+        "How often what was written is synced and the recovery point noted.";
+    "log.flush.start.offset.checkpoint.interval.ms", Kind::Int(1, I32), Some("60000"),
+        "How often log start offsets are noted.";
+    "log.retention.check.interval.ms", Kind::Long(1, I64), Some("300000"),
+        "How often retention is looked at.";
+    "max.connections", Kind::Int(0, I32), Some("2147483647"),
+        "Most connections at a time.";
+    "max.connections.per.ip", Kind::Int(0, I32), Some("2147483647"),
+        "Most connections at a time from one address.";
+    "max.incremental.fetch.session.cache.slots", Kind::Int(0, I32), Some("1000"),
+        "Most fetch sessions at a time.";
+    "max.request.partition.size.limit", Kind::Int(1, I32), Some("2000"),
+        "Most partitions in one answer of DescribeTopicPartitions.";
+    "message.max.bytes", Kind::Int(0, I32), Some("1048588"),
+        "Largest record batch taken, in bytes, after compression.";
+    "metadata.log.dir", Kind::Text, None,
+        "Folder for the metadata; inside the data folder unless set.";
+    "node.id", Kind::Int(0, I32), Some("1"),
+        "Id of this node in its cluster.";
+    "num.partitions", Kind::Int(1, I32), Some("1"),
+        "Partitions of a topic that does not say how many.";
+    "num.recovery.threads.per.data.dir", Kind::Int(1, I32), Some("2"),
+        "Threads that open logs at start.";
+    "process.roles", Kind::List(&["broker", "controller"]), Some("broker,controller"),
+        "Roles of this node; a single node has both.";
+    "producer.id.expiration.check.interval.ms", Kind::Int(1, I32), Some("600000"),
+        "How often idle producer ids are looked for.";
+    "producer.id.expiration.ms", Kind::Int(1, I32), Some("86400000"),
+        "Idle time after which a partition forgets a producer id.";
+    "queued.max.request.bytes", Kind::Long(-1, I64), Some("268435456"),
+        "Most bytes of requests held in memory at a time, over all connections; -1 is without a limit. (Kafka's default is -1.)";
+    "raftsman.admin.listener", Kind::Text, Some("127.0.0.1:9190"),
+        "Address of the HTTP listener for /metrics, /healthz and /readyz; empty is none.";
+    "raftsman.worker.threads", Kind::Int(0, 1024), Some("0"),
+        "Threads that serve connections; 0 is one per core.";
+    "replica.high.watermark.checkpoint.interval.ms", Kind::Long(1, I64), Some("5000"),
+        "How often high watermarks are noted.";
+    "socket.listen.backlog.size", Kind::Int(1, I32), Some("50"),
+        "Connections that wait to be accepted.";
+    "socket.receive.buffer.bytes", Kind::Int(-1, I32), Some("-1"),
+        "Receive buffer of a connection; -1 lets the kernel tune it. (Kafka's default is 102400.)";
+    "socket.request.max.bytes", Kind::Int(1, I32), Some("104857600"),
+        "Largest request taken.";
+    "socket.send.buffer.bytes", Kind::Int(-1, I32), Some("-1"),
+        "Send buffer of a connection; -1 lets the kernel tune it. (Kafka's default is 102400.)";
+};
+
+/// Names of all broker keys of Kafka 4.3, to tell a key that has no meaning here from a mistyped one.
+static KAFKA_KEYS: &str = include_str!("kafka_broker_keys.txt");
+
+/// An address to listen on or to be reached at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Name of the listener, such as `PLAINTEXT`.
+    pub name: String,
+    /// Empty: every interface.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Listener {
+    /// Reads `NAME://host:port`.
+    fn parse(text: &str, key: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError::InvalidValue {
+            name: key.to_owned(),
+            value: text.to_owned(),
+            reason: "expected NAME://host:port, such as PLAINTEXT://127.0.0.1:9092".to_owned(),
+        };
+        let (name, address) = text.split_once("://").ok_or_else(wrong)?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().map_err(|_| wrong())?;
+        Ok(Self { name: name.trim().to_ascii_uppercase(), host: host.to_owned(), port })
+    }
+}
+
+/// The typed configuration of this node.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    pub node_id: i32,
+    pub rack: Option<String>,
+    pub listeners: Vec<Listener>,
+    /// One for each of `listeners`, in their order.
+    pub advertised_listeners: Vec<Listener>,
+    pub log_dir: PathBuf,
+    pub metadata_log_dir: PathBuf,
+    pub admin_listener: Option<String>,
+    /// True when somebody chose the admin address: then a port that is taken is an error.
+    pub admin_listener_is_set: bool,
+    pub worker_threads: usize,
+    pub auto_create_topics: bool,
+    pub num_partitions: i32,
+    pub default_replication_factor: i16,
+    pub delete_topic: bool,
+    pub fetch_max_bytes: i32,
+    pub connections_max_idle_ms: i64,
+    pub max_connections: i32,
+    pub max_connections_per_ip: i32,
+    pub fetch_session_slots: i32,
+    pub request_partition_limit: i32,
+    pub recovery_threads: i32,
+    pub producer_id_expiration_ms: i64,
+    pub producer_id_expiration_check_interval_ms: i64,
+    pub queued_request_bytes_max: Option<u64>,
+    pub request_bytes_max: i32,
+    pub listen_backlog: i32,
+    pub receive_buffer_bytes: Option<i32>,
+    pub send_buffer_bytes: Option<i32>,
+    pub flush_offset_checkpoint_interval_ms: i64,
+    pub start_offset_checkpoint_interval_ms: i64,
+    pub high_watermark_checkpoint_interval_ms: i64,
+    pub retention_check_interval_ms: i64,
+    /// Every value that somebody set, by key; topic defaults are resolved from it.
+    pub set: BTreeMap<String, String>,
+}
+
+/// What reading a configuration has to say besides its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Kafka's keys that have no meaning here.
+    pub without_meaning: Vec<String>,
+    /// Keys that neither Kafka nor Raftsman knows.
+    pub unknown: Vec<String>,
+}
+
+impl BrokerConfig {
+    /// Reads the values that somebody set. Errors name the key, the value and what is allowed.
+    pub fn from_values(set: BTreeMap<String, String>) -> Result<(Self, Remarks), ConfigError> {
+        let mut remarks = Remarks::default();
+        for (name, value) in &set {
+            if let Some(key) = key::find(KEYS, name) {
+                key.check(value)?;
+            } else if let Some(topic_key) = topic_key_set_by(name) {
+                check_topic_default(topic_key, name, value)?;
+            } else if KAFKA_KEYS.lines().any(|known| known == name) {
+                remarks.without_meaning.push(name.clone());
+            } else {
+                remarks.unknown.push(name.clone());
+            }
+        }
+        let values = Values(&set);
+        let roles = values.text("process.roles");
+        if !["broker", "controller"].iter().all(|role| key::list(&roles).any(|set| set == *role)) {
+            return Err(ConfigError::Refused(format!(
+                "process.roles={roles}: this version runs a single node that has both roles; set process.roles=broker,controller"
+            )));
+        }
+        let (listeners, advertised_listeners) = listeners(&values)?;
+        let dirs =
+            if set.contains_key("log.dirs") { values.text("log.dirs") } else { values.text("log.dir") };
+        let mut folders = key::list(&dirs);
+        let log_dir = PathBuf::from(folders.next().unwrap_or("raftsman-data"));
+        if folders.next().is_some() {
+            return Err(ConfigError::Refused(format!(
+                "log.dirs={dirs}: one data folder is served; name a single one (join disks below it, with LVM or RAID)"
+            )));
+        }
+        let metadata_log_dir = match values.text("metadata.log.dir") {
+            dir if dir.is_empty() => log_dir.join("__cluster_metadata"),
+            dir => PathBuf::from(dir).join("__cluster_metadata"),
+        };
+        let node_id = match (set.get("node.id"), set.get("broker.id")) {
+            (None, Some(_)) if values.long("broker.id") >= 0 => values.int("broker.id"),
+            _ => values.int("node.id"),
+        };
+        let admin_listener = Some(values.text("raftsman.admin.listener")).filter(|text| !text.is_empty());
+        let config = Self {
+            node_id,
+            rack: Some(values.text("broker.rack")).filter(|rack| !rack.is_empty()),
+            listeners,
+            advertised_listeners,
+            log_dir,
+            metadata_log_dir,
+            admin_listener,
+            admin_listener_is_set: set.contains_key("raftsman.admin.listener"),
+            worker_threads: usize::try_from(values.int("raftsman.worker.threads")).unwrap_or_default(),
+            auto_create_topics: values.boolean("auto.create.topics.enable"),
+            num_partitions: values.int("num.partitions"),
+            default_replication_factor: i16::try_from(values.int("default.replication.factor"))
+                .unwrap_or(i16::MAX),
+            delete_topic: values.boolean("delete.topic.enable"),
+            fetch_max_bytes: values.int("fetch.max.bytes"),
+            connections_max_idle_ms: values.long("connections.max.idle.ms"),
+            max_connections: values.int("max.connections"),
+            max_connections_per_ip: values.int("max.connections.per.ip"),
+            fetch_session_slots: values.int("max.incremental.fetch.session.cache.slots"),
+            request_partition_limit: values.int("max.request.partition.size.limit"),
+            recovery_threads: values.int("num.recovery.threads.per.data.dir"),
+            producer_id_expiration_ms: values.long("producer.id.expiration.ms"),
+            producer_id_expiration_check_interval_ms: values.long("producer.id.expiration.check.interval.ms"),
+            queued_request_bytes_max: u64::try_from(values.long("queued.max.request.bytes")).ok(),
+            request_bytes_max: values.int("socket.request.max.bytes"),
+            listen_backlog: values.int("socket.listen.backlog.size"),
+            receive_buffer_bytes: Some(values.int("socket.receive.buffer.bytes")).filter(|bytes| *bytes > 0),
+            send_buffer_bytes: Some(values.int("socket.send.buffer.bytes")).filter(|bytes| *bytes > 0),
+            flush_offset_checkpoint_interval_ms: values.long("log.flush.offset.checkpoint.interval.ms"),
+            start_offset_checkpoint_interval_ms: values.long("log.flush.start.offset.checkpoint.interval.ms"),
+            high_watermark_checkpoint_interval_ms: values
+                .long("replica.high.watermark.checkpoint.interval.ms"),
+            retention_check_interval_ms: values.long("log.retention.check.interval.ms"),
+            set,
+        };
+        Ok((config, remarks))
+    }
+}
+
+/// Finds the topic key whose default a broker key sets.
+fn topic_key_set_by(name: &str) -> Option<&'static topic::TopicKey> {
+    topic::KEYS.iter().find(|entry| entry.broker_keys.iter().any(|(broker_key, _)| *broker_key == name))
+}
+
+fn check_topic_default(entry: &topic::TopicKey, name: &str, value: &str) -> Result<(), ConfigError> {
+    let unit = entry.broker_keys.iter().find(|(broker_key, _)| *broker_key == name).map(|(_, unit)| *unit);
+    let checked = match unit {
+        Some(topic::Unit::Same) | None => topic::validate(entry.key.name, value),
+        Some(_) => Key { kind: Kind::Int(-1, I32), ..entry.key }.check(value),
+    };
+    checked.map_err(|error| match error {
+        ConfigError::InvalidValue { value, reason, .. } => {
+            ConfigError::InvalidValue { name: name.to_owned(), value, reason }
+        }
+        other => other,
+    })
+}
+
+/// Reads checked values, or their defaults.
+struct Values<'a>(&'a BTreeMap<String, String>);
+
+impl Values<'_> {
+    fn text(&self, name: &str) -> String {
+        let default = || key::find(KEYS, name).and_then(|key| key.default);
+        self.0.get(name).map(String::as_str).or_else(default).unwrap_or_default().trim().to_owned()
+    }
+
+    fn long(&self, name: &str) -> i64 {
+        self.text(name).parse().unwrap_or_default()
+    }
+
+    fn int(&self, name: &str) -> i32 {
+        self.text(name).parse().unwrap_or_default()
+    }
+
+    fn boolean(&self, name: &str) -> bool {
+        self.text(name).eq_ignore_ascii_case("true")
+    }
+}
+
+/// The listeners for clients, with what clients are told of each.
+fn listeners(values: &Values<'_>) -> Result<(Vec<Listener>, Vec<Listener>), ConfigError> {
+    let controllers = values.text("controller.listener.names");
+    let is_controller = |name: &str| key::list(&controllers).any(|listed| listed.eq_ignore_ascii_case(name));
+    let read = |key: &str| -> Result<Vec<Listener>, ConfigError> {
+        let all = key::list(&values.text(key))
+            .map(|text| Listener::parse(text, key))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(all.into_iter().filter(|listener| !is_controller(&listener.name)).collect())
+    };
+    let listeners = read("listeners")?;
+    if listeners.is_empty() {
+        return Err(ConfigError::Refused(format!(
+            "listeners={}: no listener for clients; add one such as PLAINTEXT://127.0.0.1:9092",
+            values.text("listeners")
+        )));
+    }
+    let protocols = values.text("listener.security.protocol.map");
+    for listener in &listeners {
+        let mapped = key::list(&protocols)
+            .filter_map(|entry| entry.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case(&listener.name));
+        let protocol = mapped.map_or(listener.name.as_str(), |(_, protocol)| protocol);
+        let is_known_protocol = ["SSL", "SASL_PLAINTEXT", "SASL_SSL"].contains(&protocol);
+        if is_known_protocol {
+            return Err(ConfigError::Refused(format!(
+                "listener {}: security protocol {protocol} is not served by this version; only PLAINTEXT is",
+                listener.name
+            )));
+        }
+        if protocol != "PLAINTEXT" {
+            return Err(ConfigError::Refused(format!(
+                "listener {}: no security protocol is known for this name; add it to listener.security.protocol.map, as in {}:PLAINTEXT",
+                listener.name, listener.name
+            )));
+        }
+    }
+    let advertised = read("advertised.listeners")?;
+    let told = listeners.iter().map(|listener| {
+        let found = advertised.iter().find(|told| told.name == listener.name);
+        found.cloned().unwrap_or_else(|| listener.clone())
+    });
+    let told = told.collect();
+    Ok((listeners, told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::properties;
+
+    fn read(text: &str) -> Result<(BrokerConfig, Remarks), ConfigError> {
+        BrokerConfig::from_values(properties::parse(text))
+    }
+
+    #[test]
+    fn a_configuration_of_a_kafka_installation_starts_a_broker() {
+        let (config, remarks) = read(
+            "process.roles=broker,controller\nnode.id=7\ncontroller.quorum.bootstrap.servers=localhost:9093\n\
+             listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
+             advertised.listeners=PLAINTEXT://host.example:9092,CONTROLLER://localhost:9093\n\
+             controller.listener.names=CONTROLLER\nnum.network.threads=3\nlog.dirs=/tmp/x\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.retention.hours=168\nlog.retentoin.ms=5\n",
+        )
+        .unwrap();
+        assert_eq!(config.node_id, 7);
+        assert_eq!(
+            config.listeners,
+            [Listener { name: "PLAINTEXT".into(), host: String::new(), port: 9092 }]
+        );
+        assert_eq!(config.advertised_listeners[0].host, "host.example");
+        assert_eq!(remarks.unknown, ["log.retentoin.ms"]);
+        assert!(remarks.without_meaning.contains(&"num.network.threads".to_owned()));
+    }
+
+    #[test]
+    fn a_bad_value_is_told_by_key_value_and_what_is_allowed() {
+        let text = |properties| read(properties).unwrap_err().to_string();
+        assert_eq!(
+            text("num.partitions=0"),
+            "Invalid value 0 for configuration num.partitions: Value must be at least 1"
+        );
+        assert_eq!(
+            text("log.segment.bytes=1"),
+            "Invalid value 1 for configuration log.segment.bytes: Value must be at least 1048576"
+        );
+        assert!(text("listeners=SSL://:9092").contains("only PLAINTEXT"));
+        assert!(text("log.dirs=/a,/b").contains("one data folder"));
+        assert!(KEYS.iter().all(|key| key.default.is_none_or(|value| key.check(value).is_ok())));
+    }
+}

@@ -1,0 +1,100 @@
+//! What a configuration key is, and the checks its type and range give.
+
+/// The type of a key's value, with what is allowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Boolean,
+    /// 32 bits; least and greatest value allowed.
+    Int(i32, i32),
+    /// 64 bits; least and greatest value allowed.
+    Long(i64, i64),
+    /// Least and greatest value allowed.
+    Double(f64, f64),
+    /// Any text.
+    Text,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Words split by commas; where the slice is not empty, each must be in it.
+    List(&'static [&'static str]),
+}
+
+/// One configuration key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Kafka's name of it.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The value when nobody sets one; `None` where another key decides then.
+    pub default: Option<&'static str>,
+    /// One sentence for people.
+    pub doc: &'static str,
+}
+
+/// Why a configuration is refused. The texts are Kafka's where Kafka has one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("Unknown topic config name: {0}")]
+    UnknownTopicKey(String),
+    #[error("Invalid value {value} for configuration {name}: {reason}")]
+    InvalidValue { name: String, value: String, reason: String },
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Key {
+    /// Checks a value against the key's type and range.
+    pub fn check(&self, value: &str) -> Result<(), ConfigError> {
+        let value = value.trim();
+        let wrong = |reason: String| {
+            Err(ConfigError::InvalidValue { name: self.name.to_owned(), value: value.to_owned(), reason })
+        };
+        match self.kind {
+            Kind::Boolean => match value.to_ascii_lowercase().as_str() {
+                "true" | "false" => Ok(()),
+                _ => wrong("Expected value to be either true or false".to_owned()),
+            },
+            Kind::Int(least, greatest) => match value.parse::<i32>() {
+                Err(_) => wrong("Not a number of type INT".to_owned()),
+                Ok(number) => range(number, least, greatest).or_else(wrong),
+            },
+            Kind::Long(least, greatest) => match value.parse::<i64>() {
+                Err(_) => wrong("Not a number of type LONG".to_owned()),
+                Ok(number) => range(number, least, greatest).or_else(wrong),
+            },
+            Kind::Double(least, greatest) => match value.parse::<f64>() {
+                Err(_) => wrong("Not a number of type DOUBLE".to_owned()),
+                Ok(number) => range(number, least, greatest).or_else(wrong),
+            },
+            Kind::Text => Ok(()),
+            Kind::OneOf(words) if words.contains(&value) => Ok(()),
+            Kind::OneOf(words) => wrong(format!("String must be one of: {}", words.join(", "))),
+            Kind::List(words) => {
+                let unknown = list(value).find(|word| !words.is_empty() && !words.contains(word));
+                match unknown {
+                    None => Ok(()),
+                    Some(_) => wrong(format!("String must be one of: {}", words.join(", "))),
+                }
+            }
+        }
+    }
+}
+
+/// The words of a list value.
+pub fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn range<N: PartialOrd + std::fmt::Display>(number: N, least: N, greatest: N) -> Result<(), String> {
+    if number < least {
+        Err(format!("Value must be at least {least}"))
+    } else if number > greatest {
+        Err(format!("Value must be no more than {greatest}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Finds a key by its name in a table.
+pub fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    keys.iter().find(|key| key.name == name)
+}

@@ -1,0 +1,326 @@
+//! The configuration of a topic: every topic key of Kafka 4.3, where its default comes from, and the
+//! typed values.
+//!
+//! A topic's own value wins over the broker's (`server.properties`), which wins over the default.
+
+use std::collections::BTreeMap;
+
+use super::key::{self, ConfigError, Key, Kind};
+
+/// How a broker key's value becomes a topic key's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Same,
+    HoursToMs,
+    MinutesToMs,
+}
+
+/// A topic key with the broker keys that set its default, the strongest first.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicKey {
+    pub key: Key,
+    pub broker_keys: &'static [(&'static str, Unit)],
+}
+
+const POLICIES: &[&str] = &["compact", "delete"];
+const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+const MAX: &str = "9223372036854775807";
+
+macro_rules! keys {
+    ($($name:literal, $kind:expr, $default:expr, [$($broker:literal $unit:ident),*], $doc:literal;)*) => {
+        &[$(TopicKey {
+            key: Key { name: $name, kind: $kind, default: Some($default), doc: $doc },
+            broker_keys: &[$(($broker, Unit::$unit)),*],
+        }),*]
+    };
+}
+
+/// All topic keys, in the order of their names.
+pub const KEYS: &[TopicKey] = keys! {
+    "cleanup.policy", Kind::List(POLICIES), "delete", ["log.cleanup.policy" Same],
+        "What happens to old segments: `delete` removes them by age and size, `compact` keeps the last record of each key.";
+    "compression.gzip.level", Kind::Int(-1, 9), "-1", ["compression.gzip.level" Same],
+        "Level when this topic recompresses to gzip; -1 is the codec's own default.";
+    "compression.lz4.level", Kind::Int(1, 17), "9", ["compression.lz4.level" Same],
+        "Level when this topic recompresses to lz4.";
+    "compression.type", Kind::OneOf(CODECS), "producer", ["compression.type" Same],
+        "Codec that batches are stored with; `producer` keeps what the producer chose.";
+    "compression.zstd.level", Kind::Int(-131_072, 22), "3", ["compression.zstd.level" Same],
+        "Level when this topic recompresses to zstd.";
+    "delete.retention.ms", Kind::Long(0, i64::MAX), "86400000", ["log.cleaner.delete.retention.ms" Same],
+        "How long tombstones stay in a compacted topic.";
+    "file.delete.delay.ms", Kind::Long(0, i64::MAX), "60000", ["log.segment.delete.delay.ms" Same],
+        "How long a removed file stays on disk.";
+    "flush.messages", Kind::Long(1, i64::MAX), MAX, ["log.flush.interval.messages" Same],
+        "Records after which the log is synced to disk; 1 syncs before each acknowledgement.";
+    "flush.ms", Kind::Long(0, i64::MAX), MAX, ["log.flush.interval.ms" Same, "log.flush.scheduler.interval.ms" Same],
+        "Longest time that a record stays unsynced.";
+    "follower.replication.throttled.replicas", Kind::List(&[]), "", [],
+        "Replicas whose following is throttled.";
+    "index.interval.bytes", Kind::Int(0, i32::MAX), "4096", ["log.index.interval.bytes" Same],
+        "Bytes of log between two entries of the offset index.";
+    "leader.replication.throttled.replicas", Kind::List(&[]), "", [],
+        "Replicas whose leading is throttled.";
+    "local.retention.bytes", Kind::Long(-2, i64::MAX), "-2", ["log.local.retention.bytes" Same],
+        "Bytes kept on this disk with tiered storage.";
+    "local.retention.ms", Kind::Long(-2, i64::MAX), "-2", ["log.local.retention.ms" Same],
+        "Time kept on this disk with tiered storage.";
+    "max.compaction.lag.ms", Kind::Long(1, i64::MAX), MAX, ["log.cleaner.max.compaction.lag.ms" Same],
+        "Longest time that a record stays uncompacted.";
+    "max.message.bytes", Kind::Int(0, i32::MAX), "1048588", ["message.max.bytes" Same],
+        "Largest record batch taken, in bytes, after compression.";
+    "message.timestamp.after.max.ms", Kind::Long(0, i64::MAX), "3600000", ["log.message.timestamp.after.max.ms" Same],
+        "How far ahead of the broker's clock a record's timestamp may be.";
+    "message.timestamp.before.max.ms", Kind::Long(0, i64::MAX), MAX, ["log.message.timestamp.before.max.ms" Same],
+        "How far behind the broker's clock a record's timestamp may be.";
+    "message.timestamp.type", Kind::OneOf(TIMESTAMP_TYPES), "CreateTime", ["log.message.timestamp.type" Same],
+        "Whose time a record carries: its producer's or the broker's.";
+    "min.cleanable.dirty.ratio", Kind::Double(0.0, 1.0), "0.5", ["log.cleaner.min.cleanable.ratio" Same],
+        "Share of a log that must be uncompacted before it is compacted.";
+    "min.compaction.lag.ms", Kind::Long(0, i64::MAX), "0", ["log.cleaner.min.compaction.lag.ms" Same],
+        "Shortest time that a record stays uncompacted.";
+    "min.insync.replicas", Kind::Int(1, i32::MAX), "1", ["min.insync.replicas" Same],
+        "Replicas that must have a record before acks=all is answered.";
+    "preallocate", Kind::Boolean, "false", ["log.preallocate" Same],
+        "Allocate a segment's file at its full size when it is created.";
+    "remote.log.copy.disable", Kind::Boolean, "false", [],
+        "With tiered storage: stop copying to it.";
+    "remote.log.delete.on.disable", Kind::Boolean, "false", [],
+        "With tiered storage: delete what is there once it is disabled.";
+    "remote.storage.enable", Kind::Boolean, "false", [],
+        "Tiered storage.";
+    "retention.bytes", Kind::Long(i64::MIN, i64::MAX), "-1", ["log.retention.bytes" Same],
+        "Bytes of a partition that are kept; -1 is without a limit.";
+    "retention.ms", Kind::Long(-1, i64::MAX), "604800000",
+        ["log.retention.ms" Same, "log.retention.minutes" MinutesToMs, "log.retention.hours" HoursToMs],
+        "How long records are kept; -1 is for ever.";
+    "segment.bytes", Kind::Int(1_048_576, i32::MAX), "1073741824", ["log.segment.bytes" Same],
+        "Size of a segment file.";
+    "segment.index.bytes", Kind::Int(4, i32::MAX), "10485760", ["log.index.size.max.bytes" Same],
+        "Size at which an index is full and its segment rolls.";
+    "segment.jitter.ms", Kind::Long(0, i64::MAX), "0", ["log.roll.jitter.ms" Same, "log.roll.jitter.hours" HoursToMs],
+        "Random time taken off segment.ms, so that segments do not all roll at once.";
+    "segment.ms", Kind::Long(1, i64::MAX), "604800000", ["log.roll.ms" Same, "log.roll.hours" HoursToMs],
+        "Age at which a segment rolls though it is not full.";
+    "unclean.leader.election.enable", Kind::Boolean, "false", ["unclean.leader.election.enable" Same],
+        "Let a replica outside the in-sync set lead when no other is left, losing records.";
+};
+
+/// The key of that name.
+pub fn find(name: &str) -> Option<&'static TopicKey> {
+    KEYS.iter().find(|entry| entry.key.name == name)
+}
+
+/// Checks one topic configuration: the key is known, the value fits, and this broker does what it
+/// asks for.
+pub fn validate(name: &str, value: &str) -> Result<(), ConfigError> {
+    let entry = find(name).ok_or_else(|| ConfigError::UnknownTopicKey(name.to_owned()))?;
+    entry.key.check(value)?;
+    let value = value.trim();
+    let unserved = match name {
+        "compression.gzip.level" if value == "0" => {
+            return Err(ConfigError::InvalidValue {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                reason: "Value must be between 1 and 9 or equal to -1".to_owned(),
+            });
+        }
+        "cleanup.policy" => key::list(value).any(|policy| policy == "compact"),
+        "preallocate"
+        | "remote.storage.enable"
+        | "remote.log.copy.disable"
+        | "remote.log.delete.on.disable" => value.eq_ignore_ascii_case("true"),
+        "local.retention.bytes" | "local.retention.ms" => value != "-2",
+        "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas" => {
+            !value.is_empty()
+        }
+        _ => false,
+    };
+    if unserved {
+        return Err(ConfigError::Refused(format!(
+            "Invalid value {value} for configuration {name}: this broker does not serve it (see docs/configuration.md)"
+        )));
+    }
+    Ok(())
+}
+
+/// Codec that batches are stored with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionType {
+    /// Whatever the producer chose.
+    Producer,
+    Uncompressed,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// Whose time records carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// The typed configuration of a topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicConfig {
+    pub compression: CompressionType,
+    pub compression_gzip_level: i32,
+    pub compression_lz4_level: i32,
+    pub compression_zstd_level: i32,
+    pub delete: bool,
+    pub file_delete_delay_ms: i64,
+    pub flush_messages: i64,
+    pub flush_ms: i64,
+    pub index_interval_bytes: i32,
+    pub max_message_bytes: i32,
+    pub timestamp_after_max_ms: i64,
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_type: TimestampType,
+    pub min_insync_replicas: i32,
+    pub retention_bytes: i64,
+    pub retention_ms: i64,
+    pub segment_bytes: i32,
+    pub segment_index_bytes: i32,
+    pub segment_jitter_ms: i64,
+    pub segment_ms: i64,
+    pub unclean_leader_election: bool,
+}
+
+/// Where an effective value comes from; the numbers are those of `ConfigSource` on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Topic = 1,
+    StaticBroker = 4,
+    Default = 5,
+}
+
+/// One place that gives a value to a topic key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synonym {
+    pub name: &'static str,
+    pub value: String,
+    pub source: Source,
+}
+
+/// All values that a topic key has, the effective one first (KIP-226's synonyms).
+pub fn synonyms(
+    entry: &'static TopicKey,
+    topic: &BTreeMap<String, String>,
+    broker: &BTreeMap<String, String>,
+) -> Vec<Synonym> {
+    let mut all = Vec::new();
+    if let Some(value) = topic.get(entry.key.name) {
+        all.push(Synonym { name: entry.key.name, value: value.trim().to_owned(), source: Source::Topic });
+    }
+    for (name, unit) in entry.broker_keys {
+        if let Some(value) = broker.get(*name) {
+            all.push(Synonym { name, value: converted(value.trim(), *unit), source: Source::StaticBroker });
+        }
+    }
+    let default = entry.key.default.unwrap_or_default().to_owned();
+    let name = entry.broker_keys.last().map_or(entry.key.name, |(name, _)| name);
+    all.push(Synonym { name, value: default, source: Source::Default });
+    all
+}
+
+fn converted(value: &str, unit: Unit) -> String {
+    let factor = match unit {
+        Unit::Same => return value.to_owned(),
+        Unit::MinutesToMs => 60_000,
+        Unit::HoursToMs => 3_600_000,
+    };
+    match value.parse::<i64>() {
+        // Negative is "without a limit", in any unit.
+        Ok(number) if number < 0 => "-1".to_owned(),
+        Ok(number) => number.saturating_mul(factor).to_string(),
+        Err(_) => value.to_owned(),
+    }
+}
+
+impl TopicConfig {
+    /// The effective configuration of a topic. The maps hold only what somebody set. Values are taken
+    /// to be checked already; one that is not falls back to its default.
+    pub fn resolve(topic: &BTreeMap<String, String>, broker: &BTreeMap<String, String>) -> Self {
+        let text = |name: &str| -> String {
+            let Some(entry) = find(name) else { return String::new() };
+            let value = synonyms(entry, topic, broker).into_iter().map(|synonym| synonym.value);
+            let mut fitting = value.filter(|value| entry.key.check(value).is_ok());
+            fitting.next().unwrap_or_default()
+        };
+        let long = |name: &str| text(name).parse::<i64>().unwrap_or_default();
+        let int = |name: &str| text(name).parse::<i32>().unwrap_or_default();
+        TopicConfig {
+            compression: match text("compression.type").as_str() {
+                "uncompressed" => CompressionType::Uncompressed,
+                "gzip" => CompressionType::Gzip,
+                "snappy" => CompressionType::Snappy,
+                "lz4" => CompressionType::Lz4,
+                "zstd" => CompressionType::Zstd,
+                _ => CompressionType::Producer,
+            },
+            compression_gzip_level: int("compression.gzip.level"),
+            compression_lz4_level: int("compression.lz4.level"),
+            compression_zstd_level: int("compression.zstd.level"),
+            delete: key::list(&text("cleanup.policy")).any(|policy| policy == "delete"),
+            file_delete_delay_ms: long("file.delete.delay.ms"),
+            flush_messages: long("flush.messages"),
+            flush_ms: long("flush.ms"),
+            index_interval_bytes: int("index.interval.bytes"),
+            max_message_bytes: int("max.message.bytes"),
+            timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
+            timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
+            timestamp_type: match text("message.timestamp.type").as_str() {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            min_insync_replicas: int("min.insync.replicas"),
+            retention_bytes: long("retention.bytes"),
+            retention_ms: long("retention.ms"),
+            segment_bytes: int("segment.bytes"),
+            segment_index_bytes: int("segment.index.bytes"),
+            segment_jitter_ms: long("segment.jitter.ms"),
+            segment_ms: long("segment.ms"),
+            unclean_leader_election: text("unclean.leader.election.enable").eq_ignore_ascii_case("true"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_topic_wins_over_the_broker_and_milliseconds_over_hours() {
+        let broker = map(&[("log.retention.hours", "1"), ("log.segment.bytes", "2000000")]);
+        let config = TopicConfig::resolve(&map(&[("segment.bytes", "1048576")]), &broker);
+        assert_eq!((config.retention_ms, config.segment_bytes), (3_600_000, 1_048_576));
+        let broker = map(&[("log.retention.hours", "1"), ("log.retention.ms", "5")]);
+        assert_eq!(TopicConfig::resolve(&map(&[]), &broker).retention_ms, 5);
+        let broker = map(&[("log.retention.hours", "-1")]);
+        assert_eq!(TopicConfig::resolve(&map(&[]), &broker).retention_ms, -1);
+    }
+
+    #[test]
+    fn refusals_are_worded_as_kafka_words_them() {
+        let text = |name, value| validate(name, value).unwrap_err().to_string();
+        assert_eq!(
+            text("retention.ms", "x"),
+            "Invalid value x for configuration retention.ms: Not a number of type LONG"
+        );
+        assert_eq!(
+            text("segment.bytes", "14"),
+            "Invalid value 14 for configuration segment.bytes: Value must be at least 1048576"
+        );
+        assert_eq!(text("no.such", "x"), "Unknown topic config name: no.such");
+        assert!(KEYS.iter().all(|entry| validate(entry.key.name, entry.key.default.unwrap()).is_ok()));
+        assert!(KEYS.is_sorted_by_key(|entry| entry.key.name));
+    }
+}

@@ -1,0 +1,98 @@
+//! What a leader demands of a produce before it takes it, beyond what [`crate::protocol`] checks of
+//! every batch: the topic's size limit, timestamps, codec. And what it changes: log-append time and
+//! recompression.
+
+use bytes::BytesMut;
+
+use crate::config::TopicConfig;
+use crate::config::topic::{CompressionType, TimestampType};
+use crate::protocol::batch::{self, Batch, BatchError, BatchHeader, Compression};
+
+/// Why a produce is refused before it reaches the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(
+        "The record batch size in the append to this partition is {bytes} bytes which exceeds the maximum configured value of {bytes_max}."
+    )]
+    TooLarge { bytes: usize, bytes_max: i32 },
+    #[error(
+        "Timestamp {timestamp_ms} of message with offset {offset} is out of range. The timestamp should be within [{least_ms}, {greatest_ms}]"
+    )]
+    Timestamp { timestamp_ms: i64, offset: i64, least_ms: i64, greatest_ms: i64 },
+    #[error("transactional records need a transaction, which this broker does not serve")]
+    Transactional,
+}
+
+/// A checked produce, ready for the log.
+#[derive(Debug)]
+pub struct Checked {
+    pub records: BytesMut,
+    /// The broker's time that every record now carries, with log-append time.
+    pub log_append_time_ms: Option<i64>,
+}
+
+/// Most bytes that a batch may expand to where the broker has to look inside: many times what a
+/// producer's batch holds, and no bomb.
+pub const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Checks one partition's records of a produce, and changes them as the topic demands.
+pub fn check(mut records: BytesMut, config: &TopicConfig, now_ms: i64) -> Result<Checked, CheckError> {
+    let header = crate::protocol::check_for_produce(&records)?;
+    if header.is_transactional() {
+        return Err(CheckError::Transactional);
+    }
+    let target = target_codec(config, header.compression()?);
+    if let Some(codec) = target {
+        let level = match codec {
+            Compression::Gzip => Some(config.compression_gzip_level).filter(|level| *level >= 0),
+            Compression::Lz4 => Some(config.compression_lz4_level),
+            Compression::Zstd => Some(config.compression_zstd_level),
+            _ => None,
+        };
+        let batch = Batch::parse(&records)?;
+        records = crate::protocol::recompress(&batch, codec, level, DECOMPRESSED_BYTES_MAX)?;
+    }
+    let bytes_max = config.max_message_bytes;
+    if records.len() > usize::try_from(bytes_max).unwrap_or_default() {
+        return Err(CheckError::TooLarge { bytes: records.len(), bytes_max });
+    }
+    let log_append_time_ms = match config.timestamp_type {
+        TimestampType::CreateTime => {
+            check_timestamps(&header, config, now_ms)?;
+            None
+        }
+        TimestampType::LogAppendTime => {
+            batch::set_log_append_time(&mut records, now_ms);
+            Some(now_ms)
+        }
+    };
+    Ok(Checked { records, log_append_time_ms })
+}
+
+/// The codec to store a batch with, when it is not the one it came with.
+fn target_codec(config: &TopicConfig, came_with: Compression) -> Option<Compression> {
+    let target = match config.compression {
+        CompressionType::Producer => return None,
+        CompressionType::Uncompressed => Compression::None,
+        CompressionType::Gzip => Compression::Gzip,
+        CompressionType::Snappy => Compression::Snappy,
+        CompressionType::Lz4 => Compression::Lz4,
+        CompressionType::Zstd => Compression::Zstd,
+    };
+    (target != came_with).then_some(target)
+}
+
+/// Checks the first and the greatest timestamp, which the header holds. (Kafka looks at each record.)
+fn check_timestamps(header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Result<(), CheckError> {
+    let least_ms = now_ms.saturating_sub(config.timestamp_before_max_ms);
+    let greatest_ms = now_ms.saturating_add(config.timestamp_after_max_ms);
+    for timestamp_ms in [header.base_timestamp, header.max_timestamp] {
+        // -1 is "no timestamp".
+        if timestamp_ms != -1 && !(least_ms..=greatest_ms).contains(&timestamp_ms) {
+            return Err(CheckError::Timestamp { timestamp_ms, offset: 0, least_ms, greatest_ms });
+        }
+    }
+    Ok(())
+}

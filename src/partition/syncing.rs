@@ -1,0 +1,71 @@
+//! One `fdatasync` for all who wait for one.
+//!
+//! While a sync of a log runs, whoever asks for one waits for the next, which then serves all of
+//! them. At most one blocking thread is busy for a partition, and [`SYNCS_AT_A_TIME`] for the broker:
+//! more at a time would not make the device faster, and a file system gathers theirs in one commit of
+//! its journal.
+
+use std::io;
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::segment::Log;
+use crate::types::Offset;
+
+/// Most syncs that run at a time.
+pub const SYNCS_AT_A_TIME: usize = 16;
+
+static SLOTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SYNCS_AT_A_TIME)));
+
+type Answer = Result<Offset, Arc<io::Error>>;
+
+/// The syncs of one log.
+#[derive(Debug, Default)]
+pub struct Syncing(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_running: bool,
+    waiting: Vec<oneshot::Sender<Answer>>,
+}
+
+impl Syncing {
+    /// Waits until all that the log held at this call is on disk; returns the offset below which
+    /// everything is.
+    pub async fn sync(self: &Arc<Self>, log: &Arc<Log>) -> Answer {
+        let (sender, receiver) = oneshot::channel();
+        let must_start = {
+            let mut state = self.0.lock();
+            state.waiting.push(sender);
+            !std::mem::replace(&mut state.is_running, true)
+        };
+        if must_start {
+            let (syncing, log) = (self.clone(), log.clone());
+            tokio::spawn(async move {
+                let _slot = SLOTS.clone().acquire_owned().await;
+                let _ = tokio::task::spawn_blocking(move || syncing.run(&log)).await;
+            });
+        }
+        receiver.await.unwrap_or_else(|_| Err(Arc::new(io::Error::other("the broker is shutting down"))))
+    }
+
+    /// Syncs until nobody waits.
+    fn run(&self, log: &Log) {
+        loop {
+            let served = {
+                let mut state = self.0.lock();
+                if state.waiting.is_empty() {
+                    state.is_running = false;
+                    return;
+                }
+                std::mem::take(&mut state.waiting)
+            };
+            let answer = log.flush().map_err(Arc::new);
+            for waiting in served {
+                let _ = waiting.send(answer.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Appends gather: who finds the log free writes at once; the others queue, and whoever holds the
+//! writer lock writes for all of them with one call.
+//!
+//! Nobody is forgotten: who queues looks at the lock after, who unlocks looks at the queue after.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::log::{Log, Writer};
+use super::producer_state::Verdict;
+use super::segment_file::Segment;
+use super::{Append, AppendError, AppendRequest, Appended, LogConfig, Origin};
+use crate::protocol::batch::{self, BatchError, BatchHeader};
+use crate::types::Offset;
+
+/// An append that waits for the writer.
+#[derive(Debug)]
+pub struct Queued {
+    request: AppendRequest,
+    answer: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+pub type Queue = Mutex<Vec<Queued>>;
+
+/// Who is to be told of an append.
+enum Asker {
+    /// The caller itself, who gets the answer as a return value.
+    Caller,
+    Waiting(oneshot::Sender<Result<Appended, AppendError>>),
+}
+
+/// Appends that are decided and go out with the next write.
+struct Run {
+    segment: Arc<Segment>,
+    records: Vec<BytesMut>,
+    headers: Vec<BatchHeader>,
+    bytes: u64,
+    next_offset: i64,
+    /// Those to tell when it is written: the offsets, or those of a duplicate.
+    askers: Vec<(Asker, Appended)>,
+}
+
+impl Log {
+    /// Appends records, or queues them behind a write that is under way. Offsets and leader epoch are written into
+    /// them in place.
+    pub fn append(&self, request: AppendRequest) -> Append {
+        if let Some(mut writer) = self.writer.try_lock() {
+            // Who queued earlier goes first.
+            if self.queue.lock().is_empty() {
+                let mut answer = None;
+                self.write_all(&mut writer, vec![(request, Asker::Caller)], &mut answer);
+                drop(writer);
+                self.append_queued();
+                return Append::Done(answer.unwrap_or(Err(AppendError::Closed)));
+            }
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.queue.lock().push(Queued { request, answer });
+        self.append_queued();
+        Append::Queued(receiver)
+    }
+
+    /// Writes what queued, unless somebody holds the writer lock, who then will.
+    pub(super) fn append_queued(&self) {
+        while !self.queue.lock().is_empty() {
+            let Some(mut writer) = self.writer.try_lock() else { return };
+            let queued = std::mem::take(&mut *self.queue.lock());
+            let requests =
+                queued.into_iter().map(|queued| (queued.request, Asker::Waiting(queued.answer))).collect();
+            self.write_all(&mut writer, requests, &mut None);
+        }
+    }
+
+    fn write_all(
+        &self,
+        writer: &mut Writer,
+        requests: Vec<(AppendRequest, Asker)>,
+        answer: &mut Option<Result<Appended, AppendError>>,
+    ) {
+        let config = self.config();
+        let mut run = self.new_run();
+        for (request, asker) in requests {
+            if let Err(error) = self.decide(writer, &config, &mut run, request, asker, answer) {
+                let (asker, error) = error;
+                tell(asker, Err(error), answer);
+            }
+        }
+        self.commit(writer, &config, run, answer);
+    }
+
+    fn new_run(&self) -> Run {
+        Run {
+            segment: self.last_segment(),
+            records: Vec::new(),
+            headers: Vec::new(),
+            bytes: 0,
+            next_offset: self.log_end_offset().0,
+            askers: Vec::new(),
+        }
+    }
+
+    /// Decides one append: into the run, refused, or a duplicate. Writes the run first when a
+    /// new segment has to begin.
+    fn decide(
+        &self,
+        writer: &mut Writer,
+        config: &Arc<LogConfig>,
+        run: &mut Run,
+        request: AppendRequest,
+        asker: Asker,
+        answer: &mut Option<Result<Appended, AppendError>>,
+    ) -> Result<(), (Asker, AppendError)> {
+        if self.is_closed() {
+            return Err((asker, AppendError::Closed));
+        }
+        if self.is_failed() {
+            return Err((asker, AppendError::Failed));
+        }
+        let AppendRequest { mut records, origin } = request;
+        let headers = match headers_of(&records, config) {
+            Ok(headers) => headers,
+            Err(error) => return Err((asker, error)),
+        };
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+            return Err((asker, AppendError::Batch(BatchError::NoBatch)));
+        };
+        // Offsets first, as whether the segment has room depends on the last one.
+        let first_offset = match origin {
+            Origin::Leader { .. } => run.next_offset,
+            Origin::Follower => first.base_offset,
+        };
+        let last_offset = match origin {
+            Origin::Leader { .. } => {
+                let count: i64 = headers.iter().map(|header| i64::from(header.last_offset_delta) + 1).sum();
+                run.next_offset + count - 1
+            }
+            Origin::Follower => last.last_offset(),
+        };
+        if self.must_roll(writer, config, run, &headers, records.len() as u64, last_offset) {
+            let next = Run { ..self.new_run() };
+            self.commit(writer, config, std::mem::replace(run, next), answer);
+            if self.is_failed() {
+                return Err((asker, AppendError::Failed));
+            }
+            let base_offset = match origin {
+                Origin::Leader { .. } => self.log_end_offset().0,
+                Origin::Follower => first_offset,
+            };
+            if let Err(error) = self.roll_to(writer, base_offset) {
+                *run = self.new_run();
+                return Err((asker, AppendError::from_io(error)));
+            }
+            *run = self.new_run();
+        }
+        // Rolling may have undone what went before it: begin with what is true now.
+        let decided = match origin {
+            Origin::Leader { epoch } => lead(writer, run, &mut records, headers, epoch.0),
+            Origin::Follower => follow(writer, run, headers),
+        };
+        let mut appended = match decided {
+            Ok(appended) => appended,
+            Err(error) => return Err((asker, error)),
+        };
+        appended.log_start_offset = self.log_start_offset();
+        if !appended.duplicate {
+            appended.bytes = records.len() as u64;
+            run.bytes += appended.bytes;
+            run.next_offset = appended.last_offset.0 + 1;
+            run.records.push(records);
+        }
+        run.askers.push((asker, appended));
+        Ok(())
+    }
+
+    /// Whether records have to go into a new segment.
+    fn must_roll(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        run: &Run,
+        headers: &[BatchHeader],
+        bytes: u64,
+        last_offset: i64,
+    ) -> bool {
+        let (len, offset_entries, time_entries) = {
+            let state = run.segment.state.read();
+            (state.len + run.bytes, state.offsets.len() as u64, state.times.len() as u64)
+        };
+        let index_bytes = u64::from(config.segment_index_bytes);
+        if last_offset - run.segment.base_offset > i64::from(i32::MAX) {
+            return true;
+        }
+        if len == 0 {
+            return false;
+        }
+        // One write may add an entry for each of its batches; the time index keeps room for its end.
+        let new_entries = (run.headers.len() + headers.len()) as u64;
+        if len + bytes > u64::from(config.segment_bytes)
+            || (offset_entries + new_entries) * 8 > index_bytes.max(64 + new_entries * 8)
+            || (time_entries + new_entries + 1) * 12 > index_bytes.max(64 + new_entries * 12)
+        {
+            return true;
+        }
+        let newest = headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1);
+        if writer.first_timestamp.is_none() && run.bytes == 0 {
+            let first = run.segment.first_header(&self.files).ok().flatten();
+            writer.first_timestamp = first.map(|header| header.max_timestamp);
+        }
+        let age_ms = match writer.first_timestamp.filter(|first| *first >= 0) {
+            Some(first) => newest.saturating_sub(first),
+            None => self.clock.now_ms().saturating_sub(run.segment.created_ms),
+        };
+        age_ms > config.segment_ms.saturating_sub(jitter_ms(config, run.segment.base_offset, self.files.log))
+    }
+
+    /// Writes a run and tells everybody.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        run: Run,
+        answer: &mut Option<Result<Appended, AppendError>>,
+    ) {
+        let result = if run.records.is_empty() { Ok(()) } else { self.write_run(writer, config, &run) };
+        match &result {
+            Ok(()) => writer.producers.keep(),
+            Err(_) => writer.producers.undo_to(0),
+        }
+        let unsynced = self.log_end_offset().0 - self.recovery_point().0;
+        let flush_due = unsynced >= config.flush_messages && unsynced > 0;
+        for (asker, appended) in run.askers {
+            let result = result.clone().map(|()| Appended { flush_due, ..appended });
+            tell(asker, result, answer);
+        }
+    }
+
+    fn write_run(&self, writer: &mut Writer, config: &LogConfig, run: &Run) -> Result<(), AppendError> {
+        let segment = &run.segment;
+        let file = segment.log_file(&self.files).map_err(AppendError::from_io)?;
+        let len = segment.len();
+        let mut slices: Vec<_> = run.records.iter().map(|records| IoSlice::new(records)).collect();
+        if let Err(error) = file.write_all_at(&mut slices, len) {
+            // What follows would be taken for the end of the log by recovery, and hide what is
+            // appended next.
+            if let Err(error) = file.set_len(len) {
+                self.fail("undoing a write that failed", &error);
+            }
+            tracing::warn!(log = ?self.dir(), %error, "an append could not be written");
+            return Err(AppendError::from_io(error));
+        }
+        let is_tail_full = {
+            let mut state = segment.state.write();
+            let mut position = len;
+            for header in &run.headers {
+                let since = &mut writer.bytes_since_entry;
+                let interval = config.index_interval_bytes;
+                state.index_batch(segment.base_offset, header, position, since, interval);
+                position += header.size() as u64;
+            }
+            state.publish(position, run.next_offset);
+            state.offsets.is_tail_full() || state.times.is_tail_full()
+        };
+        if len == 0 {
+            writer.first_timestamp = run.headers.first().map(|header| header.max_timestamp);
+        }
+        for header in &run.headers {
+            self.assign_epoch(header.partition_leader_epoch, header.base_offset);
+        }
+        self.log_end_offset.store(run.next_offset, Ordering::Release);
+        if is_tail_full && let Err(error) = segment.spill_indexes(&self.files) {
+            // The records are there. The entries stay in memory, and are tried again next time.
+            tracing::warn!(log = ?self.dir(), %error, "index entries could not be written");
+        }
+        Ok(())
+    }
+}
+
+fn tell(
+    asker: Asker,
+    result: Result<Appended, AppendError>,
+    answer: &mut Option<Result<Appended, AppendError>>,
+) {
+    match asker {
+        Asker::Caller => *answer = Some(result),
+        // Who no longer waits need not be told.
+        Asker::Waiting(sender) => drop(sender.send(result)),
+    }
+}
+
+/// Reads the headers of all batches.
+fn headers_of(records: &[u8], config: &LogConfig) -> Result<Vec<BatchHeader>, AppendError> {
+    if records.len() as u64 > u64::from(config.segment_bytes) {
+        return Err(AppendError::LargerThanSegment { bytes: records.len(), bytes_max: config.segment_bytes });
+    }
+    let mut headers = Vec::with_capacity(1);
+    for batch in batch::batches(records) {
+        let header = batch?.header;
+        if header.last_offset_delta < 0 {
+            return Err(AppendError::Batch(BatchError::OffsetRange {
+                records_count: header.records_count,
+                last_offset_delta: header.last_offset_delta,
+            }));
+        }
+        headers.push(header);
+    }
+    Ok(headers)
+}
+
+/// A producer's batches: checks their sequences, assigns their offsets.
+fn lead(
+    writer: &mut Writer,
+    run: &mut Run,
+    records: &mut BytesMut,
+    mut headers: Vec<BatchHeader>,
+    epoch: i32,
+) -> Result<Appended, AppendError> {
+    let mark = writer.producers.mark();
+    let mut next_offset = run.next_offset;
+    for header in &headers {
+        match writer.producers.check_and_add(header, next_offset) {
+            Ok(Verdict::Accepted) => next_offset += i64::from(header.last_offset_delta) + 1,
+            Ok(Verdict::Duplicate { first_offset, last_offset }) => {
+                writer.producers.undo_to(mark);
+                let log_start_offset = Offset::ZERO;
+                let (bytes, duplicate, flush_due) = (0, true, false);
+                return Ok(Appended {
+                    first_offset,
+                    last_offset,
+                    log_start_offset,
+                    bytes,
+                    duplicate,
+                    flush_due,
+                });
+            }
+            Err(error) => {
+                writer.producers.undo_to(mark);
+                return Err(error);
+            }
+        }
+    }
+    let (mut at, mut offset) = (0, run.next_offset);
+    for header in &mut headers {
+        let Some(bytes) = records.get_mut(at..at + header.size()) else { break };
+        batch::set_base_offset(bytes, offset);
+        batch::set_partition_leader_epoch(bytes, epoch);
+        header.base_offset = offset;
+        header.partition_leader_epoch = epoch;
+        offset = header.next_offset();
+        at += header.size();
+    }
+    let appended = added(&headers);
+    run.headers.append(&mut headers);
+    Ok(appended)
+}
+
+/// The leader's batches: only have to follow each other and the log.
+fn follow(
+    writer: &mut Writer,
+    run: &mut Run,
+    mut headers: Vec<BatchHeader>,
+) -> Result<Appended, AppendError> {
+    let mut log_end = run.next_offset;
+    for header in &headers {
+        if header.base_offset < log_end {
+            let found = Offset(header.base_offset);
+            return Err(AppendError::OffsetsNotMonotonic { found, log_end: Offset(log_end) });
+        }
+        log_end = header.next_offset();
+    }
+    headers.iter().for_each(|header| writer.producers.add(header, header.last_offset()));
+    let appended = added(&headers);
+    run.headers.append(&mut headers);
+    Ok(appended)
+}
+
+fn added(headers: &[BatchHeader]) -> Appended {
+    Appended {
+        first_offset: Offset(headers.first().map_or(-1, |header| header.base_offset)),
+        last_offset: Offset(headers.last().map_or(-1, BatchHeader::last_offset)),
+        log_start_offset: Offset::ZERO,
+        bytes: 0,
+        duplicate: false,
+        flush_due: false,
+    }
+}
+
+/// How much earlier than `segment.ms` a segment rolls, so that not all logs do at once: the same for one
+/// segment, spread over segments and logs.
+fn jitter_ms(config: &LogConfig, base_offset: i64, log: u64) -> i64 {
+    let most = config.segment_jitter_ms.min(config.segment_ms);
+    if most <= 0 {
+        return 0;
+    }
+    let seed = (base_offset as u64 ^ log.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1;
+    (seed as i64) % most
+}

@@ -1,0 +1,422 @@
+//! A partition's log: its segments, and what is known of their producers and leader epochs.
+//!
+//! Locks, in the order they are taken: `flushing`, `writer`, then any of the small ones (`segments`,
+//! a segment's state, `epochs`, `queue`), which are held for moments and never while a disk is asked.
+//! Readers take small ones only.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use super::LogConfig;
+use super::appending::Queue;
+use super::file_cache::{FileCache, FileKind};
+use super::leader_epochs::{self, LeaderEpochs};
+use super::producer_state::{ProducerState, ProducerSummary};
+use super::recovery;
+use super::segment_file::{Files, Segment, State, file_name};
+use crate::env::{Clock, Disk, OpenMode};
+use crate::types::{LeaderEpoch, Offset};
+
+/// Where a log lives, and what its data folder's checkpoints say of it.
+#[derive(Clone, Debug)]
+pub struct LogPlace {
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    /// Shared by the logs of a data folder.
+    pub cache: Arc<FileCache>,
+    /// The partition's folder; it exists.
+    pub dir: PathBuf,
+    pub log_start_offset: Option<Offset>,
+    /// What lies below was synced.
+    pub recovery_point: Option<Offset>,
+    /// Whether the log was closed before the broker stopped: nothing has to be checked then.
+    pub was_closed: bool,
+}
+
+/// One partition on disk. All methods may be called from many threads.
+pub struct Log {
+    pub(super) files: Files,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: RwLock<Arc<LogConfig>>,
+    /// Never empty; sorted by base offset. The last is the one appended to.
+    pub(super) segments: RwLock<Vec<Arc<Segment>>>,
+    pub(super) epochs: RwLock<LeaderEpochs>,
+    pub(super) log_start_offset: AtomicI64,
+    pub(super) log_end_offset: AtomicI64,
+    pub(super) recovery_point: AtomicI64,
+    pub(super) is_failed: AtomicBool,
+    pub(super) is_closed: AtomicBool,
+    pub(super) queue: Queue,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) flushing: Mutex<()>,
+    /// The log end offset at the last checkpoint.
+    pub(super) checkpointed_end: AtomicI64,
+    /// Files were made or renamed since the folder was synced.
+    pub(super) is_dir_unsynced: AtomicBool,
+    /// The epochs changed since they were written.
+    pub(super) are_epochs_unwritten: AtomicBool,
+    /// Renamed files with the time (ms) when they are to go.
+    pub(super) removals: Mutex<Vec<(i64, PathBuf)>>,
+}
+
+/// What only who appends needs.
+#[derive(Debug)]
+pub struct Writer {
+    pub producers: ProducerState,
+    /// Since the last index entry of the last segment.
+    pub bytes_since_entry: u64,
+    /// The timestamp (ms) that `segment.ms` counts from, once the last segment has a batch.
+    pub first_timestamp: Option<i64>,
+    /// Offset of the newest snapshot file.
+    pub snapshot_offset: Option<i64>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &*self.files.dir.read())
+            .field("log_start_offset", &self.log_start_offset)
+            .field("log_end_offset", &self.log_end_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The writer lock. Whoever lets go of it sees to the appends that queued meanwhile.
+pub(super) struct Writing<'a> {
+    log: &'a Log,
+    guard: Option<MutexGuard<'a, Writer>>,
+}
+
+impl std::ops::Deref for Writing<'_> {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        self.guard.as_ref().expect("taken only by drop")
+    }
+}
+
+impl std::ops::DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Writer {
+        self.guard.as_mut().expect("taken only by drop")
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        self.append_queued();
+    }
+}
+
+impl Writing<'_> {
+    fn append_queued(&self) {
+        self.log.append_queued();
+    }
+}
+
+impl Log {
+    /// Opens the log in a folder, recovering what has to be; an empty folder becomes an empty log that
+    /// begins at the log start offset.
+    pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+        recovery::open(place, config)
+    }
+
+    /// Lets go of its open files; they are opened again on use.
+    pub fn release_files(&self) {
+        self.segments.read().iter().for_each(|segment| self.files.forget(segment.base_offset));
+    }
+
+    /// Locks out other writers.
+    pub(super) fn lock_writer(&self) -> Writing<'_> {
+        Writing { log: self, guard: Some(self.writer.lock()) }
+    }
+
+    pub(super) fn config(&self) -> Arc<LogConfig> {
+        self.config.read().clone()
+    }
+
+    pub fn update_config(&self, config: LogConfig) {
+        *self.config.write() = Arc::new(config);
+    }
+
+    /// The first offset that may be read.
+    pub fn log_start_offset(&self) -> Offset {
+        Offset(self.log_start_offset.load(Ordering::Acquire))
+    }
+
+    /// The offset that the next record gets.
+    pub fn log_end_offset(&self) -> Offset {
+        Offset(self.log_end_offset.load(Ordering::Acquire))
+    }
+
+    /// What lies below is synced.
+    pub fn recovery_point(&self) -> Offset {
+        Offset(self.recovery_point.load(Ordering::Acquire))
+    }
+
+    /// Whether its disk failed in a way that could not be undone.
+    pub fn is_failed(&self) -> bool {
+        self.is_failed.load(Ordering::Acquire)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.read().iter().map(|segment| segment.len()).sum()
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.segments.read().len()
+    }
+
+    /// Path of the partition's folder.
+    pub fn dir(&self) -> PathBuf {
+        self.files.dir.read().clone()
+    }
+
+    pub(super) fn last_segment(&self) -> Arc<Segment> {
+        self.segments.read().last().expect("a log has at least one segment").clone()
+    }
+
+    pub(super) fn check_usable(&self) -> io::Result<()> {
+        match (self.is_failed(), self.is_closed()) {
+            (true, _) => Err(io::Error::other("the log is offline after a failure of its disk")),
+            (_, true) => Err(io::Error::other("the log is closed")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest leader epoch; -1 for none.
+    pub fn latest_epoch(&self) -> LeaderEpoch {
+        self.epochs.read().latest().map_or(LeaderEpoch::NONE, |latest| LeaderEpoch(latest.epoch))
+    }
+
+    /// The leader epoch of the record at `offset`.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.read().epoch_of(offset.0).map(LeaderEpoch)
+    }
+
+    /// The largest epoch not above `epoch` with the offset where it ends, as OffsetForLeaderEpoch
+    /// answers (KIP-101); both -1 where that is not known.
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let end = self.log_end_offset().0;
+        match self.epochs.read().end_offset_for(epoch.0, end) {
+            Some((epoch, offset)) => (LeaderEpoch(epoch), Offset(offset)),
+            None => (LeaderEpoch::NONE, Offset::NONE),
+        }
+    }
+
+    /// Notes that a leadership begins. Durable with the next checkpoint, or with the first record of the
+    /// epoch that is synced: nobody can rely on it earlier.
+    pub fn assign_epoch_start(&self, epoch: LeaderEpoch, offset: Offset) -> io::Result<()> {
+        self.check_usable()?;
+        self.assign_epoch(epoch.0, offset.0);
+        Ok(())
+    }
+
+    pub(super) fn assign_epoch(&self, epoch: i32, offset: i64) {
+        if self
+            .epochs
+            .read()
+            .latest()
+            .is_some_and(|latest| latest.epoch == epoch && offset >= latest.start_offset)
+        {
+            return;
+        }
+        if self.epochs.write().assign(epoch, offset) {
+            self.are_epochs_unwritten.store(true, Ordering::Release);
+        }
+    }
+
+    /// Writes the epochs, durably, if they changed.
+    pub(super) fn write_epochs(&self) -> io::Result<()> {
+        if self.are_epochs_unwritten.swap(false, Ordering::AcqRel) {
+            let content = self.epochs.read().encode();
+            let path = self.files.path(leader_epochs::FILE_NAME);
+            self.files.disk.write_atomic(&path, content.as_bytes()).inspect_err(|_| {
+                self.are_epochs_unwritten.store(true, Ordering::Release);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::write_epochs`], but an epoch without a record is nothing to rely on: thousands of new partitions cost
+    /// no writes.
+    fn write_epochs_of_records(&self) -> io::Result<()> {
+        if self.log_end_offset() == Offset::ZERO { Ok(()) } else { self.write_epochs() }
+    }
+
+    /// The idempotent producers that it knows.
+    pub fn producers(&self) -> Vec<ProducerSummary> {
+        self.lock_writer().producers.summaries()
+    }
+
+    /// Syncs all that the log holds at this call; returns the offset below which everything is synced.
+    ///
+    /// # Errors
+    /// The log is offline after a failed sync: what the operating system dropped cannot be told.
+    pub fn flush(&self) -> io::Result<Offset> {
+        let _one_at_a_time = self.flushing.lock();
+        self.flush_locked()
+    }
+
+    fn flush_locked(&self) -> io::Result<Offset> {
+        if self.is_failed() {
+            return Err(io::Error::other("the log is offline after a failure of its disk"));
+        }
+        let (synced, end) = (self.recovery_point().0, self.log_end_offset().0);
+        if synced >= end {
+            return Ok(Offset(synced));
+        }
+        let (unsynced, last) = {
+            let segments = self.segments.read();
+            let unsynced: Vec<_> =
+                segments.iter().filter(|segment| segment.next_offset() > synced).cloned().collect();
+            (unsynced, segments.last().map_or(0, |segment| segment.base_offset))
+        };
+        let sync = || {
+            for segment in unsynced {
+                match segment.sync(&self.files, segment.base_offset != last) {
+                    // Retention removed it meanwhile.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound
+                            && segment.next_offset() <= self.log_start_offset().0 => {}
+                    other => other?,
+                }
+            }
+            if self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
+                self.sync_metadata()?;
+                self.files.disk.sync_dir(&self.files.dir.read())?;
+            }
+            Ok(())
+        };
+        sync().inspect_err(|error: &io::Error| self.fail("sync", error))?;
+        self.recovery_point.fetch_max(end, Ordering::AcqRel);
+        Ok(Offset(end))
+    }
+
+    /// The file with the topic's id is written without a sync, as creating thousands of partitions
+    /// should not take thousands of syncs; without it synced records would be nobody's.
+    fn sync_metadata(&self) -> io::Result<()> {
+        match self
+            .files
+            .disk
+            .open(&self.files.path(super::meta_properties::PARTITION_METADATA), OpenMode::ReadWrite)
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other?.sync_data(),
+        }
+    }
+
+    /// Takes the log offline.
+    pub(super) fn fail(&self, what: &str, error: &io::Error) {
+        if !self.is_failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(log = %self.files.dir.read().display(), %error, "{what} failed; the log is offline");
+        }
+    }
+
+    /// Begins a new segment, unless the last one is empty.
+    pub fn roll(&self) -> io::Result<()> {
+        self.check_usable()?;
+        let mut writer = self.lock_writer();
+        let end = self.log_end_offset().0;
+        self.roll_to(&mut writer, end)
+    }
+
+    /// Begins a new segment at `base_offset`.
+    pub(super) fn roll_to(&self, writer: &mut Writer, base_offset: i64) -> io::Result<()> {
+        let last = self.last_segment();
+        if last.base_offset >= base_offset {
+            return Ok(());
+        }
+        last.state.write().push_time(last.base_offset);
+        last.spill_indexes(&self.files)?;
+        self.write_snapshot(writer)?;
+        let next = self.new_segment(base_offset)?;
+        last.state.write().next_offset = base_offset;
+        self.segments.write().push(Arc::new(next));
+        writer.bytes_since_entry = 0;
+        writer.first_timestamp = None;
+        Ok(())
+    }
+
+    /// Makes an empty segment's file.
+    pub(super) fn new_segment(&self, base_offset: i64) -> io::Result<Segment> {
+        self.files.forget(base_offset);
+        let file = self.files.open(base_offset, FileKind::Log, OpenMode::Create)?;
+        file.set_len(0)?;
+        for kind in [FileKind::Index, FileKind::TimeIndex] {
+            let path = self.files.path(&file_name(base_offset, kind.extension()));
+            if self.files.disk.exists(&path) {
+                self.files.disk.remove_file(&path)?;
+            }
+        }
+        self.is_dir_unsynced.store(true, Ordering::Release);
+        Ok(Segment::new(base_offset, State::new(0, base_offset), self.clock.now_ms()))
+    }
+
+    /// Writes the producers as of the log end.
+    pub(super) fn write_snapshot(&self, writer: &mut Writer) -> io::Result<()> {
+        let end = self.log_end_offset().0;
+        if writer.snapshot_offset == Some(end) {
+            return Ok(());
+        }
+        let path = self.files.path(&file_name(end, "snapshot"));
+        let file = self.files.disk.open(&path, OpenMode::Create)?;
+        let content = writer.producers.encode();
+        file.set_len(0)?;
+        file.write_all_at(&mut [io::IoSlice::new(&content)], 0)?;
+        self.is_dir_unsynced.store(true, Ordering::Release);
+        if let Some(before) = writer.snapshot_offset.replace(end) {
+            // One stays for each segment's start; those between only serve until the next.
+            let is_base = self.segments.read().iter().any(|segment| segment.base_offset == before);
+            if !is_base {
+                let _ = self.files.disk.remove_file(&self.files.path(&file_name(before, "snapshot")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what recovery would otherwise have to make again: index entries in memory, the
+    /// producers, the epochs. Costs nothing when nothing was appended since the last time.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        self.check_usable()?;
+        let end = self.log_end_offset().0;
+        if self.checkpointed_end.load(Ordering::Acquire) != end {
+            let mut writer = self.lock_writer();
+            self.checkpointed_end.store(end, Ordering::Release);
+            self.last_segment().spill_indexes(&self.files)?;
+            if !writer.producers.is_empty() {
+                self.write_snapshot(&mut writer)?;
+            }
+        }
+        self.write_epochs_of_records()
+    }
+
+    /// Closes the log so that it opens without recovery: appends and reads fail from now on.
+    pub fn close(&self) -> io::Result<()> {
+        if self.is_failed() || self.is_closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.flushing.lock();
+        let mut writer = self.lock_writer();
+        let last = self.last_segment();
+        last.state.write().push_time(last.base_offset);
+        last.spill_indexes(&self.files)?;
+        if self.log_end_offset() > self.log_start_offset() || writer.snapshot_offset.is_some() {
+            self.write_snapshot(&mut writer)?;
+        }
+        self.flush_locked()?;
+        self.write_epochs_of_records()?;
+        self.release_files();
+        Ok(())
+    }
+}

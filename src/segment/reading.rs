@@ -1,0 +1,229 @@
+//! Reads: from offsets and timestamps to places in files. No read waits for a write.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, LazyLock};
+
+use super::log::Log;
+use super::scan::{self, Located};
+use super::segment_file::Segment;
+use super::{LogSlice, ReadError, TimestampOffset};
+use crate::env::File;
+use crate::protocol::batch::{Batch, BatchError, TimestampType};
+use crate::types::{LeaderEpoch, Offset};
+
+/// Largest batch that is looked into for a timestamp.
+const LOOKED_INTO_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+impl Log {
+    /// Where the records from `from` on are: up to `bytes_max` bytes, and none from `up_to` on. The last batch may
+    /// be cut; with `whole_first_batch` the first one is whole whatever its size.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` when `from` is below the log start offset or above the log end offset.
+    pub fn read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        up_to: Offset,
+        whole_first_batch: bool,
+    ) -> Result<LogSlice, ReadError> {
+        if self.is_failed() {
+            return Err(ReadError::Failed);
+        }
+        if self.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        self.check_range(from)?;
+        if from >= up_to || from >= self.log_end_offset() {
+            return Ok(LogSlice::nothing());
+        }
+        let mut offset = from.0;
+        loop {
+            let (segment, next) = self.segment_of(offset);
+            match read_segment(self, &segment, offset, bytes_max, up_to.0, whole_first_batch) {
+                Ok(Some(slice)) => return Ok(slice),
+                Ok(None) => match next {
+                    Some(next) if next < up_to.0 => offset = next,
+                    _ => return Ok(LogSlice::nothing()),
+                },
+                Err(error) => {
+                    // The segment may have been removed since it was looked up.
+                    self.check_range(from)?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn check_range(&self, from: Offset) -> Result<(), ReadError> {
+        let (start, end) = (self.log_start_offset(), self.log_end_offset());
+        if from < start || from > end {
+            return Err(ReadError::OffsetOutOfRange { start, end });
+        }
+        Ok(())
+    }
+
+    /// The segment that holds an offset, and the base offset of the one after it.
+    pub(super) fn segment_of(&self, offset: i64) -> (Arc<Segment>, Option<i64>) {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|segment| segment.base_offset <= offset).max(1);
+        let segment = segments.get(after - 1).expect("a log has at least one segment").clone();
+        (segment, segments.get(after).map(|next| next.base_offset))
+    }
+
+    /// The first record, from the log start offset on, that is as late as `timestamp` (ms) or later.
+    pub fn offset_for_timestamp(&self, timestamp: i64) -> io::Result<Option<TimestampOffset>> {
+        self.check_usable()?;
+        let start = self.log_start_offset().0;
+        let segments = self.segments.read().clone();
+        for segment in segments {
+            if segment.next_offset() <= start {
+                continue;
+            }
+            let largest = segment.largest_timestamp(&self.files)?;
+            if largest.is_none_or(|(largest, _)| largest < timestamp) {
+                continue;
+            }
+            let from = segment.floor_time(&self.files, timestamp)?.max(start);
+            let (limit, position) = (segment.len(), segment.floor_position(&self.files, from)?);
+            let file = segment.log_file(&self.files)?;
+            for batch in scan::headers(&*file, position, limit) {
+                let batch = batch?;
+                if batch.header.max_timestamp < timestamp || batch.header.last_offset() < from {
+                    continue;
+                }
+                if let Some(found) = look_into(&*file, &batch, timestamp, start)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The latest record, by its timestamp; the first of several.
+    pub fn max_timestamp(&self) -> io::Result<Option<TimestampOffset>> {
+        self.check_usable()?;
+        let segments = self.segments.read().clone();
+        let mut latest: Option<(i64, i64, Arc<Segment>)> = None;
+        for segment in segments {
+            if let Some((timestamp, offset)) = segment.largest_timestamp(&self.files)?
+                && latest.as_ref().is_none_or(|(best, ..)| timestamp > *best)
+            {
+                latest = Some((timestamp, offset, segment));
+            }
+        }
+        let Some((timestamp, offset, segment)) = latest else { return Ok(None) };
+        let Some(batch) = segment.find(&self.files, offset, segment.len())? else { return Ok(None) };
+        look_into(&*segment.log_file(&self.files)?, &batch, timestamp, i64::MIN)
+    }
+}
+
+fn read_segment(
+    log: &Log,
+    segment: &Segment,
+    from: i64,
+    bytes_max: usize,
+    up_to: i64,
+    whole_first_batch: bool,
+) -> io::Result<Option<LogSlice>> {
+    let (len, next_offset) = {
+        let state = segment.state.read();
+        (state.len, state.next_offset)
+    };
+    if from >= next_offset || len == 0 {
+        return Ok(None);
+    }
+    let Some(first) = segment.find(&log.files, from, len)? else { return Ok(None) };
+    if first.header.base_offset >= up_to {
+        return Ok(Some(LogSlice::nothing()));
+    }
+    let wanted = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    let limit = if up_to >= next_offset {
+        len
+    } else {
+        let floor = segment.floor_position(&log.files, up_to)?;
+        // Mostly the end that is asked for comes first, and then it does not matter where `up_to` is.
+        if first.position.saturating_add(wanted.max(first.header.size() as u64)) <= floor {
+            floor
+        } else {
+            segment.find(&log.files, up_to, len)?.map_or(len, |batch| batch.position)
+        }
+    };
+    let mut count = wanted.min(limit.saturating_sub(first.position));
+    if whole_first_batch {
+        count = count.max(first.header.size() as u64);
+    }
+    let file = segment.log_file(&log.files)?;
+    Ok(Some(LogSlice { file, position: first.position, len: usize::try_from(count).unwrap_or(usize::MAX) }))
+}
+
+/// The first record of a batch that is as late as `timestamp` or later, and not below `start`.
+fn look_into(
+    file: &dyn File,
+    batch: &Located,
+    timestamp: i64,
+    start: i64,
+) -> io::Result<Option<TimestampOffset>> {
+    let header = &batch.header;
+    let leader_epoch = LeaderEpoch(header.partition_leader_epoch);
+    let found = |timestamp, offset| Some(TimestampOffset { timestamp, offset: Offset(offset), leader_epoch });
+    if header.timestamp_type() == TimestampType::LogAppendTime {
+        return Ok(found(header.max_timestamp, header.base_offset.max(start)));
+    }
+    let mut bytes = vec![0; header.size()];
+    let count = file.read_at(&mut bytes, batch.position)?;
+    bytes.truncate(count);
+    let invalid = |error: BatchError| io::Error::new(io::ErrorKind::InvalidData, error);
+    let records =
+        Batch::parse(&bytes).and_then(|batch| batch.records(LOOKED_INTO_BYTES_MAX)).map_err(invalid)?;
+    for record in records {
+        let record = record.map_err(invalid)?;
+        if record.timestamp >= timestamp && record.offset >= start {
+            return Ok(found(record.timestamp, record.offset));
+        }
+    }
+    Ok(None)
+}
+
+impl LogSlice {
+    /// A slice of nothing, which takes no file.
+    pub fn nothing() -> Self {
+        static NOTHING: LazyLock<Arc<dyn File>> = LazyLock::new(|| Arc::new(Nothing));
+        Self { file: NOTHING.clone(), position: 0, len: 0 }
+    }
+}
+
+/// An empty file that nobody can write to.
+#[derive(Debug)]
+struct Nothing;
+
+impl File for Nothing {
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write_all_at(&self, _: &mut [io::IoSlice<'_>], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_cached(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

@@ -1,0 +1,397 @@
+//! What leaves a log: at its start by retention and DeleteRecords, at its end by truncation, as a whole
+//! with its topic.
+//!
+//! Removed segments are renamed to `*.deleted` first and go after `file.delete.delay.ms` (or with the
+//! next opening): reads that were under way keep their files.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::LogConfig;
+use super::log::{Log, Writer};
+use super::producer_state::ProducerState;
+use super::recovery;
+use super::segment_file::{Segment, file_name, offset_of};
+use crate::types::Offset;
+
+impl Log {
+    /// Hides the records below `offset` (DeleteRecords); their segments go with the next
+    /// [`Self::delete_old_segments`]. An offset that is not above the log start offset changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the log ends before `offset`.
+    pub fn advance_log_start_offset(&self, offset: Offset) -> io::Result<()> {
+        self.check_usable()?;
+        if offset > self.log_end_offset() {
+            let message = format!("the log ends at {}, before {offset}", self.log_end_offset());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        self.advance_start(offset.0);
+        Ok(())
+    }
+
+    fn advance_start(&self, offset: i64) {
+        if self.log_start_offset.fetch_max(offset, Ordering::AcqRel) < offset
+            && self.epochs.write().advance_start(offset)
+        {
+            self.are_epochs_unwritten.store(true, Ordering::Release);
+        }
+    }
+
+    /// Removes the oldest segments that `retention.ms`, `retention.bytes` or the log start offset no
+    /// longer keep, but none that reaches above `high_watermark`; returns their number.
+    pub fn delete_old_segments(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
+        self.remove_due(now_ms);
+        self.check_usable()?;
+        let config = self.config();
+        let segments = self.segments.read().clone();
+        let count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut writer = self.lock_writer();
+        if count == segments.len() {
+            // Somebody may have appended since: what came late stays.
+            let last = self.last_segment();
+            if segments.last().is_none_or(|counted| !Arc::ptr_eq(counted, &last))
+                || last.next_offset() > high_watermark.0
+            {
+                return Ok(0);
+            }
+            let end = self.log_end_offset().0;
+            self.roll_to(&mut writer, end)?;
+        }
+        self.remove_first(&writer, count, now_ms.saturating_add(config.file_delete_delay_ms))?;
+        Ok(count)
+    }
+
+    /// Forgets producers that wrote nothing for `producer.id.expiration.ms`; returns their number.
+    pub fn expire_producers(&self, now_ms: i64) -> usize {
+        let expiration_ms = self.config().producer_id_expiration_ms;
+        self.lock_writer().producers.expire(now_ms, expiration_ms)
+    }
+
+    /// How many of the first segments are too old or too many.
+    fn count_old(
+        &self,
+        segments: &[Arc<Segment>],
+        config: &LogConfig,
+        now_ms: i64,
+        high_watermark: i64,
+    ) -> io::Result<usize> {
+        let start = self.log_start_offset().0;
+        let total: u64 = segments.iter().map(|segment| segment.len()).sum();
+        let limit = u64::try_from(config.retention_bytes).ok().filter(|_| config.delete);
+        let mut excess = limit.map_or(0, |limit| total.saturating_sub(limit));
+        for (at, segment) in segments.iter().enumerate() {
+            let (len, end) = (segment.len(), segment.next_offset());
+            let is_last = at + 1 == segments.len();
+            let is_old = || -> io::Result<bool> {
+                if !config.delete || config.retention_ms < 0 {
+                    return Ok(false);
+                }
+                let newest = segment.largest_timestamp(&self.files)?.map_or(-1, |(timestamp, _)| timestamp);
+                let newest = if newest < 0 { segment.created_ms } else { newest };
+                Ok(now_ms.saturating_sub(newest) > config.retention_ms)
+            };
+            let is_surplus = excess >= len && excess > 0;
+            let goes = end <= high_watermark
+                && !(is_last && len == 0)
+                && (!is_last && end <= start || is_surplus || is_old()?);
+            if !goes {
+                return Ok(at);
+            }
+            excess = excess.saturating_sub(len);
+        }
+        Ok(segments.len())
+    }
+
+    fn remove_first(&self, writer: &Writer, count: usize, due_ms: i64) -> io::Result<()> {
+        let (removed, first) = {
+            let mut segments = self.segments.write();
+            let removed: Vec<_> = segments.drain(..count).collect();
+            (removed, segments[0].base_offset)
+        };
+        self.advance_start(first);
+        for segment in removed {
+            self.rename_away(segment.base_offset, due_ms)?;
+            if writer.snapshot_offset != Some(segment.base_offset) {
+                self.remove_file(self.files.path(&file_name(segment.base_offset, "snapshot")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames a segment's files; they are removed when due.
+    fn rename_away(&self, base_offset: i64, due_ms: i64) -> io::Result<()> {
+        self.files.forget(base_offset);
+        // The log last: an index without a log is a leftover, a log without an index is a segment.
+        for extension in ["log", "index", "timeindex"] {
+            let name = file_name(base_offset, extension);
+            let (from, to) = (self.files.path(&name), self.files.path(&format!("{name}.deleted")));
+            match self.files.disk.rename(&from, &to) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => {
+                    other?;
+                    self.removals.lock().push((due_ms, to));
+                }
+            }
+        }
+        self.is_dir_unsynced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn remove_file(&self, path: PathBuf) -> io::Result<()> {
+        match self.files.disk.remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes the renamed files whose time has come.
+    fn remove_due(&self, now_ms: i64) {
+        let due: Vec<_> = self.removals.lock().extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect();
+        for (_, path) in due {
+            if let Err(error) = self.remove_file(path.clone()) {
+                tracing::warn!(path = %path.display(), %error, "a file on its way out could not be removed");
+            }
+        }
+    }
+
+    /// Removes the records from `offset` on; whole batches, so also what shares a batch with it.
+    pub fn truncate_to(&self, offset: Offset) -> io::Result<()> {
+        self.check_usable()?;
+        let _one_at_a_time = self.flushing.lock();
+        let mut writer = self.lock_writer();
+        if offset >= self.log_end_offset() {
+            return Ok(());
+        }
+        let first = self.segments.read()[0].base_offset;
+        let result = if offset.0 <= first {
+            self.start_anew(&mut writer, offset.0)
+        } else {
+            self.cut(&mut writer, offset.0)
+        };
+        result.inspect_err(|error| self.fail("a truncation", error))
+    }
+
+    /// Removes everything; the log is empty then and begins at `offset`.
+    pub fn truncate_fully_and_start_at(&self, offset: Offset) -> io::Result<()> {
+        self.check_usable()?;
+        let _one_at_a_time = self.flushing.lock();
+        let mut writer = self.lock_writer();
+        self.start_anew(&mut writer, offset.0).inspect_err(|error| self.fail("a truncation", error))
+    }
+
+    fn cut(&self, writer: &mut Writer, offset: i64) -> io::Result<()> {
+        // The segment that ends below or at `offset`, or holds it.
+        let (segment, _) = self.segment_of(offset - 1);
+        segment.spill_indexes(&self.files)?;
+        let end = segment.find(&self.files, offset, segment.len())?.map(|batch| batch.position);
+        // From the last one on, so that a crash leaves a log without holes.
+        let after: Vec<_> = {
+            let mut segments = self.segments.write();
+            let keep = segments.partition_point(|other| other.base_offset <= segment.base_offset);
+            segments.drain(keep..).collect()
+        };
+        for later in after.iter().rev() {
+            self.remove_segment(later.base_offset)?;
+        }
+        if let Some(end) = end {
+            segment.log_file(&self.files)?.set_len(end)?;
+        }
+        let epochs = self.epochs.read().clone();
+        let (cut, bytes_since_entry) = recovery::reopen(self, segment.base_offset, epochs)?;
+        let log_end = cut.next_offset();
+        if let Some(last) = self.segments.write().last_mut() {
+            *last = Arc::new(cut);
+        }
+        writer.bytes_since_entry = bytes_since_entry;
+        writer.first_timestamp = None;
+        self.log_end_offset.store(log_end, Ordering::Release);
+        self.log_start_offset.fetch_min(log_end, Ordering::AcqRel);
+        self.recovery_point.fetch_min(log_end, Ordering::AcqRel);
+        if self.epochs.write().truncate_to(log_end) {
+            self.are_epochs_unwritten.store(true, Ordering::Release);
+        }
+        self.write_epochs()?;
+        let (producers, snapshot) = recovery::producers_again(self)?;
+        (writer.producers, writer.snapshot_offset) = (producers, snapshot);
+        Ok(())
+    }
+
+    fn start_anew(&self, writer: &mut Writer, offset: i64) -> io::Result<()> {
+        let before = self.segments.read().clone();
+        for segment in before.iter().rev() {
+            self.remove_segment(segment.base_offset)?;
+        }
+        for entry in self.files.disk.list(&self.files.dir.read())? {
+            if offset_of(&entry.name, "snapshot").is_some() {
+                self.remove_file(self.files.path(&entry.name))?;
+            }
+        }
+        let segment = self.new_segment(offset)?;
+        *self.segments.write() = vec![Arc::new(segment)];
+        *writer = Writer {
+            producers: ProducerState::default(),
+            bytes_since_entry: 0,
+            first_timestamp: None,
+            snapshot_offset: None,
+        };
+        self.log_end_offset.store(offset, Ordering::Release);
+        self.log_start_offset.store(offset, Ordering::Release);
+        self.recovery_point.store(offset, Ordering::Release);
+        self.epochs.write().clear();
+        self.are_epochs_unwritten.store(true, Ordering::Release);
+        self.write_epochs()
+    }
+
+    fn remove_segment(&self, base_offset: i64) -> io::Result<()> {
+        self.files.forget(base_offset);
+        for extension in ["log", "index", "timeindex"] {
+            self.remove_file(self.files.path(&file_name(base_offset, extension)))?;
+        }
+        self.is_dir_unsynced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Renames the partition's folder, as the first step of its deletion. The log is closed by that.
+    pub fn rename_dir(&self, to: PathBuf) -> io::Result<()> {
+        self.is_closed.store(true, Ordering::Release);
+        let _writer = self.lock_writer();
+        let mut dir = self.files.dir.write();
+        self.files.disk.rename(&dir, &to)?;
+        *dir = to;
+        drop(dir);
+        self.release_files();
+        Ok(())
+    }
+
+    /// Removes the log with its folder. Reads that are under way keep their files.
+    pub fn delete(&self) -> io::Result<()> {
+        self.is_closed.store(true, Ordering::Release);
+        let _one_at_a_time = self.flushing.lock();
+        let _writer = self.lock_writer();
+        self.release_files();
+        match self.files.disk.remove_dir_all(&self.files.dir.read()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{append, batch_of, place, read_all};
+    use super::super::{LogPlace, ReadError};
+    use super::*;
+    use crate::protocol::batch::batches;
+    use crate::protocol::builder::BatchOptions;
+    use crate::types::LeaderEpoch;
+
+    /// 50 batches of 2 records; batch n is of n seconds, by producer 5.
+    fn filled(dir: &std::path::Path, config: LogConfig) -> Log {
+        let log = Log::open(place(dir), config).unwrap();
+        for at in 0..50 {
+            let options = BatchOptions {
+                producer_id: 5,
+                producer_epoch: 0,
+                base_sequence: 2 * at,
+                ..BatchOptions::default()
+            };
+            append(&log, batch_of(2, 50, 1000 * i64::from(at), options)).unwrap();
+        }
+        log
+    }
+
+    fn small() -> LogConfig {
+        LogConfig { segment_bytes: 1000, index_interval_bytes: 200, ..LogConfig::default() }
+    }
+
+    fn names(dir: &std::path::Path, ending: &str) -> usize {
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().ends_with(ending)).count()
+    }
+
+    #[test]
+    fn retention_removes_from_the_start_by_time_size_and_log_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = filled(dir.path(), small());
+        let segments = log.segment_count();
+        assert_eq!(log.delete_old_segments(7 * 86_400_000, log.log_end_offset()).unwrap(), 0);
+        let under_way = log.read(Offset(0), 100, Offset(100), true).unwrap();
+        // Everything up to 20 s is too old.
+        let removed = log.delete_old_segments(7 * 86_400_000 + 20_001, log.log_end_offset()).unwrap();
+        assert!(removed > 1 && log.segment_count() == segments - removed);
+        let start = log.log_start_offset();
+        assert!(start.0 > 20 && start.0 <= 42, "{start}");
+        assert!(matches!(log.read(Offset(0), 9, Offset(9), true), Err(ReadError::OffsetOutOfRange { .. })));
+        assert_eq!(under_way.file.read_at(&mut [0; 50], 0).unwrap(), 50);
+        assert!(names(dir.path(), ".deleted") > 1);
+        log.advance_log_start_offset(Offset(start.0 + 20)).unwrap();
+        assert!(log.delete_old_segments(7 * 86_400_000, log.log_end_offset()).unwrap() > 0);
+        log.update_config(LogConfig { retention_bytes: 1500, retention_ms: -1, ..small() });
+        assert!(log.delete_old_segments(i64::MAX, log.log_end_offset()).unwrap() > 0);
+        assert!(log.size_bytes() > 1000 && log.size_bytes() < 2600, "{}", log.size_bytes());
+        log.update_config(LogConfig { retention_ms: 0, ..small() });
+        log.delete_old_segments(i64::MAX, log.log_end_offset()).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(100), Offset(100)));
+        assert_eq!(log.size_bytes(), 0);
+        drop(log);
+        let log = Log::open(place(dir.path()), small()).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(100), Offset(100)));
+        assert_eq!(names(dir.path(), ".deleted"), 0);
+    }
+
+    #[test]
+    fn truncation_leaves_a_log_that_goes_on_from_there() {
+        for to in [100, 99, 98, 57, 56, 12, 2, 1, 0] {
+            let dir = tempfile::tempdir().unwrap();
+            let log = filled(dir.path(), small());
+            log.assign_epoch_start(LeaderEpoch(1), Offset(100)).unwrap();
+            log.flush().unwrap();
+            log.truncate_to(Offset(to)).unwrap();
+            let end = to / 2 * 2;
+            assert_eq!(log.log_end_offset(), Offset(end), "to {to}");
+            assert_eq!(
+                log.latest_epoch(),
+                LeaderEpoch(if to == 100 {
+                    1
+                } else if end == 0 {
+                    -1
+                } else {
+                    0
+                })
+            );
+            assert_eq!(log.recovery_point(), Offset(end));
+            let last_sequence = log.producers().first().map(|producer| i64::from(producer.last_sequence));
+            assert_eq!(last_sequence, (end > 0).then_some(end - 1), "to {to}");
+            append(&log, batch_of(3, 9, 1, BatchOptions::default())).unwrap();
+            for log in [log, Log::open(place(dir.path()), small()).unwrap()] {
+                let read = read_all(&log, 0, 1 << 20);
+                assert_eq!(batches(&read).count() as i64, end / 2 + 1);
+                assert_eq!(log.log_end_offset(), Offset(end + 3));
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_can_begin_anywhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = filled(dir.path(), small());
+        log.truncate_fully_and_start_at(Offset(1 << 40)).unwrap();
+        assert_eq!(
+            append(&log, batch_of(3, 9, 1, BatchOptions::default())).unwrap().first_offset,
+            Offset(1 << 40)
+        );
+        log.close().unwrap();
+        let log = Log::open(LogPlace { was_closed: true, ..place(dir.path()) }, small()).unwrap();
+        assert_eq!(log.log_start_offset(), Offset(1 << 40));
+        assert_eq!(log.log_end_offset(), Offset((1 << 40) + 3));
+        let to = dir.path().join("away");
+        log.delete().unwrap();
+        assert!(!dir.path().exists() && !to.exists());
+    }
+}

@@ -1,0 +1,113 @@
+//! Walking over the batches of a `.log` file, without reading more than needed.
+
+use std::io;
+
+use crate::env::File;
+use crate::protocol::batch::BatchHeader;
+
+/// Bytes read at once when only headers matter: an index entry comes after about 4 KiB, so one read
+/// mostly finds what is looked for.
+const HEADER_READ_BYTES: usize = 4096;
+/// Bytes read at once when all bytes matter.
+const WHOLE_READ_BYTES: usize = 1024 * 1024;
+
+/// A batch's header with its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    pub header: BatchHeader,
+    pub position: u64,
+}
+
+impl Located {
+    /// Where the next batch starts.
+    pub fn end(&self) -> u64 {
+        self.position + self.header.size() as u64
+    }
+}
+
+/// The headers of the batches from a position on. Ends at `limit`, or with an `InvalidData` error where
+/// there is no batch or the batch does not end by `limit`.
+pub struct Headers<'a> {
+    file: &'a dyn File,
+    position: u64,
+    limit: u64,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+    read_bytes: usize,
+}
+
+/// The headers between `position`, where a batch must start, and `limit`.
+pub fn headers(file: &dyn File, position: u64, limit: u64) -> Headers<'_> {
+    Headers { file, position, limit, buffer: Vec::new(), buffer_at: 0, read_bytes: HEADER_READ_BYTES }
+}
+
+/// As [`headers`], for many of them: with larger reads.
+pub fn many_headers(file: &dyn File, position: u64, limit: u64) -> Headers<'_> {
+    Headers { read_bytes: 16 * HEADER_READ_BYTES, ..headers(file, position, limit) }
+}
+
+impl Headers<'_> {
+    fn read(&mut self) -> io::Result<Located> {
+        let position = self.position;
+        let bytes = loop {
+            let skip = position.checked_sub(self.buffer_at).and_then(|skip| usize::try_from(skip).ok());
+            let there = skip.and_then(|skip| self.buffer.get(skip..)).unwrap_or_default();
+            if there.len() >= BatchHeader::SIZE || self.buffer_at == position && !self.buffer.is_empty() {
+                break there;
+            }
+            self.buffer.resize(self.read_bytes, 0);
+            let count = self.file.read_at(&mut self.buffer, position)?;
+            self.buffer.truncate(count);
+            self.buffer_at = position;
+            if count == 0 {
+                break &[];
+            }
+        };
+        let header = BatchHeader::parse(bytes).map_err(|error| invalid(position, &error))?;
+        let located = Located { header, position };
+        if located.end() > self.limit {
+            return Err(invalid(position, &"the batch goes on after the end of the file"));
+        }
+        if header.last_offset_delta < 0 || header.base_offset < 0 {
+            return Err(invalid(position, &"the batch's offsets are negative"));
+        }
+        Ok(located)
+    }
+}
+
+fn invalid(position: u64, error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("at position {position}: {error}"))
+}
+
+impl Iterator for Headers<'_> {
+    type Item = io::Result<Located>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.position >= self.limit {
+            return None;
+        }
+        let located = self.read();
+        self.position = located.as_ref().map_or(self.limit, Located::end);
+        Some(located)
+    }
+}
+
+/// Whether the bytes of a batch fit the checksum in its header. Reads in pieces.
+pub fn is_sound(file: &dyn File, batch: &Located, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    /// The checksum covers the bytes from `attributes` on.
+    const ATTRIBUTES_AT: u64 = 21;
+    let mut position = batch.position + ATTRIBUTES_AT;
+    let end = batch.end();
+    let mut computed = 0;
+    while position < end {
+        let wanted = (end - position).min(WHOLE_READ_BYTES as u64) as usize;
+        buffer.resize(wanted, 0);
+        let count = file.read_at(buffer, position)?;
+        if count < wanted {
+            return Ok(false);
+        }
+        computed = crc32c::crc32c_append(computed, buffer);
+        position += wanted as u64;
+    }
+    Ok(computed == batch.header.crc)
+}

@@ -1,0 +1,320 @@
+//! One segment: a `.log` file with its two indexes.
+//!
+//! Who appends holds the log's writer lock; readers take [`Segment::state`] for moments only, never
+//! while a file is read or written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::file_cache::{FileCache, FileKey, FileKind};
+use super::index::{self, Entry, Index, OffsetEntry, Search, TimeEntry};
+use super::scan::{self, Located};
+use crate::env::{Disk, File, OpenMode};
+use crate::protocol::batch::BatchHeader;
+
+/// What all segments of a log share.
+#[derive(Debug)]
+pub struct Files {
+    pub disk: Arc<dyn Disk>,
+    pub cache: Arc<FileCache>,
+    /// The log's number in the cache.
+    pub log: u64,
+    /// The partition's folder; changes when the partition is deleted.
+    pub dir: RwLock<PathBuf>,
+}
+
+impl Files {
+    /// Path of a file of the partition.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.read().join(name)
+    }
+
+    /// The open file of a segment.
+    pub fn open(&self, base_offset: i64, kind: FileKind, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let key = FileKey { log: self.log, base_offset, kind };
+        self.cache.get(key, || self.disk.open(&self.path(&file_name(base_offset, kind.extension())), mode))
+    }
+
+    /// Lets go of a segment's open files.
+    pub fn forget(&self, base_offset: i64) {
+        for kind in FileKind::ALL {
+            self.cache.forget(FileKey { log: self.log, base_offset, kind });
+        }
+    }
+}
+
+/// A file name of Kafka's: an offset of 20 digits and what it is.
+pub fn file_name(offset: i64, extension: &str) -> String {
+    format!("{offset:020}.{extension}")
+}
+
+/// The offset of a file name with that extension.
+pub fn offset_of(name: &str, extension: &str) -> Option<i64> {
+    let stem = Path::new(name).file_stem()?.to_str()?;
+    let is_ours = stem.len() == 20 && stem.bytes().all(|digit| digit.is_ascii_digit());
+    let found = name.strip_prefix(stem)?.strip_prefix('.')?;
+    if is_ours && found == extension { stem.parse().ok() } else { None }
+}
+
+/// Where earlier writes ended, newest first: where consumers that keep up ask next.
+const BORDERS: usize = 4;
+
+/// What readers may rely on.
+#[derive(Debug)]
+pub struct State {
+    /// Bytes of whole batches in the file.
+    pub len: u64,
+    /// The offset after the last one; in a segment that is not the last, the next one's base offset.
+    pub next_offset: i64,
+    borders: [(i64, u64); BORDERS],
+    pub offsets: Index<OffsetEntry>,
+    pub times: Index<TimeEntry>,
+    /// Largest timestamp (ms) with the last offset of its batch; `None` while not looked up.
+    pub largest: Option<(i64, i64)>,
+}
+
+impl State {
+    /// A segment's state as found on disk.
+    pub fn new(len: u64, next_offset: i64) -> Self {
+        Self {
+            len,
+            next_offset,
+            borders: [(next_offset, len); BORDERS],
+            offsets: Index::default(),
+            times: Index::default(),
+            largest: None,
+        }
+    }
+
+    /// The batch at `position` belongs to the segment: takes its timestamp and, when `index_interval`
+    /// bytes went by since the last entry, makes index entries.
+    pub fn index_batch(
+        &mut self,
+        base_offset: i64,
+        header: &BatchHeader,
+        position: u64,
+        bytes_since_entry: &mut u64,
+        index_interval_bytes: u32,
+    ) {
+        let last_offset = header.last_offset();
+        if self.largest.is_none_or(|(timestamp, _)| header.max_timestamp > timestamp) {
+            self.largest = Some((header.max_timestamp, last_offset));
+        }
+        if *bytes_since_entry > u64::from(index_interval_bytes)
+            && let (Ok(relative_offset), Ok(position)) =
+                (u32::try_from(last_offset - base_offset), u32::try_from(position))
+        {
+            self.offsets.push(OffsetEntry { relative_offset, position });
+            self.push_time(base_offset);
+            *bytes_since_entry = 0;
+        }
+        *bytes_since_entry += header.size() as u64;
+    }
+
+    /// Enters the largest timestamp into the time index, unless it is there.
+    pub fn push_time(&mut self, base_offset: i64) {
+        if let Some((timestamp, offset)) = self.largest
+            && timestamp > self.times.last().map_or(-1, |last| last.timestamp)
+            && let Ok(relative_offset) = u32::try_from(offset - base_offset)
+        {
+            self.times.push(TimeEntry { timestamp, relative_offset });
+        }
+    }
+
+    /// Recovery found where the segment ends.
+    pub fn found_end(&mut self, len: u64, next_offset: i64) {
+        (self.len, self.next_offset) = (len, next_offset);
+        self.borders = [(next_offset, len); BORDERS];
+    }
+
+    /// Publishes a write that ended the file at `len`.
+    pub fn publish(&mut self, len: u64, next_offset: i64) {
+        self.borders.copy_within(..BORDERS - 1, 1);
+        self.borders[0] = (self.next_offset, self.len);
+        self.len = len;
+        self.next_offset = next_offset;
+    }
+
+    /// The position of the batch that starts with `offset`, when that is known without looking.
+    fn known_position(&self, offset: i64) -> Option<u64> {
+        if offset == self.next_offset {
+            return Some(self.len);
+        }
+        self.borders.iter().find(|(border, _)| *border == offset).map(|(_, position)| *position)
+    }
+}
+
+/// One segment of a log.
+#[derive(Debug)]
+pub struct Segment {
+    pub base_offset: i64,
+    pub state: RwLock<State>,
+    /// When it was made or found (ms): what `segment.ms` counts from while it is without timestamps.
+    pub created_ms: i64,
+}
+
+impl Segment {
+    pub fn new(base_offset: i64, state: State, created_ms: i64) -> Self {
+        Self { base_offset, state: RwLock::new(state), created_ms }
+    }
+
+    pub fn log_file(&self, files: &Files) -> io::Result<Arc<dyn File>> {
+        files.open(self.base_offset, FileKind::Log, OpenMode::ReadWrite)
+    }
+
+    pub fn len(&self) -> u64 {
+        self.state.read().len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn next_offset(&self) -> i64 {
+        self.state.read().next_offset
+    }
+
+    /// Bytes of the log file and of its indexes' entries.
+    pub fn size_bytes(&self) -> u64 {
+        self.len()
+    }
+
+    /// Writes the index entries that are in memory only. For who holds the writer lock.
+    pub fn spill_indexes(&self, files: &Files) -> io::Result<()> {
+        // Between the two locks nobody else can push: that takes the writer lock.
+        let (offsets, times) = {
+            let state = self.state.read();
+            (state.offsets.unwritten(), state.times.unwritten())
+        };
+        if let Some((bytes, position)) = offsets {
+            let file = files.open(self.base_offset, FileKind::Index, OpenMode::Create)?;
+            index::write(&*file, &bytes, position)?;
+            self.state.write().offsets.written();
+        }
+        if let Some((bytes, position)) = times {
+            let file = files.open(self.base_offset, FileKind::TimeIndex, OpenMode::Create)?;
+            index::write(&*file, &bytes, position)?;
+            self.state.write().times.written();
+        }
+        Ok(())
+    }
+
+    /// Makes what is written of the segment durable.
+    pub fn sync(&self, files: &Files, with_indexes: bool) -> io::Result<()> {
+        self.log_file(files)?.sync_data()?;
+        if with_indexes {
+            for kind in [FileKind::Index, FileKind::TimeIndex] {
+                match files.open(self.base_offset, kind, OpenMode::ReadWrite) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => other?.sync_data()?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn search<E: Entry>(
+        &self,
+        files: &Files,
+        kind: FileKind,
+        search: Search<E>,
+        key: i64,
+    ) -> io::Result<Option<E>> {
+        match search {
+            Search::Found(entry) => Ok(Some(entry)),
+            Search::OnFile(0) => Ok(None),
+            Search::OnFile(entries) => {
+                let file = files.open(self.base_offset, kind, OpenMode::ReadWrite)?;
+                index::search_file(&*file, entries, key)
+            }
+        }
+    }
+
+    /// A position, at or before the batch that holds `offset`, where a batch starts.
+    pub fn floor_position(&self, files: &Files, offset: i64) -> io::Result<u64> {
+        let relative = offset - self.base_offset;
+        let search = {
+            let state = self.state.read();
+            if let Some(position) = state.known_position(offset) {
+                return Ok(position);
+            }
+            state.offsets.search(relative)
+        };
+        let entry = self.search(files, FileKind::Index, search, relative)?;
+        Ok(entry.map_or(0, |entry| u64::from(entry.position)))
+    }
+
+    /// The first batch that ends at or after `offset`; `None` when there is none below `limit`.
+    pub fn find(&self, files: &Files, offset: i64, limit: u64) -> io::Result<Option<Located>> {
+        let position = self.floor_position(files, offset)?;
+        if position >= limit {
+            return Ok(None);
+        }
+        let file = self.log_file(files)?;
+        for batch in scan::headers(&*file, position, limit) {
+            let batch = batch?;
+            if batch.header.last_offset() >= offset {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The time-index entry after which a timestamp of `timestamp` or later is to be looked for: gives
+    /// the offset to start from.
+    pub fn floor_time(&self, files: &Files, timestamp: i64) -> io::Result<i64> {
+        let search = self.state.read().times.search(timestamp);
+        let entry: Option<TimeEntry> = self.search(files, FileKind::TimeIndex, search, timestamp)?;
+        Ok(entry.map_or(self.base_offset, |entry| self.base_offset + i64::from(entry.relative_offset)))
+    }
+
+    /// Largest timestamp (ms) with the last offset of its batch; `None` for an empty segment.
+    pub fn largest_timestamp(&self, files: &Files) -> io::Result<Option<(i64, i64)>> {
+        let entries = {
+            let state = self.state.read();
+            if state.largest.is_some() || state.len == 0 {
+                return Ok(state.largest);
+            }
+            state.times.len()
+        };
+        // Only segments that were there at the start come here; rolled ones end with an entry of it.
+        let last = match u32::try_from(entries).ok().and_then(|entries| entries.checked_sub(1)) {
+            Some(at) => {
+                let file = files.open(self.base_offset, FileKind::TimeIndex, OpenMode::ReadWrite)?;
+                index::entry_at::<TimeEntry>(&*file, at)?
+            }
+            None => None,
+        };
+        let largest = match last {
+            Some(entry) => Some((entry.timestamp, self.base_offset + i64::from(entry.relative_offset))),
+            None => self.scan_largest(files)?,
+        };
+        self.state.write().largest = largest;
+        Ok(largest)
+    }
+
+    fn scan_largest(&self, files: &Files) -> io::Result<Option<(i64, i64)>> {
+        let (file, limit) = (self.log_file(files)?, self.len());
+        let mut largest: Option<(i64, i64)> = None;
+        for batch in scan::many_headers(&*file, 0, limit) {
+            let header = batch?.header;
+            if largest.is_none_or(|(timestamp, _)| header.max_timestamp > timestamp) {
+                largest = Some((header.max_timestamp, header.last_offset()));
+            }
+        }
+        Ok(largest)
+    }
+
+    /// The header of the first batch.
+    pub fn first_header(&self, files: &Files) -> io::Result<Option<BatchHeader>> {
+        let limit = self.len();
+        if limit == 0 {
+            return Ok(None);
+        }
+        let file = self.log_file(files)?;
+        scan::headers(&*file, 0, limit).next().transpose().map(|batch| batch.map(|batch| batch.header))
+    }
+}

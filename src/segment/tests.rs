@@ -1,0 +1,278 @@
+//! Logs on a real disk: appends, reads, rolls, crashes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::BytesMut;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::file_cache::FileCache;
+use super::*;
+use crate::env::real::RealDisk;
+use crate::env::{Clock, Disk};
+use crate::protocol::batch::batches;
+use crate::protocol::builder::{BatchBuilder, BatchOptions};
+
+#[derive(Debug, Default)]
+pub(super) struct SetClock(pub AtomicI64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn place(dir: &Path) -> LogPlace {
+    LogPlace {
+        disk: Arc::new(RealDisk) as Arc<dyn Disk>,
+        clock: Arc::new(SetClock::default()),
+        cache: Arc::new(FileCache::new(64)),
+        dir: dir.to_owned(),
+        log_start_offset: None,
+        recovery_point: None,
+        was_closed: false,
+    }
+}
+
+/// A batch of `records` records of `value_bytes` each, the first at `timestamp`, then 1 ms apart.
+pub(super) fn batch_of(records: i32, value_bytes: usize, timestamp: i64, options: BatchOptions) -> BytesMut {
+    let mut builder = BatchBuilder::new(options);
+    let value = vec![b'v'; value_bytes];
+    for at in 0..records {
+        builder.add(timestamp + i64::from(at), None, Some(&value)).unwrap();
+    }
+    builder.build_mut().unwrap()
+}
+
+pub(super) fn append(log: &Log, records: BytesMut) -> Result<Appended, AppendError> {
+    let request = AppendRequest { records, origin: Origin::Leader { epoch: LeaderEpoch(0) } };
+    match log.append(request) {
+        Append::Done(result) => result,
+        Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
+    }
+}
+
+fn plain(records: i32, value_bytes: usize, timestamp: i64) -> BytesMut {
+    batch_of(records, value_bytes, timestamp, BatchOptions::default())
+}
+
+fn small() -> LogConfig {
+    LogConfig { segment_bytes: 2000, index_interval_bytes: 200, ..LogConfig::default() }
+}
+
+/// Everything from `from` on, read in pieces of `bytes_max`.
+pub(super) fn read_all(log: &Log, from: i64, bytes_max: usize) -> Vec<u8> {
+    let (mut content, mut next) = (Vec::new(), from);
+    loop {
+        let slice = log.read(Offset(next), bytes_max, log.log_end_offset(), true).unwrap();
+        if slice.len == 0 {
+            return content;
+        }
+        let mut bytes = vec![0; slice.len];
+        assert_eq!(slice.file.read_at(&mut bytes, slice.position).unwrap(), slice.len);
+        for batch in batches(&bytes).map_while(Result::ok) {
+            batch.verify_crc().unwrap();
+            if batch.header.last_offset() >= next {
+                content.extend_from_slice(batch.bytes);
+                next = batch.header.next_offset();
+            }
+        }
+    }
+}
+
+fn offsets(content: &[u8]) -> Vec<(i64, i64)> {
+    batches(content).map(|batch| batch.unwrap().header).map(|h| (h.base_offset, h.last_offset())).collect()
+}
+
+#[test]
+fn what_is_appended_is_read_from_any_offset_and_after_every_kind_of_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    {
+        let log = Log::open(place(dir.path()), small()).unwrap();
+        for at in 0..100 {
+            let appended = append(&log, plain(1 + at % 3, 50, 1000 * i64::from(at))).unwrap();
+            expected.push((appended.first_offset.0, appended.last_offset.0));
+        }
+        assert!(log.segment_count() > 5);
+        check(&log, &expected);
+    }
+    // Dropped as in a crash of the process: the files are there, nothing was closed.
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    check(&log, &expected);
+    log.flush().unwrap();
+    assert_eq!(log.recovery_point(), log.log_end_offset());
+    let recovery_point = Some(log.recovery_point());
+    let appended = append(&log, plain(2, 50, 500)).unwrap();
+    expected.push((appended.first_offset.0, appended.last_offset.0));
+    drop(log);
+    let log = Log::open(LogPlace { recovery_point, ..place(dir.path()) }, small()).unwrap();
+    check(&log, &expected);
+    log.close().unwrap();
+    assert!(matches!(append(&log, plain(1, 1, 1)), Err(AppendError::Closed)));
+    drop(log);
+    let log = Log::open(LogPlace { was_closed: true, ..place(dir.path()) }, small()).unwrap();
+    check(&log, &expected);
+    let appended = append(&log, plain(2, 50, 500)).unwrap();
+    expected.push((appended.first_offset.0, appended.last_offset.0));
+    check(&log, &expected);
+}
+
+fn check(log: &Log, expected: &[(i64, i64)]) {
+    let end = expected.last().unwrap().1 + 1;
+    assert_eq!(log.log_end_offset(), Offset(end));
+    for from in (0..end).step_by(7) {
+        let at = expected.iter().position(|(_, last)| *last >= from).unwrap();
+        assert_eq!(offsets(&read_all(log, from, 300)), expected[at..], "from {from}");
+    }
+    for up_to in 1..end {
+        let slice = log.read(Offset(0), 1 << 20, Offset(up_to), false).unwrap();
+        let mut bytes = vec![0; slice.len];
+        slice.file.read_at(&mut bytes, slice.position).unwrap();
+        let last = offsets(&bytes).last().map_or(-1, |(_, last)| *last);
+        assert!(last < up_to, "{last} was to be below {up_to}");
+    }
+    let beyond = log.read(Offset(end + 1), 100, Offset(end + 2), true);
+    assert!(matches!(beyond, Err(ReadError::OffsetOutOfRange { .. })));
+}
+
+/// Whatever happens to the unsynced part of the files, a log opens, and holds a prefix of what was
+/// appended: whole batches, in order.
+#[test]
+fn torn_logs_open_with_a_prefix() {
+    for seed in 0..150 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let mut recovery_point = None;
+        let whole = {
+            let log = Log::open(place(dir.path()), small()).unwrap();
+            let synced = random.random_range(0..60);
+            for at in 0..60 {
+                if at == synced {
+                    recovery_point = Some(log.flush().unwrap());
+                    log.checkpoint().unwrap();
+                }
+                append(&log, plain(random.random_range(1..5), random.random_range(1..200), at)).unwrap();
+            }
+            read_all(&log, 0, 1 << 20)
+        };
+        // Files of which not all is below the recovery point.
+        let mut names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension != "snapshot"))
+            .collect();
+        names.sort();
+        let logs: Vec<_> = names.iter().filter(|path| path.extension().unwrap() == "log").cloned().collect();
+        let base = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap_or(-1);
+        let at = random.random_range(0..logs.len());
+        let torn = &logs[at];
+        let synced_to = recovery_point.unwrap().0;
+        let content = std::fs::read(torn).unwrap();
+        // What is synced stays as it is.
+        let synced_bytes: usize = batches(&content)
+            .map_while(Result::ok)
+            .filter(|batch| batch.header.last_offset() < synced_to)
+            .map(|batch| batch.bytes.len())
+            .sum();
+        if synced_bytes < content.len() {
+            let mut content = content;
+            let at = random.random_range(synced_bytes..content.len());
+            match random.random_range(0..3) {
+                0 => content.truncate(at),
+                1 => content[at] ^= 1 << random.random_range(0..8),
+                _ => content.extend((0..random.random_range(1..100)).map(|_| random.random::<u8>())),
+            }
+            std::fs::write(torn, content).unwrap();
+        }
+        for name in names.iter().filter(|path| path.extension().unwrap() != "log") {
+            let mut content = std::fs::read(name).unwrap();
+            if base(name) + 1 >= synced_to && random.random_bool(0.3) && !content.is_empty() {
+                content.truncate(random.random_range(0..content.len()));
+                std::fs::write(name, content).unwrap();
+            }
+        }
+        let log = Log::open(LogPlace { recovery_point, ..place(dir.path()) }, small())
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(log.log_end_offset() >= recovery_point.unwrap(), "seed {seed}");
+        let read = read_all(&log, 0, 1 << 20);
+        // The leader epoch and base offset are not under the checksum: a flip there may pass.
+        let same = offsets(&read).len();
+        assert_eq!(offsets(&read), offsets(&whole)[..same], "seed {seed}");
+        append(&log, plain(3, 10, 99)).unwrap();
+        assert_eq!(offsets(&read_all(&log, 0, 1 << 20)).len(), same + 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn many_append_at_once_and_nobody_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(place(dir.path()), LogConfig { segment_bytes: 20_000, ..small() }).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut last = -1;
+                for _ in 0..200 {
+                    let appended = append(&log, plain(2, 20, 5)).unwrap();
+                    assert!(appended.first_offset.0 > last);
+                    last = appended.last_offset.0;
+                }
+            });
+        }
+        scope.spawn(|| {
+            (0..50).for_each(|_| {
+                log.roll().unwrap();
+                log.flush().unwrap();
+            })
+        });
+    });
+    assert_eq!(log.log_end_offset(), Offset(3200));
+    let read = offsets(&read_all(&log, 0, 10_000));
+    assert_eq!(read, (0..1600).map(|at| (2 * at, 2 * at + 1)).collect::<Vec<_>>());
+}
+
+#[test]
+fn idempotent_producers_survive_closing_and_crashing() {
+    let dir = tempfile::tempdir().unwrap();
+    let batch = |base_sequence| {
+        let options =
+            BatchOptions { producer_id: 9, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
+        batch_of(3, 10, 7, options)
+    };
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    assert_eq!(append(&log, batch(0)).unwrap().first_offset, Offset(0));
+    assert_eq!(append(&log, batch(3)).unwrap().first_offset, Offset(3));
+    let again = append(&log, batch(0)).unwrap();
+    assert!(again.duplicate && again.first_offset == Offset(0) && again.last_offset == Offset(2));
+    log.close().unwrap();
+    for was_closed in [true, false, false] {
+        let log = Log::open(LogPlace { was_closed, ..place(dir.path()) }, small()).unwrap();
+        assert!(append(&log, batch(3)).unwrap().duplicate);
+        assert!(matches!(append(&log, batch(7)), Err(AppendError::OutOfOrderSequence { .. })));
+        assert_eq!(log.producers().len(), 1);
+        assert_eq!(log.log_end_offset(), Offset(6));
+    }
+}
+
+#[test]
+fn timestamps_lead_to_the_first_record_that_is_as_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    for at in 0..100 {
+        append(&log, plain(2, 50, 1000 + 10 * at)).unwrap();
+    }
+    for log in [log, Log::open(place(dir.path()), small()).unwrap()] {
+        let offset = |timestamp| log.offset_for_timestamp(timestamp).unwrap().map(|found| found.offset.0);
+        assert_eq!(offset(0), Some(0));
+        for at in 0..100 {
+            assert_eq!(offset(1000 + 10 * at), Some(2 * at));
+            assert_eq!(offset(1001 + 10 * at), Some(2 * at + 1));
+            assert_eq!(offset(992 + 10 * at), Some(2 * at));
+        }
+        assert_eq!(offset(1992), None);
+        let latest = log.max_timestamp().unwrap().unwrap();
+        assert_eq!((latest.timestamp, latest.offset.0, latest.leader_epoch.0), (1991, 199, 0));
+    }
+}

@@ -1,0 +1,87 @@
+//! What a handler is: the API it serves, in which versions, and what it gives back.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use super::Broker;
+use super::request_memory::Held;
+use crate::zerocopy::Piece;
+
+/// A request whose header was read and whose body passed the guard.
+#[derive(Debug)]
+pub struct Request {
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<StrBytes>,
+    /// Index of the listener it came in by, which decides what addresses it is told.
+    pub listener: usize,
+    /// Id of the connection, for fetch sessions and logs.
+    pub connection: u64,
+    /// Address of the client.
+    pub client_host: std::net::IpAddr,
+    pub body: BytesMut,
+    /// Memory charged for it; given back when the request is dropped.
+    pub held: Held,
+}
+
+/// A response's body (without length and header), piece by piece.
+pub type Body = VecDeque<Piece>;
+
+/// What becomes of a request.
+pub enum Reply {
+    Now(Body),
+    /// The answer comes later; what the request changes has been put in order already, so that the
+    /// next request may be taken (Produce waiting for its replicas).
+    Overlapping(Pin<Box<dyn Future<Output = Body> + Send>>),
+    /// The answer comes later, and the connection's next request waits for it.
+    Later(Pin<Box<dyn Future<Output = Body> + Send>>),
+    /// No answer is expected (acks=0).
+    Nothing,
+    /// The request cannot be answered: the connection is closed, and the reason logged.
+    Close(String),
+}
+
+/// One API: who serves it and in which versions.
+#[derive(Clone, Copy)]
+pub struct Api {
+    pub key: ApiKey,
+    /// Lowest version served.
+    pub least: i16,
+    /// Highest version served.
+    pub greatest: i16,
+    pub handle: fn(&Arc<Broker>, Request) -> Reply,
+}
+
+/// Encodes a response message as a body.
+pub fn body<M: Encodable>(message: &M, version: i16) -> Body {
+    let mut bytes = BytesMut::new();
+    match message.encode(&mut bytes, version) {
+        Ok(()) => VecDeque::from([Piece::Bytes(bytes.freeze())]),
+        Err(error) => {
+            // Only a field that the version cannot carry gets here: a defect, and the client will
+            // fail to read the empty body rather than believe a wrong one.
+            tracing::error!(%error, version, "a response could not be encoded");
+            VecDeque::from([Piece::Bytes(Bytes::new())])
+        }
+    }
+}
+
+/// Decodes a request's body, then calls `answer` and encodes what it gives.
+pub fn answer<Q: Decodable, M: Encodable>(request: Request, answer: impl FnOnce(&Request, Q) -> M) -> Reply {
+    with_message(request, |request, message| Reply::Now(body(&answer(&request, message), request.version)))
+}
+
+/// Decodes a request's body and calls `handle` with it; a body that cannot be read closes the
+/// connection, as in Kafka.
+pub fn with_message<Q: Decodable>(mut request: Request, handle: impl FnOnce(Request, Q) -> Reply) -> Reply {
+    let mut bytes = std::mem::take(&mut request.body).freeze();
+    match Q::decode(&mut bytes, request.version) {
+        Ok(message) => handle(request, message),
+        Err(error) => Reply::Close(format!("a request's body cannot be read: {error}")),
+    }
+}

@@ -1,0 +1,312 @@
+//! One connection: frames in, responses out, in order.
+//!
+//! One task reads, dispatches and writes. A request whose answer waits for replicas
+//! ([`Reply::Overlapping`]) does not hold up the next one; any other does, as in Kafka. Responses
+//! leave in the order of their requests.
+//!
+//! A connection that has nothing to say holds no buffer: it waits for readiness first and allocates
+//! then. A large frame gets an allocation of its own that grows as its bytes arrive.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+
+use super::Broker;
+use super::api::{Body, Reply};
+use super::dispatch::{self, Envelope};
+use super::request_memory::{Held, STALLED_AFTER};
+use crate::zerocopy::{Piece, Stream};
+
+/// Read at once where small requests come in; several of them may fit.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A frame up to this size is read together with its neighbours and not charged for.
+const SMALL_FRAME_BYTES_MAX: usize = READ_BYTES;
+
+/// Greatest step in which the buffer of a large frame grows.
+const GROWTH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most requests of a connection that wait for their replicas at a time.
+const OVERLAPPING_MAX: usize = 1024;
+
+/// Most response bytes that gather before they are written.
+const GATHERED_RESPONSE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("a frame of {0} bytes is announced, and socket.request.max.bytes is {1}")]
+    FrameSize(i32, i32),
+    #[error("the sender of a request stalled while memory for requests was short")]
+    Stalled,
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What the listener and the idle sweeper know of a connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    pub id: u64,
+    pub host: IpAddr,
+    pub listener: usize,
+    /// Milliseconds of the sweeper's clock at the last request or response.
+    pub last_active_ms: AtomicI64,
+}
+
+/// A response whose body may still be on its way.
+struct Waiting {
+    envelope: Envelope,
+    body: BodyState,
+}
+
+enum BodyState {
+    Ready(Option<Body>),
+    Coming(Pin<Box<dyn Future<Output = Body> + Send>>),
+}
+
+/// Serves a connection until the client closes it, an error ends it, or `closed` says so.
+pub async fn serve<S: Stream>(
+    broker: Arc<Broker>,
+    mut stream: S,
+    info: Arc<ConnectionInfo>,
+) -> Result<(), ConnectionError> {
+    let mut reader = FrameReader::default();
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
+    let mut out: VecDeque<Piece> = VecDeque::new();
+    loop {
+        // Take the requests that are here already.
+        let mut out_bytes = 0;
+        let mut must_finish = false;
+        while !must_finish && waiting.len() < OVERLAPPING_MAX && out_bytes < GATHERED_RESPONSE_BYTES_MAX {
+            // Only a produce may follow others that still wait.
+            if !waiting.is_empty() && !reader.next_is_produce() {
+                must_finish = reader.has_whole_frame();
+                break;
+            }
+            let Some((frame, held)) = reader.next_frame(broker.config.request_bytes_max)? else { break };
+            info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+            let (envelope, reply) = dispatch::dispatch(&broker, &info, frame, held);
+            match reply {
+                Reply::Nothing => {}
+                Reply::Close(reason) => return Err(ConnectionError::Refused(reason)),
+                Reply::Now(body) if waiting.is_empty() => {
+                    out_bytes += envelope.finish(&broker, body, &mut out);
+                }
+                Reply::Now(body) => {
+                    waiting.push_back(Waiting { envelope, body: BodyState::Ready(Some(body)) })
+                }
+                Reply::Overlapping(future) => {
+                    waiting.push_back(Waiting { envelope, body: BodyState::Coming(future) });
+                }
+                Reply::Later(future) => {
+                    waiting.push_back(Waiting { envelope, body: BodyState::Coming(future) });
+                    must_finish = true;
+                }
+            }
+        }
+        if !out.is_empty() {
+            stream.send(&mut out, &broker.sent).await?;
+            info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+            continue;
+        }
+        // Nothing more to take: wait for the next answer or for more bytes.
+        let may_read = !must_finish && waiting.len() < OVERLAPPING_MAX;
+        if waiting.is_empty() {
+            if !reader.fill(&mut stream, &broker).await? {
+                return Ok(());
+            }
+        } else if may_read {
+            tokio::select! {
+                biased;
+                (envelope, body) = poll_fn(|context| poll_first(&mut waiting, context)) => {
+                    envelope.finish(&broker, body, &mut out);
+                }
+                filled = reader.fill(&mut stream, &broker) => {
+                    if !filled? {
+                        return Ok(());
+                    }
+                }
+            }
+        } else {
+            tokio::select! {
+                biased;
+                (envelope, body) = poll_fn(|context| poll_first(&mut waiting, context)) => {
+                    envelope.finish(&broker, body, &mut out);
+                }
+                () = reader.closed(&mut stream) => return Ok(()),
+            }
+        }
+        if !out.is_empty() {
+            while let Some((envelope, body)) = ready_first(&mut waiting).await {
+                envelope.finish(&broker, body, &mut out);
+            }
+            stream.send(&mut out, &broker.sent).await?;
+            info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Polls every waiting answer, so that each makes progress, and gives the first when it is there.
+fn poll_first(waiting: &mut VecDeque<Waiting>, context: &mut Context<'_>) -> Poll<(Envelope, Body)> {
+    for entry in waiting.iter_mut() {
+        if let BodyState::Coming(future) = &mut entry.body
+            && let Poll::Ready(body) = future.as_mut().poll(context)
+        {
+            entry.body = BodyState::Ready(Some(body));
+        }
+    }
+    let first_is_ready = matches!(waiting.front(), Some(Waiting { body: BodyState::Ready(Some(_)), .. }));
+    match waiting.pop_front() {
+        Some(Waiting { envelope, body: BodyState::Ready(Some(body)) }) if first_is_ready => {
+            Poll::Ready((envelope, body))
+        }
+        Some(entry) => {
+            waiting.push_front(entry);
+            Poll::Pending
+        }
+        None => Poll::Pending,
+    }
+}
+
+/// The first answer, when it is there already.
+async fn ready_first(waiting: &mut VecDeque<Waiting>) -> Option<(Envelope, Body)> {
+    if waiting.is_empty() {
+        return None;
+    }
+    poll_fn(|context| match poll_first(waiting, context) {
+        Poll::Ready(first) => Poll::Ready(Some(first)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Cuts the stream into frames: a length (32 bits) and as many bytes.
+#[derive(Default)]
+struct FrameReader {
+    buffer: BytesMut,
+    held: Held,
+}
+
+impl FrameReader {
+    /// The announced size of the frame at the front, when its four bytes are here.
+    fn announced(&self) -> Option<i32> {
+        let size = self.buffer.get(..4)?;
+        Some(i32::from_be_bytes(size.try_into().ok()?))
+    }
+
+    fn has_whole_frame(&self) -> bool {
+        let size = self.announced().and_then(|size| usize::try_from(size).ok());
+        size.is_some_and(|size| self.buffer.len() >= 4 + size)
+    }
+
+    /// True when no whole frame is here, or the one that is holds a produce request.
+    fn next_is_produce(&self) -> bool {
+        const PRODUCE: &[u8] = &[0, 0];
+        self.buffer.get(4..6).is_none_or(|api_key| api_key == PRODUCE) || !self.has_whole_frame()
+    }
+
+    /// Takes the next whole frame, without its length.
+    fn next_frame(&mut self, bytes_max: i32) -> Result<Option<(BytesMut, Held)>, ConnectionError> {
+        let Some(announced) = self.announced() else { return Ok(None) };
+        if announced < 0 || announced > bytes_max {
+            return Err(ConnectionError::FrameSize(announced, bytes_max));
+        }
+        if !self.has_whole_frame() {
+            return Ok(None);
+        }
+        let size = usize::try_from(announced).unwrap_or_default();
+        let mut frame = self.buffer.split_to(4 + size);
+        let _ = frame.split_to(4);
+        if self.buffer.is_empty() {
+            // The frame's handles free the allocation; an idle connection keeps none.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some((frame, std::mem::take(&mut self.held))))
+    }
+
+    /// Reads more. `false`: the client closed the connection between two frames.
+    async fn fill<S: Stream>(&mut self, stream: &mut S, broker: &Broker) -> Result<bool, ConnectionError> {
+        poll_fn(|context| stream.poll_readable(context)).await?;
+        let announced = self.announced().and_then(|size| usize::try_from(size).ok());
+        let count = match announced {
+            // Checked when the frame is taken; here it only must not become a size.
+            Some(size) if size > usize::try_from(broker.config.request_bytes_max).unwrap_or_default() => {
+                return Ok(true);
+            }
+            Some(size) if size > SMALL_FRAME_BYTES_MAX => {
+                let missing = 4 + size - self.buffer.len();
+                let step = missing.min(self.buffer.len().clamp(READ_BYTES, GROWTH_BYTES_MAX));
+                let is_full = self.buffer.capacity() == self.buffer.len();
+                if is_full || self.buffer.len() < READ_BYTES {
+                    broker.request_memory.hold(&mut self.held, self.buffer.len() + step).await;
+                    self.buffer.reserve(step);
+                }
+                let mut room = (&mut self.buffer).limit(missing);
+                let read = stream.read_buf(&mut room);
+                if self.held.is_overdraft() {
+                    tokio::time::timeout(STALLED_AFTER, read)
+                        .await
+                        .map_err(|_| ConnectionError::Stalled)??
+                } else {
+                    read.await?
+                }
+            }
+            _ => {
+                self.buffer.reserve(READ_BYTES);
+                stream.read_buf(&mut self.buffer).await?
+            }
+        };
+        if count > 0 {
+            return Ok(true);
+        }
+        if self.buffer.is_empty() {
+            return Ok(false);
+        }
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended inside a request").into())
+    }
+
+    /// Ends when the client has closed the connection. What it sends meanwhile is kept, up to a
+    /// buffer's worth; with that much here, the end is noticed when the answers are written.
+    async fn closed<S: Stream>(&mut self, stream: &mut S) {
+        while self.buffer.len() < READ_BYTES {
+            if poll_fn(|context| stream.poll_readable(context)).await.is_err() {
+                return;
+            }
+            self.buffer.reserve(READ_BYTES - self.buffer.len());
+            let room = READ_BYTES - self.buffer.len();
+            match stream.read_buf(&mut (&mut self.buffer).limit(room)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// A response's length and header, put before its body.
+pub fn framed(header: Bytes, mut body: Body, out: &mut VecDeque<Piece>) -> u64 {
+    let body_bytes: u64 = body
+        .iter()
+        .map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Slice(slice) => slice.len,
+        })
+        .sum();
+    let bytes = header.len() as u64 + body_bytes;
+    let mut head = BytesMut::with_capacity(4 + header.len());
+    head.put_i32(i32::try_from(bytes).unwrap_or(i32::MAX));
+    head.extend_from_slice(&header);
+    out.push_back(Piece::Bytes(head.freeze()));
+    out.append(&mut body);
+    bytes
+}

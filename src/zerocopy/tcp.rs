@@ -1,0 +1,149 @@
+//! Sending over a TCP socket: `send` with `MSG_MORE` for bytes, `sendfile` for slices of files.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::{FileSlice, Piece, Sent, Stream, read_slice};
+
+/// Slices up to this size are copied into the bytes around them. A `sendfile` costs a call of its
+/// own, a probe of the page cache, and often a packet; copying this much costs less than those.
+const COPIED_SLICE_BYTES_MAX: u64 = 16 * 1024;
+
+/// Bytes gathered before a call to `send`.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes that are probed, warmed and handed to one `sendfile`.
+const RUN_BYTES_MAX: u64 = 1024 * 1024;
+
+impl Stream for TcpStream {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
+    async fn send(&mut self, pieces: &mut VecDeque<Piece>, sent: &Sent) -> io::Result<()> {
+        let mut gathered = BytesMut::new();
+        while let Some(piece) = pieces.pop_front() {
+            match piece {
+                Piece::Bytes(bytes) if gathered.is_empty() && pieces.is_empty() => {
+                    return send_bytes(self, &bytes, false).await;
+                }
+                Piece::Bytes(bytes) if bytes.len() <= GATHERED_BYTES_MAX => {
+                    gathered.extend_from_slice(&bytes)
+                }
+                Piece::Bytes(bytes) => {
+                    send_gathered(self, &mut gathered, true).await?;
+                    send_bytes(self, &bytes, !pieces.is_empty()).await?;
+                }
+                Piece::Slice(slice) if slice.len <= COPIED_SLICE_BYTES_MAX => {
+                    if slice.file.is_cached(slice.position, slice.len) {
+                        read_slice(&slice, &mut gathered)?;
+                    } else {
+                        gathered.extend_from_slice(&super::read_slice_warm(&slice, sent).await?);
+                    }
+                    sent.count_copied(slice.len);
+                }
+                Piece::Slice(slice) => {
+                    send_gathered(self, &mut gathered, true).await?;
+                    send_slice(self, slice, sent).await?;
+                }
+            }
+            if gathered.len() > GATHERED_BYTES_MAX {
+                send_gathered(self, &mut gathered, !pieces.is_empty()).await?;
+            }
+        }
+        send_gathered(self, &mut gathered, false).await
+    }
+}
+
+async fn send_gathered(stream: &TcpStream, gathered: &mut BytesMut, more: bool) -> io::Result<()> {
+    if !gathered.is_empty() {
+        send_bytes(stream, gathered, more).await?;
+        gathered.clear();
+    }
+    Ok(())
+}
+
+async fn send_bytes(stream: &TcpStream, mut bytes: &[u8], more: bool) -> io::Result<()> {
+    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    while !bytes.is_empty() {
+        let count = stream
+            .async_io(Interest::WRITABLE, || {
+                // SAFETY: pointer and length are those of a live slice; the call only reads it.
+                let count =
+                    unsafe { libc::send(stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+                usize::try_from(count).map_err(|_| io::Error::last_os_error())
+            })
+            .await?;
+        bytes.advance(count);
+    }
+    Ok(())
+}
+
+async fn send_slice(stream: &TcpStream, mut slice: FileSlice, sent: &Sent) -> io::Result<()> {
+    while slice.len > 0 {
+        let run = FileSlice { len: slice.len.min(RUN_BYTES_MAX), ..slice.clone() };
+        let has_descriptor = run.file.as_fd().is_some();
+        if !has_descriptor {
+            send_bytes(stream, &super::read_slice_warm(&run, sent).await?, false).await?;
+            sent.count_copied(run.len);
+        } else {
+            if !run.file.is_cached(run.position, run.len) {
+                warm(&run, sent).await?;
+            }
+            send_run(stream, &run).await?;
+            sent.sendfile_bytes.fetch_add(run.len, Ordering::Relaxed);
+        }
+        slice.position += run.len;
+        slice.len -= run.len;
+    }
+    Ok(())
+}
+
+/// Brings a run into the page cache on a thread that may block.
+async fn warm(run: &FileSlice, sent: &Sent) -> io::Result<()> {
+    const READ_BYTES: u64 = 128 * 1024;
+    sent.cold_runs.fetch_add(1, Ordering::Relaxed);
+    let run = run.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; usize::try_from(run.len.min(READ_BYTES)).unwrap_or(0)];
+        let mut at = run.position;
+        while at < run.position + run.len {
+            match run.file.read_at(&mut buffer, at)? {
+                0 => break,
+                count => at += count as u64,
+            }
+        }
+        Ok(())
+    });
+    reading.await.map_err(io::Error::other)?
+}
+
+async fn send_run(stream: &TcpStream, run: &FileSlice) -> io::Result<()> {
+    let mut offset = libc::off64_t::try_from(run.position).map_err(io::Error::other)?;
+    let mut left = usize::try_from(run.len).map_err(io::Error::other)?;
+    let Some(file) = run.file.as_fd() else { return Err(io::ErrorKind::Unsupported.into()) };
+    let file = file.as_raw_fd();
+    while left > 0 {
+        let count = stream
+            .async_io(Interest::WRITABLE, || {
+                // SAFETY: both descriptors are open while `run` and `stream` are borrowed, and
+                // `offset` is a live integer that the call advances.
+                let count = unsafe { libc::sendfile64(stream.as_raw_fd(), file, &raw mut offset, left) };
+                usize::try_from(count).map_err(|_| io::Error::last_os_error())
+            })
+            .await?;
+        if count == 0 {
+            let reason = "a log file is shorter than its index says";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+        }
+        left -= count;
+    }
+    Ok(())
+}
