@@ -140,9 +140,9 @@ fn build(records: &[Fields], compression: Compression) -> BytesMut {
     let mut builder = BatchBuilder::new(BatchOptions { compression, ..BatchOptions::default() });
     for (key, value, headers, timestamp) in records {
         let headers: Vec<_> = headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
-        builder.add_with_headers(*timestamp, key.as_deref(), value.as_deref(), &headers).unwrap();
+        builder.add_with_headers(*timestamp, key.as_deref(), value.as_deref(), &headers).expect("is small");
     }
-    builder.build_mut().unwrap()
+    builder.build_mut().expect("builds")
 }
 
 /// Everything that reads batches, on bytes that may be anything.
