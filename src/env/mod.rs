@@ -8,6 +8,7 @@
 pub mod real;
 pub mod sim;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -62,6 +63,14 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Takes a file, made when missing, for this process alone, until what is returned is dropped. A disk that only one process
+    /// can see need not do anything.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it.
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        Ok(Box::new(()))
+    }
 
     /// The whole content of a (small) file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The machine itself: Linux files and the wall clock.
 
+use std::any::Any;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -80,6 +81,16 @@ impl Disk for RealDisk {
         let stat = nix::sys::statvfs::statvfs(path)?;
         let unit = stat.fragment_size();
         Ok(Space { free_bytes: stat.blocks_available() * unit, total_bytes: stat.blocks() * unit })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // `flock`: the kernel lets go of it when the process ends, however it ends.
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 

@@ -80,7 +80,7 @@ async fn blocking(work: impl FnOnce() + Send + 'static) {
 fn retention(broker: &Broker) {
     let now_ms = broker.now_ms();
     for partition in broker.partitions.partitions() {
-        match partition.log.delete_old_segments_below(now_ms, partition.high_watermark()) {
+        match partition.log.delete_old_segments(now_ms, partition.high_watermark()) {
             Ok(0) => {}
             Ok(segments) => tracing::info!(partition = %partition.name, segments, "deleted old segments"),
             Err(error) => {
