@@ -231,10 +231,9 @@ impl MetadataQuorum {
             raft.trigger().elect().await.map_err(|e| stopped(&e))?;
         }
         quorum.ready(id, is_alone).await?;
-        if quorum.image().cluster_id().is_none() && quorum.leader() == Some(config.node_id) {
-            if !config.bootstrap.is_empty() {
-                quorum.propose(config.bootstrap).await?;
-            }
+        let is_unnamed = quorum.image().cluster_id().is_none();
+        if is_unnamed && !config.bootstrap.is_empty() && quorum.leader() == Some(config.node_id) {
+            quorum.propose(config.bootstrap).await?;
         }
         Ok(quorum)
     }
@@ -254,15 +253,15 @@ impl MetadataQuorum {
         };
         let mut metrics = self.inner.raft.metrics();
         let waited = tokio::time::timeout(READY_TIMEOUT, async {
-            metrics
+            let metrics = metrics
                 .wait_for(|metrics| metrics.running_state.is_err() || ready(metrics))
                 .await
-                .map(|metrics| metrics.running_state.clone())
+                .map_err(|e| e.to_string())?;
+            metrics.running_state.clone().map_err(|e| e.to_string())
         });
         match waited.await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(e))) => Err(OpenError::Stopped(e.to_string())),
-            Ok(Err(e)) => Err(OpenError::Stopped(e.to_string())),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(OpenError::Stopped(e)),
             Err(_) => Err(OpenError::NoLeader(self.inner.raft.metrics().borrow().to_string())),
         }
     }
@@ -275,6 +274,11 @@ impl MetadataQuorum {
     /// Index of the entry that the image stands for, at least.
     pub fn applied_index(&self) -> u64 {
         *self.inner.shared.applied_index.borrow()
+    }
+
+    /// Follows the index alone.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.shared.applied_index.subscribe()
     }
 
     /// Follows the image from what it is now.
@@ -330,7 +334,7 @@ impl MetadataQuorum {
         let metrics = self.inner.raft.metrics().borrow().clone();
         let replica = |id: u64| {
             if id == metrics.id {
-                let log_end_offset = metrics.last_log_index.map_or(0, |index| index as i64 + 1);
+                let log_end_offset = offset_after(self.inner.store.ends().1);
                 return ReplicaStatus {
                     id: node_id(id),
                     log_end_offset,
@@ -350,7 +354,8 @@ impl MetadataQuorum {
         QuorumStatus {
             leader_id: metrics.current_leader.map(node_id),
             leader_epoch: i32::try_from(metrics.current_term).unwrap_or(i32::MAX),
-            high_watermark: offset_after(metrics.last_applied),
+            // Ahead of the metrics, which openraft brings up to date after it has answered.
+            high_watermark: i64::try_from(self.applied_index()).unwrap_or(i64::MAX - 1) + 1,
             voters: membership.voter_ids().map(replica).collect(),
             observers: membership.learner_ids().map(replica).collect(),
         }
@@ -381,24 +386,25 @@ fn open_storage(
     shared: Arc<Shared>,
 ) -> Result<(LogStore, StateMachine), OpenError> {
     disk.create_dir_all(&dir).map_err(|e| OpenError::Folder(dir.clone(), e))?;
-    let store = LogStore::open(&dir)?;
+    let store = LogStore::open(disk.clone(), &dir)?;
+    let folder = dir.clone();
     let machine = StateMachine::open(SnapshotStore { disk, dir }, shared)?;
     // The pieces must fit each other, else something acknowledged is gone.
+    let gone = |why: String| OpenError::Log(LogStoreError::Damaged(folder.clone(), why));
     let ((purged, last), snapshot) = (store.ends(), machine.snapshot_log_id());
     let index = |id: Option<LogId>| id.map_or_else(|| "none".to_owned(), |id| id.index.to_string());
-    let (committed, known) = (store.committed()?, last.max(snapshot));
-    if committed > known {
-        let (known, committed) = (index(known), index(committed));
-        return Err(store
-            .damaged(format!("its last entry is {known}, though {committed} was committed"))
-            .into());
+    let known = last.max(snapshot).map(|id| id.index);
+    if store.committed() > known {
+        let committed = store.committed().unwrap_or_default();
+        let known = known.map_or_else(|| "none".to_owned(), |index| index.to_string());
+        return Err(gone(format!("its last entry is {known}, though {committed} was committed")));
     }
     if purged > snapshot {
         let (purged, snapshot) = (index(purged), index(snapshot));
         let why = format!(
             "its entries up to {purged} went into a snapshot, but the newest snapshot beside it ends at {snapshot}"
         );
-        return Err(store.damaged(why).into());
+        return Err(gone(why));
     }
     if snapshot.is_some() && store.vote()?.is_none() {
         return Err(store.damaged("there is a snapshot beside it, but it knows of no election").into());
