@@ -6,13 +6,13 @@
 //! |---|---|
 //! | 4 | length of the payload, little-endian, as all numbers here |
 //! | 4 | CRC-32C of everything after it and of the length |
-//! | 1 | kind: 0 head, 1 entry, 2 committed, 3 vote |
+//! | 1 | kind: 0 head, 1 entry, 2 committed |
 //! | 8 | index: of the entry, of the last committed entry, or of the file's first entry |
-//! | … | payload, JSON: the file's [`Head`], openraft's entry, nothing, openraft's vote |
+//! | … | payload: the file's [`Head`] as JSON, openraft's entry as JSON, nothing |
 //!
 //! Each file starts with a head, durable before anything follows it. Entries follow each other without
-//! holes over all files. An append is one write and one `fdatasync`. Frames of what was committed and of
-//! votes are not synced by themselves: they only bear witness.
+//! holes over all files. An append is one write and one `fdatasync`. Frames of what was committed are not
+//! synced by themselves: they only bear witness.
 //!
 //! **Damage or torn tail?** A frame that cannot be read is the torn end of an append that was never
 //! acknowledged only if it is in the last file and no readable frame comes after it; then it is cut off.
@@ -25,7 +25,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openraft::Vote;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, LogId, LogStoreError};
@@ -41,7 +40,6 @@ const SUFFIX: &str = ".log";
 const HEAD: u8 = 0;
 const ENTRY: u8 = 1;
 const COMMITTED: u8 = 2;
-const VOTE: u8 = 3;
 
 /// How a file starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,8 +47,12 @@ struct Head {
     format: u32,
     /// The entry before the file's first one.
     previous: Option<LogId>,
-    /// The last vote before this file.
-    vote: Option<Vote<u64>>,
+}
+
+/// All that opening needs of an entry.
+#[derive(Deserialize)]
+struct EntryId {
+    log_id: LogId,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,6 @@ pub(super) struct Journal {
     purged: Option<LogId>,
     last: Option<LogId>,
     committed: Option<u64>,
-    vote: Option<Vote<u64>>,
     /// After an error that left the last file in an unknown state.
     failed: bool,
 }
@@ -120,7 +121,7 @@ fn parse(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let (index, payload) = rest.split_first_chunk()?;
     let is_whole =
         || crc32c::crc32c_append(crc32c::crc32c(len), &bytes[8..size]) == u32::from_le_bytes(*checksum);
-    if *kind > VOTE || !is_whole() {
+    if *kind > COMMITTED || !is_whole() {
         return None;
     }
     Some((Frame { kind: *kind, index: u64::from_le_bytes(*index), payload }, size))
@@ -142,7 +143,6 @@ impl Journal {
             purged: None,
             last: None,
             committed: None,
-            vote: None,
             failed: false,
         };
         let mut names: Vec<String> = journal
@@ -195,11 +195,10 @@ impl Journal {
                     } else if head.previous != self.last || first_index != self.next_index() {
                         return Err(damaged("it does not follow the file before it".into()));
                     }
-                    self.vote = head.vote.or(self.vote);
                     has_head = true;
                 }
                 ENTRY => {
-                    let entry: Entry = serde_json::from_slice(frame.payload).map_err(wrong)?;
+                    let entry: EntryId = serde_json::from_slice(frame.payload).map_err(wrong)?;
                     let place = Place {
                         file: first_index,
                         position: position as u64,
@@ -209,8 +208,7 @@ impl Journal {
                     self.last = Some(entry.log_id);
                     next += 1;
                 }
-                COMMITTED => self.committed = self.committed.max(Some(frame.index)),
-                _ => self.vote = Some(serde_json::from_slice(frame.payload).map_err(wrong)?),
+                _ => self.committed = self.committed.max(Some(frame.index)),
             }
             position += size;
         }
@@ -245,11 +243,6 @@ impl Journal {
         self.committed
     }
 
-    /// The last vote that the log bears witness of.
-    pub fn vote(&self) -> Option<Vote<u64>> {
-        self.vote
-    }
-
     fn next_index(&self) -> u64 {
         self.last.map_or(self.first, |id| id.index + 1)
     }
@@ -259,7 +252,7 @@ impl Journal {
         let first_index = self.next_index();
         let path = self.dir.join(format!("{first_index:020}{SUFFIX}"));
         let io = |e| LogStoreError::Io(path.clone(), e);
-        let head = Head { format: 1, previous: self.last, vote: self.vote };
+        let head = Head { format: 1, previous: self.last };
         let head = frame(HEAD, first_index, &to_json(&path, &head)?);
         let file = self.disk.open(&path, OpenMode::Create).map_err(io)?;
         file.set_len(0).map_err(io)?;
@@ -348,14 +341,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Bears witness of a vote.
-    pub fn save_vote(&mut self, vote: Vote<u64>) -> Result<(), LogStoreError> {
-        let payload = to_json(&self.dir, &vote)?;
-        self.write(&frame(VOTE, self.next_index(), &payload), false)?;
-        self.vote = Some(vote);
-        Ok(())
-    }
-
     pub fn sync(&mut self) -> Result<(), LogStoreError> {
         let file = self.last_file()?;
         file.file.sync_data().map_err(|e| LogStoreError::Io(file.path.clone(), e))
@@ -409,17 +394,12 @@ impl Journal {
         };
         self.places.truncate((index - first) as usize);
         self.last = last;
-        let vote = self.vote;
         let file = self.last_file()?;
         file.len = place.position;
         let cut = file.file.set_len(place.position).and_then(|()| file.file.sync_data());
-        if let Err(e) = cut {
-            let error = LogStoreError::Io(file.path.clone(), e);
-            self.failed = true;
-            return Err(error);
-        }
-        // The witness of the vote may have been behind the cut.
-        vote.map_or(Ok(()), |vote| self.save_vote(vote))
+        let outcome = cut.map_err(|e| LogStoreError::Io(file.path.clone(), e));
+        self.failed = outcome.is_err();
+        outcome
     }
 
     /// Forgets the entries up to `id`, which may lie beyond the last one. Files go when nothing in them is

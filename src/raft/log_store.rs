@@ -1,21 +1,14 @@
-//! What openraft asks of a log store: the log in a [`Journal`], the vote in `sled`.
+//! What openraft asks of a log store: the log in a [`Journal`], the vote in a file of its own.
 //!
-//! sled holds one key, `m/vote`: the CRC-32C (4 bytes, little-endian) of key and vote, then openraft's vote
-//! as JSON. Two things must be known about sled 0.34 (see docs/adr/0001):
-//!
-//! - Its `flush` writes its buffer but leaves it to `sync_file_range` to bring it to the disk, which neither
-//!   writes the file's length nor empties the disk's cache. So after each flush this store syncs `db` itself
-//!   through a handle of its own.
-//! - It takes damage in the middle of its file for a torn tail and silently goes back to what was before.
-//!   So the journal bears witness of votes, and an opening refuses a sled that knows less.
+//! The file `vote` holds openraft's vote as a line of JSON, and a line with the CRC-32C of the line before
+//! (with its end), as eight hexadecimal digits. It is replaced as a whole and durable before openraft hears
+//! that it is.
 
 use std::fmt::Debug;
-use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
@@ -27,20 +20,13 @@ use super::journal::Journal;
 use super::{Entry, LogId, StorageError, Types};
 use crate::env::Disk;
 
-/// What sled may keep in memory.
-const CACHE_BYTES: u64 = 512 * 1024;
-/// How long to wait for this process itself to let go of the folder, after a close.
-const LOCK_WAIT: Duration = Duration::from_millis(500);
-
-const VOTE: &[u8] = b"m/vote";
+const VOTE: &str = "vote";
 
 /// The log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogStoreError {
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    #[error("{0}: {1}")]
-    Sled(PathBuf, sled::Error),
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
 }
@@ -52,50 +38,24 @@ pub(super) struct LogStore {
 }
 
 struct Inner {
-    tree: sled::Db,
-    /// `db`, to be named in errors.
-    path: PathBuf,
-    /// A handle on `db`, only to sync it.
-    file: File,
+    disk: Arc<dyn Disk>,
+    vote_path: PathBuf,
     journal: Mutex<Journal>,
 }
 
 impl LogStore {
-    /// Opens the store in `dir`, creates it when missing, and checks every checksum. Blocks.
+    /// Opens the store in `dir`, which exists, and checks every checksum. Blocks.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, LogStoreError> {
-        let path = dir.join("db");
-        let io = |e| LogStoreError::Io(path.clone(), e);
-        std::fs::create_dir_all(dir).map_err(io)?;
-        let is_new = !path.exists();
-        let tree = open_sled(dir, &path)?;
-        let file = File::open(&path).map_err(io)?;
-        if is_new {
-            tree.flush().map_err(|e| LogStoreError::Sled(path.clone(), e))?;
-            for name in ["conf", "db"] {
-                File::open(dir.join(name)).and_then(|file| file.sync_all()).map_err(io)?;
-            }
-            for folder in [Some(dir), dir.parent()].into_iter().flatten() {
-                // The parent of a relative path of one component is the empty path.
-                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-                File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-            }
-        }
-        let journal = Mutex::new(Journal::open(disk, dir)?);
-        let store = Self { inner: Arc::new(Inner { tree, path, file, journal }) };
-        let vote = store.vote()?;
-        let (witness, last) = {
-            let journal = store.inner.journal.lock();
-            (journal.vote(), journal.ends().1)
-        };
-        // The entry that forms a cluster comes before any vote.
+        let journal = Mutex::new(Journal::open(disk.clone(), dir)?);
+        let store = Self { inner: Arc::new(Inner { disk, vote_path: dir.join(VOTE), journal }) };
+        let (vote, last) = (store.vote()?, store.ends().1);
+        // The entry that forms a cluster comes before any vote; every other one follows one.
         let needed = last.filter(|last| last.index > 0).map(|last| last.leader_id);
-        if vote < witness || vote.map(|vote| vote.leader_id) < needed {
-            let text =
-                |vote: Option<Vote<u64>>| vote.map_or("no vote".to_owned(), |vote| format!("vote {vote}"));
-            let (vote, last) =
-                (text(vote), last.map_or_else(String::new, |last| format!("entry {last} and ")));
-            let why = format!("it holds {vote}, but the metadata log beside it {last}{}", text(witness));
-            return Err(store.damaged(why));
+        if vote.map(|vote| vote.leader_id) < needed {
+            let vote = vote.map_or("no vote".to_owned(), |vote| format!("the vote {vote}"));
+            let last = last.map_or_else(String::new, |last| last.to_string());
+            return Err(store
+                .damaged(format!("it holds {vote}, but the metadata log beside it ends with entry {last}")));
         }
         Ok(store)
     }
@@ -110,14 +70,13 @@ impl LogStore {
         self.inner.journal.lock().committed()
     }
 
-    /// An error that names sled's file.
+    /// An error that names the file of the vote.
     pub fn damaged(&self, why: impl Into<String>) -> LogStoreError {
         self.inner.damaged(why)
     }
 
     /// Brings all that was written so far to the disk. Blocks.
     pub fn sync(&self) -> Result<(), LogStoreError> {
-        self.inner.sync()?;
         self.inner.journal.lock().sync()
     }
 
@@ -141,65 +100,40 @@ impl LogStore {
     }
 }
 
-fn open_sled(dir: &Path, path: &Path) -> Result<sled::Db, LogStoreError> {
-    let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    let started = Instant::now();
-    loop {
-        // On some damages sled panics instead of returning an error.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        let error = match opened {
-            Ok(Ok(tree)) => return Ok(tree),
-            Ok(Err(e)) => e,
-            Err(panic) => {
-                let why = panic.downcast_ref::<String>().map_or("sled cannot read it", String::as_str);
-                return Err(LogStoreError::Damaged(path.to_owned(), why.to_owned()));
-            }
-        };
-        // sled's threads let go of the file a little after a close.
-        let is_locked = matches!(&error, sled::Error::Io(e) if e.to_string().contains("acquire lock"));
-        if !is_locked || started.elapsed() > LOCK_WAIT {
-            return Err(LogStoreError::Sled(path.to_owned(), error));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn checksum(payload: &[u8]) -> [u8; 4] {
-    crc32c::crc32c_append(crc32c::crc32c(VOTE), payload).to_le_bytes()
-}
-
 impl Inner {
-    fn sled(&self, error: sled::Error) -> LogStoreError {
-        LogStoreError::Sled(self.path.clone(), error)
-    }
-
     fn damaged(&self, why: impl Into<String>) -> LogStoreError {
-        LogStoreError::Damaged(self.path.clone(), why.into())
+        LogStoreError::Damaged(self.vote_path.clone(), why.into())
     }
 
     fn vote(&self) -> Result<Option<Vote<u64>>, LogStoreError> {
-        let Some(value) = self.tree.get(VOTE).map_err(|e| self.sled(e))? else { return Ok(None) };
-        let payload = match value.split_first_chunk::<4>() {
-            Some((stored, payload)) if *stored == checksum(payload) => payload,
-            _ => return Err(self.damaged("the checksum of the vote does not match")),
-        };
-        serde_json::from_slice(payload).map_err(|e| self.damaged(format!("the vote: {e}")))
+        if !self.disk.exists(&self.vote_path) {
+            return Ok(None);
+        }
+        let io = |e| LogStoreError::Io(self.vote_path.clone(), e);
+        let content = self.disk.read(&self.vote_path).map_err(io)?;
+        let parts = content.len().checked_sub(CHECKSUM_BYTES).map(|at| content.split_at(at));
+        match parts {
+            Some((line, stored)) if stored == checksum(line).as_bytes() => {
+                serde_json::from_slice(line).map(Some).map_err(|e| self.damaged(e.to_string()))
+            }
+            _ => Err(self.damaged("its checksum does not match")),
+        }
     }
 
-    fn save_vote(&self, vote: Vote<u64>) -> Result<(), LogStoreError> {
-        let payload =
-            serde_json::to_vec(&vote).map_err(|e| LogStoreError::Io(self.path.clone(), e.into()))?;
-        let value = [&checksum(&payload), payload.as_slice()].concat();
-        self.tree.insert(VOTE, value).map_err(|e| self.sled(e))?;
-        self.sync()?;
-        self.journal.lock().save_vote(vote)
+    fn save_vote(&self, vote: &Vote<u64>) -> Result<(), LogStoreError> {
+        let io = |e| LogStoreError::Io(self.vote_path.clone(), e);
+        let mut content = serde_json::to_vec(vote).map_err(|e| io(e.into()))?;
+        content.push(b'\n');
+        let checksum = checksum(&content);
+        content.extend_from_slice(checksum.as_bytes());
+        self.disk.write_atomic(&self.vote_path, &content).map_err(io)
     }
+}
 
-    /// Brings all that sled has to the disk.
-    fn sync(&self) -> Result<(), LogStoreError> {
-        self.tree.flush().map_err(|e| self.sled(e))?;
-        self.file.sync_data().map_err(|e| LogStoreError::Io(self.path.clone(), e))
-    }
+const CHECKSUM_BYTES: usize = 9;
+
+fn checksum(line: &[u8]) -> String {
+    format!("{:08x}\n", crc32c::crc32c(line))
 }
 
 fn read_error(error: LogStoreError) -> StorageError {
@@ -239,7 +173,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError> {
         let vote = *vote;
-        self.change(ErrorSubject::Vote, move |inner| inner.save_vote(vote)).await
+        self.change(ErrorSubject::Vote, move |inner| inner.save_vote(&vote)).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError> {

@@ -9,7 +9,7 @@
 //! | name | what |
 //! |---|---|
 //! | `<index of the first entry, 20 digits>.log` | log entries (see [`journal`]) |
-//! | `db`, `conf`, `snap.*`, `blobs/` | sled: the vote (see [`log_store`]) |
+//! | `vote` | the vote (see [`log_store`]) |
 //! | `<index, 20 digits>.snapshot` | the image after the entry with that index (see [`snapshot`]) |
 //!
 //! Invariants, from the disk upwards:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,9 +29,10 @@ const SNAPSHOT_ENTRIES: u64 = 1024;
 const SNAPSHOT_RECORDS: u64 = 10_000;
 /// Entries that stay in the log though a snapshot holds them, for followers that are a little behind.
 const ENTRIES_KEPT: u64 = 128;
-/// Ticks serve elections and heartbeats, which the only voter of a cluster needs not.
-const HEARTBEAT_INTERVAL_MS: u64 = 500;
-const ELECTION_TIMEOUT_MS: (u64, u64) = (1500, 3000);
+/// Heartbeat interval, and least and greatest election timeout.
+const INTERVALS_MS: (u64, u64, u64) = (500, 1500, 3000);
+/// The only voter of a cluster needs neither, and openraft's ticker sleeps for as long even when disabled.
+const INTERVALS_ALONE_MS: (u64, u64, u64) = (600_000, 1_200_000, 1_800_000);
 /// How long an opening waits until the quorum has a leader and this node its image.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -44,7 +45,6 @@ pub struct QuorumConfig {
     /// All voters with their controller addresses (`host:port`), when the cluster is formed. Later the
     /// log knows.
     pub voters: BTreeMap<NodeId, String>,
-    /// The disk of the snapshots. (sled knows only the real one.)
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     /// The first records of a new cluster: its id and feature levels.
@@ -203,11 +203,13 @@ impl MetadataQuorum {
         let is_new = vote.is_none() && store.ends() == (None, None);
         let led = vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == id);
         let is_alone = voters.len() == 1;
+        let (heartbeat_interval, election_timeout_min, election_timeout_max) =
+            if is_alone { INTERVALS_ALONE_MS } else { INTERVALS_MS };
         let settings = openraft::Config {
             cluster_name: "metadata".into(),
-            heartbeat_interval: HEARTBEAT_INTERVAL_MS,
-            election_timeout_min: ELECTION_TIMEOUT_MS.0,
-            election_timeout_max: ELECTION_TIMEOUT_MS.1,
+            heartbeat_interval,
+            election_timeout_min,
+            election_timeout_max,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,
             enable_tick: !is_alone,
@@ -385,7 +387,15 @@ fn open_storage(
     disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
 ) -> Result<(LogStore, StateMachine), OpenError> {
-    disk.create_dir_all(&dir).map_err(|e| OpenError::Folder(dir.clone(), e))?;
+    if !disk.exists(&dir) {
+        let made = disk.create_dir_all(&dir).and_then(|()| match dir.parent() {
+            // A relative path of one component has the empty path for its parent.
+            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
+            Some(parent) => disk.sync_dir(parent),
+            None => Ok(()),
+        });
+        made.map_err(|e| OpenError::Folder(dir.clone(), e))?;
+    }
     let store = LogStore::open(disk.clone(), &dir)?;
     let folder = dir.clone();
     let machine = StateMachine::open(SnapshotStore { disk, dir }, shared)?;
