@@ -135,14 +135,16 @@ fn memory_bytes(kind: Kind) -> usize {
     }
 }
 
-/// The least a value takes on the wire, for a first look at a count: the walk itself finds out.
-fn wire_bytes_least(kind: Kind) -> usize {
+/// What a value takes on the wire, if all of its type take the same.
+#[inline]
+fn fixed_bytes(kind: Kind) -> Option<usize> {
     match kind {
-        Kind::Int16 => 2,
-        Kind::Int32 => 4,
-        Kind::Int64 => 8,
-        Kind::Uuid => 16,
-        Kind::Bool | Kind::Int8 | Kind::String | Kind::Bytes | Kind::Array(_) | Kind::Struct(_) => 1,
+        Kind::Bool | Kind::Int8 => Some(1),
+        Kind::Int16 => Some(2),
+        Kind::Int32 => Some(4),
+        Kind::Int64 => Some(8),
+        Kind::Uuid => Some(16),
+        Kind::String | Kind::Bytes | Kind::Array(_) | Kind::Struct(_) => None,
     }
 }
 
@@ -156,10 +158,25 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn fields(&mut self, fields: &'static [Field]) -> Result<(), GuardError> {
+        // Neighbours of a fixed size are passed over in one go: most fields are such.
+        let mut ahead_bytes = 0;
+        let mut last = "";
         for field in fields {
-            if field.tag.is_none() && field.is_in(self.version) {
-                self.value(field.name, field.kind, field.may_be_null(self.version))?;
+            if field.tag.is_some() || !field.is_in(self.version) {
+                continue;
             }
+            if let Some(size) = fixed_bytes(field.kind) {
+                ahead_bytes += size;
+                last = field.name;
+                continue;
+            }
+            if ahead_bytes > 0 {
+                self.skip(last, std::mem::take(&mut ahead_bytes))?;
+            }
+            self.value(field.name, field.kind, field.may_be_null(self.version))?;
+        }
+        if ahead_bytes > 0 {
+            self.skip(last, ahead_bytes)?;
         }
         if self.flexible { self.tagged(fields) } else { Ok(()) }
     }
@@ -210,13 +227,14 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let left = self.reader.remaining();
-        let least = wire_bytes_least(element);
-        if count > left / least {
+        // No value takes less than a byte.
+        let size = fixed_bytes(element);
+        if count > left / size.unwrap_or(1) {
             return Err(GuardError::TooManyElements { field: name, count, left });
         }
         self.charge(count.saturating_mul(memory_bytes(element)).saturating_add(ALLOCATION_MEMORY_BYTES))?;
-        if matches!(element, Kind::Bool | Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64 | Kind::Uuid) {
-            return self.skip(name, count * least);
+        if let Some(size) = size {
+            return self.skip(name, count * size);
         }
         for _ in 0..count {
             self.value(name, element, false)?;
@@ -271,11 +289,13 @@ impl<'a> Walk<'a> {
         not_negative(name, length, nullable)
     }
 
+    #[inline]
     fn take(&mut self, name: &'static str, length: usize) -> Result<&'a [u8], GuardError> {
         let left = self.reader.remaining();
         self.reader.take(length).map_err(|_| GuardError::Truncated { field: name, wanted: length, left })
     }
 
+    #[inline]
     fn skip(&mut self, name: &'static str, length: usize) -> Result<(), GuardError> {
         self.take(name, length).map(|_| ())
     }
