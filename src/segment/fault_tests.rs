@@ -119,7 +119,8 @@ fn open(dir: &Path) -> (Log, Arc<Faults>) {
 }
 
 fn batch(base_sequence: i32) -> bytes::BytesMut {
-    let options = BatchOptions { producer_id: 1, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
+    let options =
+        BatchOptions { producer_id: 1, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
     batch_of(2, 60, 5, options)
 }
 
