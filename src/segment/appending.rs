@@ -215,7 +215,8 @@ impl Log {
             Some(first) => newest.saturating_sub(first),
             None => self.clock.now_ms().saturating_sub(run.segment.created_ms),
         };
-        age_ms > config.segment_ms.saturating_sub(jitter_ms(config, run.segment.base_offset, self.files.log))
+        let log = self.files.log.load(Ordering::Relaxed);
+        age_ms > config.segment_ms.saturating_sub(jitter_ms(config, run.segment.base_offset, log))
     }
 
     /// Writes a run and tells everybody.

@@ -24,6 +24,8 @@
 mod appending;
 pub mod checkpoint;
 pub mod data_dir;
+#[cfg(test)]
+mod fault_tests;
 pub mod file_cache;
 pub mod index;
 pub mod leader_epochs;

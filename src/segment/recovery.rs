@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -41,7 +41,7 @@ struct Found {
 
 pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let files = Files {
-        log: place.cache.next_log(),
+        log: AtomicU64::new(place.cache.next_log()),
         disk: place.disk.clone(),
         cache: place.cache.clone(),
         dir: RwLock::new(place.dir.clone()),

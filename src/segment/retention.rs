@@ -52,6 +52,15 @@ impl Log {
             return Ok(0);
         }
         let mut writer = self.lock_writer();
+        {
+            // A truncation may have come in between.
+            let now = self.segments.read();
+            if now.len() < count
+                || !std::iter::zip(now.iter(), &segments[..count]).all(|(a, b)| Arc::ptr_eq(a, b))
+            {
+                return Ok(0);
+            }
+        }
         if count == segments.len() {
             // Somebody may have appended since: what came late stays.
             let last = self.last_segment();
@@ -205,6 +214,7 @@ impl Log {
         for later in after.iter().rev() {
             self.remove_segment(later.base_offset)?;
         }
+        self.files.renumber();
         if let Some(end) = end {
             segment.log_file(&self.files)?.set_len(end)?;
         }
@@ -238,6 +248,7 @@ impl Log {
                 self.remove_file(self.files.path(&entry.name))?;
             }
         }
+        self.files.renumber();
         let segment = self.new_segment(offset)?;
         *self.segments.write() = vec![Arc::new(segment)];
         *writer = Writer {
