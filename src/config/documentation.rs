@@ -32,9 +32,10 @@ the start; a bad value is an error.
 - A broker's own keys cannot be changed while it runs.
 - `cleanup.policy=compact`, `preallocate=true`, tiered storage and replication throttles of topics are
   refused: they are not served.
-- Timestamps of producers are checked by the batch's header (its first and greatest timestamp), not
-  record by record. Records inside a compressed batch are looked at only where the topic recompresses
-  (`compression.type`): a producer that compresses rubbish harms its consumers, not the broker.
+- Records inside a compressed batch are looked at only where the topic recompresses
+  (`compression.type`); otherwise the batch's checksum is checked, and its header is believed
+  (timestamps, number of records). A producer that compresses rubbish harms its consumers, not the
+  broker. Records of an uncompressed batch are walked one by one.
 - `compression.lz4.level` is taken and has no effect: the lz4 encoder has one level.
 
 ";
