@@ -47,6 +47,9 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
+/// Holds a lock taken by [`Disk::lock`] for as long as it lives.
+pub trait LockGuard: Send + Sync + Debug {}
+
 /// A file system. Errors are those of the operating system (`NotFound`, `StorageFull`, EIO…).
 pub trait Disk: Send + Sync + Debug {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
@@ -62,6 +65,9 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Takes the exclusive lock on a file, which is created when missing. It is held until the guard
+    /// is dropped or the process ends. `WouldBlock` when somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
 
     /// The whole content of a (small) file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

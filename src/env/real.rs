@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Clock, DirEntry, Disk, File, OpenMode, Space};
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{Clock, DirEntry, Disk, File, LockGuard, OpenMode, Space};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WallClock;
@@ -81,7 +83,21 @@ impl Disk for RealDisk {
         let unit = stat.fragment_size();
         Ok(Space { free_bytes: stat.blocks_available() * unit, total_bytes: stat.blocks() * unit })
     }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Box::new(RealLock(lock))),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
 }
+
+/// `flock(2)` on an open file: the kernel lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+struct RealLock(#[expect(dead_code, reason = "held for its drop")] Flock<fs::File>);
+
+impl LockGuard for RealLock {}
 
 #[derive(Debug)]
 struct RealFile(fs::File);
