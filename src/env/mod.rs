@@ -8,6 +8,7 @@
 pub mod real;
 pub mod sim;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -47,9 +48,6 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
-/// Holds a lock taken by [`Disk::lock`] for as long as it lives.
-pub trait LockGuard: Send + Sync + Debug {}
-
 /// A file system. Errors are those of the operating system (`NotFound`, `StorageFull`, EIO…).
 pub trait Disk: Send + Sync + Debug {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
@@ -65,9 +63,14 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn space(&self, path: &Path) -> io::Result<Space>;
-    /// Takes the exclusive lock on a file, which is created when missing. It is held until the guard
-    /// is dropped or the process ends. `WouldBlock` when somebody else holds it.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+    /// Takes a file, made when missing, for this process alone, until what is returned is dropped. A disk that only one process
+    /// can see need not do anything.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it.
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        Ok(Box::new(()))
+    }
 
     /// The whole content of a (small) file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The machine itself: Linux files and the wall clock.
 
+use std::any::Any;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -8,9 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{Flock, FlockArg};
-
-use super::{Clock, DirEntry, Disk, File, LockGuard, OpenMode, Space};
+use super::{Clock, DirEntry, Disk, File, OpenMode, Space};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WallClock;
@@ -84,20 +83,16 @@ impl Disk for RealDisk {
         Ok(Space { free_bytes: stat.blocks_available() * unit, total_bytes: stat.blocks() * unit })
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Box::new(RealLock(lock))),
-            Err((_, errno)) => Err(errno.into()),
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // `flock`: the kernel lets go of it when the process ends, however it ends.
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
 }
-
-/// `flock(2)` on an open file: the kernel lets go of it when the process ends, however it ends.
-#[derive(Debug)]
-struct RealLock(#[expect(dead_code, reason = "held for its drop")] Flock<fs::File>);
-
-impl LockGuard for RealLock {}
 
 #[derive(Debug)]
 struct RealFile(fs::File);

@@ -22,6 +22,7 @@
 
 mod files;
 
+use std::any::Any;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Clock, DirEntry, Disk, File, LockGuard, OpenMode, Space};
+use super::{Clock, DirEntry, Disk, File, OpenMode, Space};
 use files::{Change, Inode, Names};
 
 /// A clock that stands still until it is told otherwise.
@@ -353,7 +354,7 @@ impl Disk for SimDisk {
         Ok(Space { free_bytes: total_bytes.saturating_sub(state.used_bytes()), total_bytes })
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.open(path, OpenMode::Create)?;
         let mut state = self.state.lock();
         if state.locks.iter().any(|locked| locked == path) {
@@ -371,8 +372,6 @@ struct SimLock {
     path: PathBuf,
     generation: u64,
 }
-
-impl LockGuard for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

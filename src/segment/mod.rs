@@ -34,6 +34,8 @@ mod retention;
 pub mod scan;
 pub mod segment_file;
 #[cfg(test)]
+mod power_cuts;
+#[cfg(test)]
 mod tests;
 
 use std::io;
