@@ -24,6 +24,8 @@ pub struct MetadataImage {
     broker_epoch: i64,
     topics: OrdMap<Arc<str>, Arc<TopicImage>>,
     topic_names: HashMap<TopicId, Arc<str>>,
+    /// Names with dots or underscores, by the name with all dots made underscores.
+    collisions: HashMap<String, Arc<str>>,
     partition_count: usize,
     /// Of everything but topics, which carry their own.
     configs: OrdMap<ConfigResource, Configs>,
@@ -117,6 +119,11 @@ impl TopicImage {
     }
 }
 
+/// What names that collide have in common; `None` for a name that can collide with none.
+fn collision_key(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
+}
+
 /// True for the names of the topics that the cluster keeps for itself.
 pub(crate) fn is_internal_topic(name: &str) -> bool {
     matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
@@ -174,6 +181,12 @@ impl MetadataImage {
 
     pub fn partition(&self, topic: &str, index: i32) -> Option<&Arc<PartitionImage>> {
         self.topic(topic)?.partition(index)
+    }
+
+    /// An existing topic whose name differs from this one at most in dots and underscores, which look the
+    /// same in the names of metrics.
+    pub fn colliding_topic(&self, name: &str) -> Option<&Arc<str>> {
+        self.collisions.get(&collision_key(name)?)
     }
 
     /// All topics in the order of their names.
@@ -270,6 +283,11 @@ impl MetadataImage {
             MetadataRecord::PartitionChange(change) => self.replay_partition_change(change),
             MetadataRecord::RemoveTopic { id } => {
                 let name = self.topic_names.remove(id).ok_or(ReplayError::UnknownTopicId(*id))?;
+                if let Some(key) = collision_key(&name)
+                    && self.collisions.get(&key) == Some(&name)
+                {
+                    self.collisions.remove(&key);
+                }
                 if let Some(topic) = self.topics.remove(&name) {
                     self.partition_count -= topic.partitions.len();
                 }
@@ -333,6 +351,9 @@ impl MetadataImage {
         let name: Arc<str> = name.into();
         let topic = TopicImage { name: name.clone(), id, partitions: Vector::new(), configs: Configs::new() };
         self.topic_names.insert(id, name.clone());
+        if let Some(key) = collision_key(&name) {
+            self.collisions.entry(key).or_insert_with(|| name.clone());
+        }
         self.topics.insert(name, Arc::new(topic));
         Ok(())
     }

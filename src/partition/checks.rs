@@ -13,9 +13,13 @@ use crate::protocol::batch::{self, Batch, BatchError, BatchHeader, Compression};
 pub enum CheckError {
     #[error(transparent)]
     Batch(#[from] BatchError),
-    #[error("The record batch size in the append to this partition is {bytes} bytes which exceeds the maximum configured value of {bytes_max}.")]
+    #[error(
+        "The record batch size in the append to this partition is {bytes} bytes which exceeds the maximum configured value of {bytes_max}."
+    )]
     TooLarge { bytes: usize, bytes_max: i32 },
-    #[error("Timestamp {timestamp_ms} of message with offset {offset} is out of range. The timestamp should be within [{least_ms}, {greatest_ms}]")]
+    #[error(
+        "Timestamp {timestamp_ms} of message with offset {offset} is out of range. The timestamp should be within [{least_ms}, {greatest_ms}]"
+    )]
     Timestamp { timestamp_ms: i64, offset: i64, least_ms: i64, greatest_ms: i64 },
     #[error("transactional records need a transaction, which this broker does not serve")]
     Transactional,

@@ -13,10 +13,12 @@
 
 pub mod checks;
 pub mod manager;
-mod replica_partition;
 pub mod replica;
+mod replica_partition;
 pub mod syncing;
 pub mod waiting;
 
 pub use manager::{PartitionManager, Topic};
-pub use replica_partition::{Appending, FetchView, Partition, ProduceError, Produced, ReadBound};
+pub use replica_partition::{
+    Appending, DeleteRecordsError, FetchError, FetchView, Partition, ProduceError, Produced, ReadBound,
+};

@@ -102,7 +102,13 @@ pub enum FetchError {
 
 impl Partition {
     /// A partition that nobody leads yet. `high_watermark` is what the checkpoint said.
-    pub fn new(name: TopicPartition, topic: Arc<Topic>, log: Arc<Log>, node: NodeId, high_watermark: Offset) -> Self {
+    pub fn new(
+        name: TopicPartition,
+        topic: Arc<Topic>,
+        log: Arc<Log>,
+        node: NodeId,
+        high_watermark: Offset,
+    ) -> Self {
         let high_watermark = high_watermark.clamp(log.log_start_offset(), log.log_end_offset());
         Self {
             name,
@@ -166,7 +172,13 @@ impl Partition {
     }
 
     /// Appends a producer's records. `acks`: 0, 1 or -1 (all).
-    pub fn produce(self: &Arc<Self>, records: BytesMut, acks: i16, now_ms: i64, timeout: Duration) -> Appending {
+    pub fn produce(
+        self: &Arc<Self>,
+        records: BytesMut,
+        acks: i16,
+        now_ms: i64,
+        timeout: Duration,
+    ) -> Appending {
         let appended = match self.append(records, acks, now_ms) {
             Ok(appended) => appended,
             Err(error) => return Appending::Done(Err(error)),

@@ -27,6 +27,14 @@ impl WaitingFetch {
         self.woken.notified().await;
     }
 
+    /// Corrects how much the fetch lacks: so many bytes more than it was registered with.
+    pub fn lacks(&self, more_bytes: i64) {
+        let before = self.missing_bytes.fetch_add(more_bytes, Ordering::AcqRel);
+        if before + more_bytes <= 0 {
+            self.woken.notify_one();
+        }
+    }
+
     fn arrived(&self, bytes: i64) -> bool {
         let before = self.missing_bytes.fetch_sub(bytes, Ordering::AcqRel);
         let is_enough = before <= bytes;

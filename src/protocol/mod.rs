@@ -9,6 +9,7 @@ pub mod builder;
 pub mod check;
 pub mod compression;
 pub mod fetch;
+pub mod guard;
 pub mod header;
 pub mod produce;
 pub mod reader;

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metadata::MetadataRecord;
 
+pub(crate) use quorum::records_bytes;
 pub use quorum::{
     MetadataQuorum, MetadataSubscription, OpenError, ProposeError, Published, QuorumConfig, QuorumStatus,
     RECORDS_BYTES_MAX, ReplicaStatus,

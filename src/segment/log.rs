@@ -54,6 +54,8 @@ pub struct Log {
     pub(super) queue: Queue,
     pub(super) writer: Mutex<Writer>,
     pub(super) flushing: Mutex<()>,
+    /// The log end offset at the last checkpoint.
+    pub(super) checkpointed_end: AtomicI64,
     /// Files were made or renamed since the folder was synced.
     pub(super) is_dir_unsynced: AtomicBool,
     /// The epochs changed since they were written.
@@ -124,6 +126,11 @@ impl Log {
         recovery::open(place, config)
     }
 
+    /// Lets go of its open files; they are opened again on use.
+    pub fn release_files(&self) {
+        self.segments.read().iter().for_each(|segment| self.files.forget(segment.base_offset));
+    }
+
     /// Locks out other writers.
     pub(super) fn lock_writer(&self) -> Writing<'_> {
         Writing { log: self, guard: Some(self.writer.lock()) }
@@ -192,6 +199,11 @@ impl Log {
         self.epochs.read().latest().map_or(LeaderEpoch::NONE, |latest| LeaderEpoch(latest.epoch))
     }
 
+    /// The leader epoch of the record at `offset`.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.read().epoch_of(offset.0).map(LeaderEpoch)
+    }
+
     /// The largest epoch not above `epoch` with the offset where it ends, as OffsetForLeaderEpoch
     /// answers (KIP-101); both -1 where that is not known.
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
@@ -236,6 +248,12 @@ impl Log {
         Ok(())
     }
 
+    /// As [`Self::write_epochs`], but an epoch without a record is nothing to rely on: thousands of new partitions cost
+    /// no writes.
+    fn write_epochs_of_records(&self) -> io::Result<()> {
+        if self.log_end_offset() == Offset::ZERO { Ok(()) } else { self.write_epochs() }
+    }
+
     /// The idempotent producers that it knows.
     pub fn producers(&self) -> Vec<ProducerSummary> {
         self.lock_writer().producers.summaries()
@@ -275,6 +293,7 @@ impl Log {
                 }
             }
             if self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
+                self.sync_metadata()?;
                 self.files.disk.sync_dir(&self.files.dir.read())?;
             }
             Ok(())
@@ -282,6 +301,19 @@ impl Log {
         sync().inspect_err(|error: &io::Error| self.fail("sync", error))?;
         self.recovery_point.fetch_max(end, Ordering::AcqRel);
         Ok(Offset(end))
+    }
+
+    /// The file with the topic's id is written without a sync, as creating thousands of partitions
+    /// should not take thousands of syncs; without it synced records would be nobody's.
+    fn sync_metadata(&self) -> io::Result<()> {
+        match self
+            .files
+            .disk
+            .open(&self.files.path(super::meta_properties::PARTITION_METADATA), OpenMode::ReadWrite)
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other?.sync_data(),
+        }
     }
 
     /// Takes the log offline.
@@ -354,20 +386,19 @@ impl Log {
     }
 
     /// Writes what recovery would otherwise have to make again: index entries in memory, the
-    /// producers, the epochs. With `sync`, all records are synced before.
-    pub fn checkpoint(&self, sync: bool) -> io::Result<()> {
+    /// producers, the epochs. Costs nothing when nothing was appended since the last time.
+    pub fn checkpoint(&self) -> io::Result<()> {
         self.check_usable()?;
-        if sync {
-            self.flush()?;
-        }
-        {
+        let end = self.log_end_offset().0;
+        if self.checkpointed_end.load(Ordering::Acquire) != end {
             let mut writer = self.lock_writer();
+            self.checkpointed_end.store(end, Ordering::Release);
             self.last_segment().spill_indexes(&self.files)?;
             if !writer.producers.is_empty() {
                 self.write_snapshot(&mut writer)?;
             }
         }
-        self.write_epochs()
+        self.write_epochs_of_records()
     }
 
     /// Closes the log so that it opens without recovery: appends and reads fail from now on.
@@ -384,8 +415,8 @@ impl Log {
             self.write_snapshot(&mut writer)?;
         }
         self.flush_locked()?;
-        self.write_epochs()?;
-        self.segments.read().iter().for_each(|segment| self.files.forget(segment.base_offset));
+        self.write_epochs_of_records()?;
+        self.release_files();
         Ok(())
     }
 }

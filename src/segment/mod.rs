@@ -23,10 +23,12 @@
 
 mod appending;
 pub mod checkpoint;
+pub mod data_dir;
 pub mod file_cache;
 pub mod index;
 pub mod leader_epochs;
 pub mod log;
+pub mod meta_properties;
 pub mod producer_state;
 mod reading;
 mod recovery;
@@ -48,6 +50,7 @@ use crate::env::File;
 use crate::protocol::batch::BatchError;
 use crate::types::{LeaderEpoch, Offset, ProducerId};
 
+pub use data_dir::{DataDir, DataDirError, DataDirOptions, LogError, OpenedLog};
 pub use log::{Log, LogPlace};
 
 /// What a topic's configuration means to its logs. Sizes in bytes, times in ms.

@@ -111,6 +111,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         queue: Mutex::default(),
         writer: Mutex::new(Writer { producers, bytes_since_entry, first_timestamp: None, snapshot_offset }),
         flushing: Mutex::new(()),
+        checkpointed_end: AtomicI64::new(end),
         is_dir_unsynced: AtomicBool::new(!place.was_closed),
         are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
         removals: Mutex::default(),

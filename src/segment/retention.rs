@@ -41,23 +41,17 @@ impl Log {
     }
 
     /// Removes the oldest segments that `retention.ms`, `retention.bytes` or the log start offset no
-    /// longer keep, and forgets producers that are silent for long; returns the number of segments.
-    pub fn delete_old_segments(&self, now_ms: i64) -> io::Result<usize> {
-        self.delete_old_segments_below(now_ms, self.log_end_offset())
-    }
-
-    /// As [`Self::delete_old_segments`], and keeps every segment that reaches above `high_watermark`.
-    pub fn delete_old_segments_below(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
+    /// longer keep, but none that reaches above `high_watermark`; returns their number.
+    pub fn delete_old_segments(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
         self.remove_due(now_ms);
         self.check_usable()?;
         let config = self.config();
         let segments = self.segments.read().clone();
         let count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
-        let mut writer = self.lock_writer();
-        writer.producers.expire(now_ms, config.producer_id_expiration_ms);
         if count == 0 {
             return Ok(0);
         }
+        let mut writer = self.lock_writer();
         if count == segments.len() {
             // Somebody may have appended since: what came late stays.
             let last = self.last_segment();
@@ -71,6 +65,12 @@ impl Log {
         }
         self.remove_first(&writer, count, now_ms.saturating_add(config.file_delete_delay_ms))?;
         Ok(count)
+    }
+
+    /// Forgets producers that wrote nothing for `producer.id.expiration.ms`; returns their number.
+    pub fn expire_producers(&self, now_ms: i64) -> usize {
+        let expiration_ms = self.config().producer_id_expiration_ms;
+        self.lock_writer().producers.expire(now_ms, expiration_ms)
     }
 
     /// How many of the first segments are too old or too many.
@@ -264,6 +264,8 @@ impl Log {
         let mut dir = self.files.dir.write();
         self.files.disk.rename(&dir, &to)?;
         *dir = to;
+        drop(dir);
+        self.release_files();
         Ok(())
     }
 
@@ -272,7 +274,7 @@ impl Log {
         self.is_closed.store(true, Ordering::Release);
         let _one_at_a_time = self.flushing.lock();
         let _writer = self.lock_writer();
-        self.segments.read().iter().for_each(|segment| self.files.forget(segment.base_offset));
+        self.release_files();
         match self.files.disk.remove_dir_all(&self.files.dir.read()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -318,10 +320,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = filled(dir.path(), small());
         let segments = log.segment_count();
-        assert_eq!(log.delete_old_segments(7 * 86_400_000).unwrap(), 0);
+        assert_eq!(log.delete_old_segments(7 * 86_400_000, log.log_end_offset()).unwrap(), 0);
         let under_way = log.read(Offset(0), 100, Offset(100), true).unwrap();
         // Everything up to 20 s is too old.
-        let removed = log.delete_old_segments(7 * 86_400_000 + 20_001).unwrap();
+        let removed = log.delete_old_segments(7 * 86_400_000 + 20_001, log.log_end_offset()).unwrap();
         assert!(removed > 1 && log.segment_count() == segments - removed);
         let start = log.log_start_offset();
         assert!(start.0 > 20 && start.0 <= 42, "{start}");
@@ -329,12 +331,12 @@ mod tests {
         assert_eq!(under_way.file.read_at(&mut [0; 50], 0).unwrap(), 50);
         assert!(names(dir.path(), ".deleted") > 1);
         log.advance_log_start_offset(Offset(start.0 + 20)).unwrap();
-        assert!(log.delete_old_segments(7 * 86_400_000).unwrap() > 0);
+        assert!(log.delete_old_segments(7 * 86_400_000, log.log_end_offset()).unwrap() > 0);
         log.update_config(LogConfig { retention_bytes: 1500, retention_ms: -1, ..small() });
-        assert!(log.delete_old_segments(i64::MAX).unwrap() > 0);
+        assert!(log.delete_old_segments(i64::MAX, log.log_end_offset()).unwrap() > 0);
         assert!(log.size_bytes() > 1000 && log.size_bytes() < 2600, "{}", log.size_bytes());
         log.update_config(LogConfig { retention_ms: 0, ..small() });
-        log.delete_old_segments(i64::MAX).unwrap();
+        log.delete_old_segments(i64::MAX, log.log_end_offset()).unwrap();
         assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(100), Offset(100)));
         assert_eq!(log.size_bytes(), 0);
         drop(log);

@@ -152,7 +152,7 @@ fn torn_logs_open_with_a_prefix() {
             for at in 0..60 {
                 if at == synced {
                     recovery_point = Some(log.flush().unwrap());
-                    log.checkpoint(false).unwrap();
+                    log.checkpoint().unwrap();
                 }
                 append(&log, plain(random.random_range(1..5), random.random_range(1..200), at)).unwrap();
             }

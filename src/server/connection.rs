@@ -102,7 +102,9 @@ pub async fn serve<S: Stream>(
                 Reply::Now(body) if waiting.is_empty() => {
                     out_bytes += envelope.finish(&broker, body, &mut out);
                 }
-                Reply::Now(body) => waiting.push_back(Waiting { envelope, body: BodyState::Ready(Some(body)) }),
+                Reply::Now(body) => {
+                    waiting.push_back(Waiting { envelope, body: BodyState::Ready(Some(body)) })
+                }
                 Reply::Overlapping(future) => {
                     waiting.push_back(Waiting { envelope, body: BodyState::Coming(future) });
                 }
@@ -249,9 +251,12 @@ impl FrameReader {
                     broker.request_memory.hold(&mut self.held, self.buffer.len() + step).await;
                     self.buffer.reserve(step);
                 }
-                let read = stream.read_buf(&mut (&mut self.buffer).limit(missing));
+                let mut room = (&mut self.buffer).limit(missing);
+                let read = stream.read_buf(&mut room);
                 if self.held.is_overdraft() {
-                    tokio::time::timeout(STALLED_AFTER, read).await.map_err(|_| ConnectionError::Stalled)??
+                    tokio::time::timeout(STALLED_AFTER, read)
+                        .await
+                        .map_err(|_| ConnectionError::Stalled)??
                 } else {
                     read.await?
                 }

@@ -1,1 +1,87 @@
+//! The broker's face to its clients: listener, connections, dispatch, and a handler for each API.
+//!
+//! [`Broker`] is what handlers share. [`node`] starts and stops one; [`command`] is
+//! `raftsman server`.
 
+pub mod api;
+pub mod command;
+pub mod connection;
+mod dispatch;
+mod fetch_session;
+pub mod handlers;
+pub mod listener;
+pub mod maintenance;
+pub mod metrics;
+pub mod node;
+mod producer_ids;
+pub mod request_memory;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::config::BrokerConfig;
+use crate::controller::{BrokerIdentity, ControllerHandle};
+use crate::env::Clock;
+use crate::metadata::MetadataImage;
+use crate::partition::PartitionManager;
+use crate::raft::MetadataQuorum;
+use crate::types::NodeId;
+use crate::zerocopy::Sent;
+use fetch_session::FetchSessions;
+use metrics::Metrics;
+use producer_ids::ProducerIds;
+use request_memory::RequestMemory;
+
+/// What the handlers of one broker share.
+pub struct Broker {
+    pub config: BrokerConfig,
+    pub clock: Arc<dyn Clock>,
+    started: Instant,
+    pub cluster_id: Arc<str>,
+    pub node: NodeId,
+    /// This process as the controller knows it.
+    pub identity: BrokerIdentity,
+    /// Names of the listeners, by their index.
+    pub listener_names: Vec<String>,
+    pub quorum: MetadataQuorum,
+    pub controller: ControllerHandle,
+    pub partitions: Arc<PartitionManager>,
+    /// Index of the metadata that the partitions of this node follow.
+    applied: watch::Receiver<u64>,
+    pub request_memory: RequestMemory,
+    pub sent: Sent,
+    pub fetch_sessions: FetchSessions,
+    pub producer_ids: ProducerIds,
+    pub metrics: Metrics,
+}
+
+/// Waits until a node is told to stop.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone altogether.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+impl Broker {
+    /// The cluster's metadata as this node knows it now.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.quorum.image()
+    }
+
+    /// Wall clock, in milliseconds, as record timestamps count.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Milliseconds since the start, for idle times.
+    pub fn uptime_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Waits until this node's partitions follow the image as it is at this call.
+    pub async fn wait_applied(&self) {
+        let index = self.quorum.applied_index();
+        let _ = self.applied.clone().wait_for(|applied| *applied >= index).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! One file per API (or per pair that shares its making), each with the versions it serves. The
+//! table here is what ApiVersions tells and what dispatch looks handlers up in.
+
+pub mod alter_configs;
+pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_quorum;
+pub mod describe_topic_partitions;
+pub mod fetch;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+
+use std::future::Future;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::api::{Api, Reply, body};
+use crate::controller::ControllerError;
+use crate::partition::FetchError;
+use crate::types::NodeId;
+
+/// Every API that is served, in the order of their keys.
+pub const APIS: &[Api] = &[
+    produce::API,
+    fetch::API,
+    list_offsets::API,
+    metadata::API,
+    api_versions::API,
+    create_topics::API,
+    delete_topics::API,
+    delete_records::API,
+    init_producer_id::API,
+    offset_for_leader_epoch::API,
+    describe_configs::API,
+    alter_configs::API,
+    describe_log_dirs::API,
+    create_partitions::API,
+    alter_configs::INCREMENTAL_API,
+    describe_quorum::API,
+    describe_cluster::API,
+    describe_producers::API,
+    describe_topic_partitions::API,
+];
+
+/// The API with this key, when it is served.
+pub fn find(key: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key as i16 == key)
+}
+
+/// Every operation on a topic, as bits by `AclOperation` (without ACLs everybody may do all of them).
+const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Every operation on the cluster.
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+/// Operations were not asked for.
+const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+fn broker_ids(nodes: &[NodeId]) -> Vec<BrokerId> {
+    nodes.iter().map(|node| BrokerId(node.0)).collect()
+}
+
+/// The id of a leader on the wire: -1 for none.
+fn leader_id(leader: Option<NodeId>) -> BrokerId {
+    BrokerId(leader.map_or(-1, |leader| leader.0))
+}
+
+/// Code and message of a controller's refusal, as they go on the wire.
+fn refusal(error: &ControllerError) -> (i16, Option<StrBytes>) {
+    (error.code.code(), Some(error.message.as_str()).filter(|text| !text.is_empty()).map(text_of))
+}
+
+fn text_of(message: &str) -> StrBytes {
+    text(message)
+}
+
+/// Answers when the future ends; the connection's next request waits for it.
+fn later<M: Encodable + 'static>(version: i16, answer: impl Future<Output = M> + Send + 'static) -> Reply {
+    Reply::Later(Box::pin(async move { body(&answer.await, version) }))
+}
+
+/// Kafka's error for a partition that cannot be read.
+fn fetch_error(error: &FetchError) -> ResponseError {
+    use crate::partition::replica::EpochError;
+    use crate::segment::ReadError;
+    match error {
+        FetchError::NotLeader => ResponseError::NotLeaderOrFollower,
+        FetchError::Epoch(EpochError::Fenced) => ResponseError::FencedLeaderEpoch,
+        FetchError::Epoch(EpochError::Unknown) => ResponseError::UnknownLeaderEpoch,
+        FetchError::Read(ReadError::OffsetOutOfRange { .. }) => ResponseError::OffsetOutOfRange,
+        FetchError::Read(error) => {
+            tracing::error!(%error, "a log cannot be read");
+            ResponseError::KafkaStorageError
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_within_what_the_messages_carry() {
+        assert!(APIS.is_sorted_by_key(|api| api.key as i16));
+        for api in APIS {
+            let carried = api.key.valid_versions();
+            assert!(api.least >= carried.min && api.greatest <= carried.max, "{:?}", api.key);
+            assert_eq!(find(api.key as i16).map(|found| found.key), Some(api.key));
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! One pipelined connection to one broker.
+//!
+//! Requests leave in the order in which they were sent, and Kafka answers in that order, so the answers
+//! need no table: a queue of waiting senders is matched with the frames that arrive, and the correlation
+//! id only proves that both sides still count alike. Any error ends the connection for all who wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::error::{ClientError, LossReason, io_reason};
+
+/// No answer of a broker is larger than this; a length beyond it means that this is no Kafka broker.
+const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Requests that may queue before senders wait.
+const QUEUE_REQUESTS_MAX: usize = 64;
+
+struct Outgoing {
+    frame: Bytes,
+    correlation_id: i32,
+    /// None: the broker does not answer (produce with acks=0).
+    reply: Option<oneshot::Sender<Bytes>>,
+}
+
+type Waiting = Arc<Mutex<VecDeque<(i32, oneshot::Sender<Bytes>)>>>;
+
+/// A connection after version negotiation. Clones share it.
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: String,
+    client_id: StrBytes,
+    next_correlation_id: AtomicI32,
+    sender: mpsc::Sender<Outgoing>,
+    versions: OnceLock<HashMap<i16, VersionRange>>,
+    loss: LossReason,
+    closing: Arc<Notify>,
+    request_timeout_ms: u64,
+}
+
+/// A request that has been queued; its answer can be waited for.
+pub struct Answer<R: Request> {
+    inner: Arc<Inner>,
+    version: i16,
+    answer: oneshot::Receiver<Bytes>,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<R: Request> Answer<R> {
+    /// Waits for the answer. When it does not come in time the connection is closed: answers come in
+    /// order, so all behind this one are stuck as well.
+    pub async fn wait(self, timeout_ms: u64) -> Result<R::Response, ClientError> {
+        match tokio::time::timeout(Duration::from_millis(timeout_ms), self.answer).await {
+            Ok(Ok(body)) => self.inner.decode::<R>(body, self.version),
+            Ok(Err(_)) => Err(self.inner.lost()),
+            Err(_) => {
+                self.inner.loss.lock().get_or_insert_with(|| "an answer did not come in time".to_owned());
+                self.inner.closing.notify_one();
+                Err(ClientError::TimedOut {
+                    address: self.inner.address.clone(),
+                    api: api_name(R::KEY),
+                    timeout_ms,
+                })
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Connects and negotiates versions with ApiVersions. `address` is `host:port`.
+    pub async fn open(
+        address: &str,
+        client_id: &str,
+        connect_timeout_ms: u64,
+        request_timeout_ms: u64,
+    ) -> Result<Self, ClientError> {
+        let unreachable = |reason: String| ClientError::Unreachable { address: address.to_owned(), reason };
+        let connecting =
+            tokio::time::timeout(Duration::from_millis(connect_timeout_ms), TcpStream::connect(address));
+        let stream = match connecting.await {
+            Err(_) => return Err(unreachable(format!("no connection within {connect_timeout_ms} ms"))),
+            Ok(Err(error)) => return Err(unreachable(io_reason(&error))),
+            Ok(Ok(stream)) => stream,
+        };
+        stream.set_nodelay(true).map_err(|error| unreachable(io_reason(&error)))?;
+
+        let (reader, writer) = stream.into_split();
+        let (sender, receiver) = mpsc::channel(QUEUE_REQUESTS_MAX);
+        let waiting = Waiting::default();
+        let loss = LossReason::default();
+        let inner = Inner {
+            address: address.to_owned(),
+            client_id: StrBytes::from_string(client_id.to_owned()),
+            next_correlation_id: AtomicI32::new(0),
+            sender,
+            versions: OnceLock::new(),
+            loss: loss.clone(),
+            closing: Arc::default(),
+            request_timeout_ms,
+        };
+        let (closed_sender, closed) = oneshot::channel();
+        let closing = inner.closing.clone();
+        tokio::spawn(write_requests(writer, receiver, waiting.clone(), closed, closing, loss.clone()));
+        tokio::spawn(read_answers(reader, waiting, closed_sender, loss));
+
+        let connection = Self { inner: Arc::new(inner) };
+        let versions = connection.negotiate().await?;
+        connection.inner.versions.get_or_init(|| versions);
+        Ok(connection)
+    }
+
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    /// Whether new requests can still be sent.
+    pub fn is_open(&self) -> bool {
+        !self.inner.sender.is_closed()
+    }
+
+    /// The highest version of `R` that both sides know, not above `cap`.
+    pub fn version_of<R: Request>(&self, cap: i16) -> Option<i16> {
+        let theirs = self.inner.versions.get()?.get(&R::KEY)?;
+        let common = theirs.intersect(&R::VERSIONS);
+        let version = common.max.min(cap);
+        (version >= common.min).then_some(version)
+    }
+
+    /// Sends a request in the highest common version and waits for its answer.
+    pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+        let version = self.require::<R>(i16::MAX)?;
+        self.call_version(request, version).await
+    }
+
+    /// The version as [`Connection::version_of`] gives it, or the error that names the request.
+    pub fn require<R: Request>(&self, cap: i16) -> Result<i16, ClientError> {
+        self.version_of::<R>(cap).ok_or_else(|| ClientError::Unsupported {
+            address: self.inner.address.clone(),
+            api: api_name(R::KEY),
+        })
+    }
+
+    /// Sends a request in a given version and waits for its answer.
+    pub async fn call_version<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, ClientError> {
+        self.start(request, version).await?.wait(self.inner.request_timeout_ms).await
+    }
+
+    /// Queues a request. Requests leave in the order in which these calls return.
+    pub async fn start<R: Request>(&self, request: &R, version: i16) -> Result<Answer<R>, ClientError> {
+        let (frame, correlation_id) = self.inner.frame(request, version)?;
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { frame, correlation_id, reply: Some(reply) };
+        let sent = self.inner.sender.send_timeout(outgoing, self.request_timeout()).await;
+        sent.map_err(|_| self.inner.lost())?;
+        Ok(Answer { inner: self.inner.clone(), version, answer, request: PhantomData })
+    }
+
+    fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.request_timeout_ms)
+    }
+
+    /// Sends a request that is never answered (produce with acks=0). Returns once it is queued.
+    pub async fn send_only<R: Request>(&self, request: &R, version: i16) -> Result<(), ClientError> {
+        let (frame, correlation_id) = self.inner.frame(request, version)?;
+        let outgoing = Outgoing { frame, correlation_id, reply: None };
+        self.inner.sender.send(outgoing).await.map_err(|_| self.inner.lost())
+    }
+
+    /// Asks for the versions that the broker serves: in our newest version first, in version 0 when the
+    /// broker does not know that one (it then answers in version 0 with UNSUPPORTED_VERSION).
+    async fn negotiate(&self) -> Result<HashMap<i16, VersionRange>, ClientError> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("raftsman"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let mut response = self.call_version(&request, 3).await;
+        let refused = match &response {
+            Ok(response) => response.error_code != 0,
+            Err(error) => matches!(error, ClientError::Malformed { .. }),
+        };
+        if refused {
+            response = self.call_version(&request, 0).await;
+        }
+        let response = response?;
+        ClientError::check(response.error_code, None)?;
+        let range = |min, max| VersionRange { min, max };
+        Ok(response
+            .api_keys
+            .iter()
+            .map(|api| (api.api_key, range(api.min_version, api.max_version)))
+            .collect())
+    }
+}
+
+impl Inner {
+    fn decode<R: Request>(&self, mut body: Bytes, version: i16) -> Result<R::Response, ClientError> {
+        let malformed = |reason: String| ClientError::Malformed {
+            address: self.address.clone(),
+            api: api_name(R::KEY),
+            reason,
+        };
+        let header_version = R::Response::header_version(version);
+        ResponseHeader::decode(&mut body, header_version).map_err(|error| malformed(error.to_string()))?;
+        R::Response::decode(&mut body, version).map_err(|error| malformed(error.to_string()))
+    }
+
+    /// The whole frame of a request: length, header, body.
+    fn frame<R: Request>(&self, request: &R, version: i16) -> Result<(Bytes, i32), ClientError> {
+        let wrong = |reason: String| ClientError::Encode { api: api_name(R::KEY), reason };
+        let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(correlation_id)
+            .with_client_id(Some(self.client_id.clone()));
+        let size = request.compute_size(version).map_err(|error| wrong(error.to_string()))?;
+        let mut frame = BytesMut::with_capacity(size + 64);
+        frame.put_u32(0);
+        header.encode(&mut frame, R::header_version(version)).map_err(|error| wrong(error.to_string()))?;
+        request.encode(&mut frame, version).map_err(|error| wrong(error.to_string()))?;
+        let length = u32::try_from(frame.len() - 4).map_err(|error| wrong(error.to_string()))?;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        Ok((frame.freeze(), correlation_id))
+    }
+
+    fn lost(&self) -> ClientError {
+        let reason = self.loss.lock().clone().unwrap_or_else(|| "closed".to_owned());
+        ClientError::Lost { address: self.address.clone(), reason }
+    }
+}
+
+/// Kafka's name of a request, for messages.
+fn api_name(key: i16) -> String {
+    ApiKey::try_from(key).map_or_else(|_| format!("request {key}"), |key| format!("{key:?}"))
+}
+
+/// Writes frames until the handle is dropped or the connection fails. The waiting sender is queued
+/// before its bytes leave, so that no answer can overtake it.
+async fn write_requests(
+    mut writer: OwnedWriteHalf,
+    mut requests: mpsc::Receiver<Outgoing>,
+    waiting: Waiting,
+    mut closed: oneshot::Receiver<()>,
+    closing: Arc<Notify>,
+    loss: LossReason,
+) {
+    loop {
+        let outgoing = tokio::select! {
+            biased;
+            _ = &mut closed => break,
+            () = closing.notified() => break,
+            outgoing = requests.recv() => outgoing,
+        };
+        let Some(outgoing) = outgoing else { break };
+        if let Some(reply) = outgoing.reply {
+            waiting.lock().push_back((outgoing.correlation_id, reply));
+        }
+        let written = tokio::select! {
+            _ = &mut closed => break,
+            () = closing.notified() => break,
+            written = writer.write_all(&outgoing.frame) => written,
+        };
+        if let Err(error) = written {
+            loss.lock().get_or_insert_with(|| io_reason(&error));
+            break;
+        }
+    }
+    requests.close();
+    while requests.try_recv().is_ok() {}
+    waiting.lock().clear();
+    // Dropping the write half shuts the stream down; the reader then sees its end.
+    drop(writer);
+}
+
+/// Reads answers and hands each to the first who waits. Ends the writer when it ends.
+async fn read_answers(
+    mut reader: OwnedReadHalf,
+    waiting: Waiting,
+    closed: oneshot::Sender<()>,
+    loss: LossReason,
+) {
+    let reason = match read_frames(&mut reader, &waiting).await {
+        Ok(never) => match never {},
+        Err(reason) => reason,
+    };
+    loss.lock().get_or_insert(reason);
+    drop(closed);
+    waiting.lock().clear();
+}
+
+async fn read_frames(
+    reader: &mut OwnedReadHalf,
+    waiting: &Waiting,
+) -> Result<std::convert::Infallible, String> {
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    loop {
+        while buffer.len() < 4 {
+            read_some(reader, &mut buffer).await?;
+        }
+        let length = buffer.get_u32() as usize;
+        if !(4..=FRAME_BYTES_MAX).contains(&length) {
+            return Err(format!("an answer of {length} bytes announced; is this a Kafka listener?"));
+        }
+        buffer.reserve(length.saturating_sub(buffer.len()).min(1024 * 1024));
+        while buffer.len() < length {
+            read_some(reader, &mut buffer).await?;
+        }
+        let frame = buffer.split_to(length).freeze();
+        let correlation_id = frame.as_ref().get_i32();
+        let next = waiting.lock().pop_front();
+        match next {
+            // The receiver may have given up; its answer is then dropped, the count stays right.
+            Some((expected, reply)) if expected == correlation_id => drop(reply.send(frame)),
+            Some((expected, _)) => {
+                return Err(format!("answer {correlation_id} came where {expected} was due"));
+            }
+            None => return Err(format!("answer {correlation_id} came without a request")),
+        }
+    }
+}
+
+async fn read_some(reader: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<(), String> {
+    match reader.read_buf(buffer).await {
+        Ok(0) => Err("closed by the broker".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(io_reason(&error)),
+    }
+}

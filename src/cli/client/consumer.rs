@@ -1,0 +1,447 @@
+//! A consumer of given partitions: one fetch in flight per leader, the next one asked for before the
+//! records of the last are handed out.
+//!
+//! Positions move by what the batches say (their last offset), not by the records in them, so that
+//! compacted batches, control batches and aborted transactions are passed over rightly.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
+use kafka_protocol::messages::{BrokerId, FetchRequest};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::admin::{self, Partition};
+use super::records::{self, Record};
+use super::{Backoff, Client, ClientError, text, topic_name};
+use crate::protocol::batch::{BatchError, TimestampType, batches};
+
+/// How a consumer behaves. Names and meanings are Kafka's.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    pub fetch_max_wait_ms: i32,
+    pub fetch_min_bytes: i32,
+    pub fetch_max_bytes: i32,
+    pub max_partition_fetch_bytes: i32,
+    /// 1: only committed transactions.
+    pub isolation_level: i8,
+    /// Where to go on when the position lies outside the log: `admin::EARLIEST` or `admin::LATEST`;
+    /// None: that is an error.
+    pub reset_to: Option<i64>,
+    /// Hold each batch to its checksum.
+    pub check_crcs: bool,
+    /// Pass over batches that cannot be read, with a warning.
+    pub skips_unreadable: bool,
+    /// How long a partition may be unreachable before that is an error.
+    pub unreachable_timeout_ms: u64,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            fetch_max_wait_ms: 500,
+            fetch_min_bytes: 1,
+            fetch_max_bytes: 52_428_800,
+            max_partition_fetch_bytes: 4 * 1024 * 1024,
+            isolation_level: 0,
+            reset_to: None,
+            check_crcs: true,
+            skips_unreadable: false,
+            unreachable_timeout_ms: 60_000,
+        }
+    }
+}
+
+/// A record with its place.
+#[derive(Debug, Clone)]
+pub struct ConsumedRecord {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+    pub leader_epoch: i32,
+    pub timestamp_type: TimestampType,
+    pub record: Record,
+}
+
+struct Position {
+    topic: Arc<str>,
+    topic_id: Uuid,
+    leader: Option<i32>,
+    offset: i64,
+    /// None until the first answer.
+    high_watermark: Option<i64>,
+    /// Since when there has been no good answer.
+    failing_since: Option<Instant>,
+}
+
+struct Fetched {
+    broker: i32,
+    asked: Vec<Partition>,
+    response: Result<FetchResponse, ClientError>,
+}
+
+/// See the module's head.
+pub struct Consumer {
+    client: Arc<Client>,
+    options: ConsumerOptions,
+    positions: BTreeMap<Partition, Position>,
+    fetches: JoinSet<Fetched>,
+    busy: BTreeSet<i32>,
+    backoff: Backoff,
+    /// Not before this moment: the pause after an error.
+    fetch_at: Option<Instant>,
+    metadata_is_stale: bool,
+}
+
+impl Consumer {
+    /// Starts at the given offsets, which are real ones (see [`Client::list_offsets`]).
+    pub fn new(client: Arc<Client>, options: ConsumerOptions, starts: BTreeMap<Partition, i64>) -> Self {
+        let mut names = HashMap::<String, Arc<str>>::new();
+        let positions = starts
+            .into_iter()
+            .map(|(key, offset)| {
+                let topic = names.entry(key.0.clone()).or_insert_with(|| Arc::from(key.0.as_str())).clone();
+                let position = Position {
+                    topic,
+                    topic_id: Uuid::nil(),
+                    leader: None,
+                    offset,
+                    high_watermark: None,
+                    failing_since: None,
+                };
+                (key, position)
+            })
+            .collect();
+        let backoff = Backoff::new(client.options().retry_backoff_ms);
+        Self {
+            client,
+            options,
+            positions,
+            fetches: JoinSet::new(),
+            busy: BTreeSet::new(),
+            backoff,
+            fetch_at: None,
+            metadata_is_stale: true,
+        }
+    }
+
+    /// Whether every partition has been read up to where it ended at the last answer.
+    pub fn is_at_end(&self) -> bool {
+        self.positions
+            .values()
+            .all(|position| position.high_watermark.is_some_and(|end| position.offset >= end))
+    }
+
+    /// The next records, at least one batch of them when there is one; an empty list when the brokers
+    /// had none for the time of a fetch. May be cancelled while nothing has come in.
+    pub async fn next(&mut self) -> Result<Vec<ConsumedRecord>, ClientError> {
+        self.start_fetches().await?;
+        if self.fetches.is_empty() {
+            let pause = self.fetch_at.map_or_else(|| self.backoff.next_pause(), |at| at - Instant::now());
+            tokio::time::sleep(pause).await;
+            return Ok(Vec::new());
+        }
+        let Some(Ok(fetched)) = self.fetches.join_next().await else { return Ok(Vec::new()) };
+        self.busy.remove(&fetched.broker);
+        let records = self.take(fetched).await?;
+        // The broker works on the next answer while the caller works on this one.
+        self.start_fetches().await?;
+        Ok(records)
+    }
+
+    async fn start_fetches(&mut self) -> Result<(), ClientError> {
+        if self.fetch_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        self.fetch_at = None;
+        if self.metadata_is_stale
+            && let Err(error) = self.refresh_metadata().await
+        {
+            let all = self.positions.keys().cloned().collect::<Vec<_>>();
+            return self.fail(&all, error);
+        }
+        let leaders = self.positions.values().filter_map(|position| position.leader).collect::<BTreeSet<_>>();
+        for leader in leaders {
+            if self.busy.contains(&leader) {
+                continue;
+            }
+            let asked = self
+                .positions
+                .iter()
+                .filter(|(_, position)| position.leader == Some(leader))
+                .map(|(key, _)| key.clone())
+                .collect::<Vec<_>>();
+            match self.start(leader, &asked).await {
+                Ok(answer) => {
+                    let timeout_ms = self.client.options().request_timeout_ms
+                        + u64::try_from(self.options.fetch_max_wait_ms).unwrap_or(0);
+                    self.busy.insert(leader);
+                    self.fetches.spawn(async move {
+                        Fetched { broker: leader, asked, response: answer.wait(timeout_ms).await }
+                    });
+                }
+                Err(error) => self.fail(&asked, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(
+        &self,
+        leader: i32,
+        asked: &[Partition],
+    ) -> Result<super::connection::Answer<FetchRequest>, ClientError> {
+        let connection = self.client.broker(leader).await?;
+        let have_ids = asked.iter().all(|key| self.positions.get(key).is_some_and(|p| !p.topic_id.is_nil()));
+        // Topics go by ids from version 13 on; 18 adds only what followers say.
+        let version = connection.require::<FetchRequest>(if have_ids { 17 } else { 12 })?;
+        let mut topics = BTreeMap::<&str, FetchTopic>::new();
+        for key in asked {
+            let Some(position) = self.positions.get(key) else { continue };
+            let topic = topics.entry(&key.0).or_insert_with(|| {
+                let topic = FetchTopic::default();
+                if version >= 13 {
+                    topic.with_topic_id(position.topic_id)
+                } else {
+                    topic.with_topic(topic_name(&key.0))
+                }
+            });
+            topic.partitions.push(
+                FetchPartition::default()
+                    .with_partition(key.1)
+                    .with_current_leader_epoch(-1)
+                    .with_fetch_offset(position.offset)
+                    .with_last_fetched_epoch(-1)
+                    .with_log_start_offset(-1)
+                    .with_partition_max_bytes(self.options.max_partition_fetch_bytes),
+            );
+        }
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(self.options.fetch_max_wait_ms)
+            .with_min_bytes(self.options.fetch_min_bytes)
+            .with_max_bytes(self.options.fetch_max_bytes)
+            .with_isolation_level(self.options.isolation_level)
+            .with_session_id(0)
+            .with_session_epoch(-1)
+            .with_topics(topics.into_values().collect())
+            .with_rack_id(text(""));
+        connection.start(&request, version).await
+    }
+
+    async fn refresh_metadata(&mut self) -> Result<(), ClientError> {
+        let names = self.positions.keys().map(|(topic, _)| topic.clone()).collect::<BTreeSet<_>>();
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>();
+        let response = self.client.fetch_metadata(Some(&names)).await?;
+        self.metadata_is_stale = false;
+        for topic in &response.topics {
+            let name = topic.name.as_ref().map(|name| name.to_string()).unwrap_or_default();
+            for partition in &topic.partitions {
+                if let Some(position) = self.positions.get_mut(&(name.clone(), partition.partition_index)) {
+                    position.topic_id = topic.topic_id;
+                    position.leader = (partition.leader_id.0 >= 0).then_some(partition.leader_id.0);
+                }
+            }
+        }
+        let leaderless = self
+            .positions
+            .iter()
+            .filter(|(_, position)| position.leader.is_none())
+            .map(|(key, _)| key.clone());
+        let leaderless = leaderless.collect::<Vec<_>>();
+        match leaderless.first() {
+            Some(first) => {
+                let error = ClientError::NoLeader(format!("{}-{}", first.0, first.1));
+                self.fail(&leaderless, error)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that partitions could not be read; an error once that has lasted too long or cannot pass.
+    fn fail(&mut self, keys: &[Partition], error: ClientError) -> Result<(), ClientError> {
+        if !error.is_retriable() {
+            return Err(error);
+        }
+        let now = Instant::now();
+        let limit = Duration::from_millis(self.options.unreachable_timeout_ms);
+        for key in keys {
+            if let Some(position) = self.positions.get_mut(key) {
+                let since = *position.failing_since.get_or_insert(now);
+                if now - since > limit {
+                    return Err(error);
+                }
+            }
+        }
+        self.metadata_is_stale = true;
+        self.fetch_at = Some(now + self.backoff.next_pause());
+        Ok(())
+    }
+
+    async fn take(&mut self, fetched: Fetched) -> Result<Vec<ConsumedRecord>, ClientError> {
+        let response = fetched
+            .response
+            .and_then(|response| ClientError::check(response.error_code, None).map(|()| response));
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                self.fail(&fetched.asked, error)?;
+                return Ok(Vec::new());
+            }
+        };
+        let mut by_id = HashMap::new();
+        for (key, position) in &self.positions {
+            by_id.insert(position.topic_id, key.0.clone());
+        }
+        let mut consumed = Vec::new();
+        for topic in response.responses {
+            let name = match topic.topic.is_empty() {
+                true => by_id.get(&topic.topic_id).cloned().unwrap_or_default(),
+                false => topic.topic.to_string(),
+            };
+            for data in topic.partitions {
+                let key = (name.clone(), data.partition_index);
+                if self.positions.contains_key(&key) {
+                    self.take_partition(key, data, &mut consumed).await?;
+                }
+            }
+        }
+        Ok(consumed)
+    }
+
+    async fn take_partition(
+        &mut self,
+        key: Partition,
+        data: PartitionData,
+        consumed: &mut Vec<ConsumedRecord>,
+    ) -> Result<(), ClientError> {
+        let named = |what: String| ClientError::Batch(format!("{}-{}: {what}", key.0, key.1));
+        match ResponseError::try_from_code(data.error_code) {
+            None => {}
+            Some(ResponseError::OffsetOutOfRange) => return self.reset(&key).await,
+            Some(code) => {
+                return self.fail(std::slice::from_ref(&key), ClientError::Refused { code, message: None });
+            }
+        }
+        let Some(position) = self.positions.get_mut(&key) else { return Ok(()) };
+        position.failing_since = None;
+        position.high_watermark = Some(match self.options.isolation_level {
+            1 => data.last_stable_offset,
+            _ => data.high_watermark,
+        });
+        self.backoff = Backoff::new(self.client.options().retry_backoff_ms);
+        let bytes = data.records.unwrap_or_default();
+        let aborted = data.aborted_transactions.unwrap_or_default();
+        let aborted = aborted.iter().map(|aborted| (aborted.first_offset, aborted.producer_id.0));
+        let mut filter = AbortFilter::new(self.options.isolation_level == 1, aborted.collect());
+        for batch in batches(&bytes) {
+            let batch = match batch {
+                Ok(batch) => batch,
+                // The broker cuts its answer at a number of bytes, wherever that falls.
+                Err(BatchError::Truncated { .. }) => break,
+                Err(error) => return Err(named(format!("a batch cannot be read: {error}"))),
+            };
+            let header = batch.header;
+            if header.next_offset() <= position.offset {
+                continue;
+            }
+            if !filter.skips(&batch, &bytes) {
+                let checked = match self.options.check_crcs {
+                    true => batch.verify_crc().map_err(|error| error.to_string()),
+                    false => Ok(()),
+                };
+                let read = match checked.and_then(|()| records::decode(&batch, &bytes)) {
+                    Ok(read) => read,
+                    Err(error) => {
+                        let error = named(format!("batch at offset {}: {error}", header.base_offset));
+                        if !self.options.skips_unreadable {
+                            return Err(error);
+                        }
+                        eprintln!("warning: {error}; passed over");
+                        Vec::new()
+                    }
+                };
+                consumed.extend(read.into_iter().filter(|read| read.offset >= position.offset).map(|read| {
+                    ConsumedRecord {
+                        topic: position.topic.clone(),
+                        partition: key.1,
+                        offset: read.offset,
+                        leader_epoch: header.partition_leader_epoch,
+                        timestamp_type: header.timestamp_type(),
+                        record: read.record,
+                    }
+                }));
+            }
+            position.offset = header.next_offset();
+        }
+        Ok(())
+    }
+
+    /// The position has fallen out of the log: records have been deleted, or the log was cut.
+    async fn reset(&mut self, key: &Partition) -> Result<(), ClientError> {
+        let out_of_range = || ClientError::Refused {
+            code: ResponseError::OffsetOutOfRange,
+            message: Some(format!(
+                "the position in {}-{} lies outside the log; see raftsman offsets --topic {}",
+                key.0, key.1, key.0
+            )),
+        };
+        let to = self.options.reset_to.ok_or_else(out_of_range)?;
+        let wanted = BTreeMap::from([(key.clone(), to)]);
+        let listed = self.client.list_offsets(&wanted, self.options.isolation_level).await?;
+        let listed = listed.into_values().next().ok_or_else(out_of_range)??;
+        if let Some(position) = self.positions.get_mut(key) {
+            let place = if to == admin::EARLIEST { "first" } else { "next" };
+            eprintln!(
+                "warning: {}-{}: offset {} is not in the log any more; going on at the {place} offset, {}",
+                key.0, key.1, position.offset, listed.offset
+            );
+            position.offset = listed.offset;
+        }
+        Ok(())
+    }
+}
+
+/// Leaves out control batches, and for read_committed the batches of aborted transactions: a producer's
+/// batches from the first offset of an aborted transaction up to its abort marker.
+struct AbortFilter {
+    is_active: bool,
+    /// By first offset, the earliest last.
+    aborted: Vec<(i64, i64)>,
+    /// Producers whose transaction at this point has been aborted.
+    current: BTreeSet<i64>,
+}
+
+impl AbortFilter {
+    fn new(is_active: bool, mut aborted: Vec<(i64, i64)>) -> Self {
+        aborted.sort_unstable_by(|left, right| right.cmp(left));
+        Self { is_active, aborted, current: BTreeSet::new() }
+    }
+
+    fn skips(&mut self, batch: &crate::protocol::batch::Batch<'_>, whole: &Bytes) -> bool {
+        let header = batch.header;
+        if self.is_active {
+            while self.aborted.last().is_some_and(|(first, _)| *first <= header.last_offset()) {
+                if let Some((_, producer)) = self.aborted.pop() {
+                    self.current.insert(producer);
+                }
+            }
+        }
+        if header.is_control() {
+            // The marker's key is a version and a type, 0 for abort.
+            let marker = records::decode(batch, whole).ok().and_then(|records| records.into_iter().next());
+            let key = marker.and_then(|marker| marker.record.key);
+            if key.is_some_and(|key| key.get(2..4) == Some(&[0, 0])) {
+                self.current.remove(&header.producer_id);
+            }
+            return true;
+        }
+        self.is_active && header.is_transactional() && self.current.contains(&header.producer_id)
+    }
+}

@@ -1,0 +1,656 @@
+//! `raftsman dump-log` (kafka-dump-log): what lies in the files of a log, and whether it is sound.
+//!
+//! Printing follows Kafka's DumpLogSegments. `--verify` prints one line per file and holds
+//! - a `.log` to: whole batches with right checksums, offsets that rise, leader epochs that do not fall,
+//!   records that can be read and number what the header says;
+//! - an `.index` (8 bytes an entry: relative offset, position) to: entries that rise, each at the start of
+//!   a batch that does not begin after the entry's offset, else a look-up would pass records over;
+//! - a `.timeindex` (12 bytes an entry: timestamp, relative offset) to: entries that rise, and no batch up
+//!   to the entry's offset that is later than the entry's timestamp, else a look-up would start too late.
+//!
+//! Indexes of the last segment may be preallocated: zeros at their end are no entries.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::records::{self, ReadRecord};
+use super::output::{CliError, Output};
+use super::record_text::json_of;
+use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
+
+/// Arguments of `raftsman dump-log`.
+#[derive(Debug, Args)]
+#[command(
+    version,
+    infer_long_args = true,
+    after_help = "Examples:
+  raftsman dump-log --files data/orders-0/00000000000000000000.log --print-data-log
+  raftsman dump-log --files data/orders-0                 all files of a partition
+  raftsman dump-log --files data --verify                 check a whole data directory"
+)]
+pub struct DumpLogArguments {
+    /// .log, .index and .timeindex files, or folders of them: file1,file2
+    #[arg(long, value_name = "FILE,…", value_delimiter = ',', required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print the records of each batch
+    #[arg(long)]
+    pub deep_iteration: bool,
+    /// Print the records with their keys and values
+    #[arg(long)]
+    pub print_data_log: bool,
+    /// With --print-data-log: only keys and values
+    #[arg(long, requires = "print_data_log")]
+    pub skip_record_metadata: bool,
+    /// Check checksums, offsets and index entries; exit code 1 on damage
+    #[arg(long)]
+    pub verify: bool,
+    /// Check indexes only, printing nothing else
+    #[arg(long, alias = "index-sanity-check")]
+    pub verify_index_only: bool,
+    /// Read at most so many bytes of each .log
+    #[arg(long, value_name = "BYTES")]
+    pub max_bytes: Option<u64>,
+    /// Taken for Kafka's sake, without effect: batches may be as large as their file
+    #[arg(long, hide = true)]
+    pub max_message_size: Option<u64>,
+    /// One JSON object per batch, entry or checked file
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One batch as it lies in a file.
+struct Found {
+    position: u64,
+    bytes: Bytes,
+}
+
+/// Reads the batches of a `.log`, one at a time.
+struct LogFile {
+    reader: BufReader<File>,
+    position: u64,
+    length: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path, bytes_max: Option<u64>) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len().min(bytes_max.unwrap_or(u64::MAX));
+        Ok(Self { reader: BufReader::with_capacity(256 * 1024, file), position: 0, length })
+    }
+
+    /// The next batch; `Err` with the reason when what comes is none. None at the end.
+    fn next(&mut self) -> io::Result<Option<Result<Found, String>>> {
+        let left = self.length - self.position;
+        if left == 0 {
+            return Ok(None);
+        }
+        if left < BatchHeader::SIZE as u64 {
+            return Ok(Some(Err(format!("{left} bytes at the end are less than a batch's header"))));
+        }
+        let mut head = [0; BatchHeader::SIZE];
+        self.reader.read_exact(&mut head)?;
+        let header = match BatchHeader::parse(&head) {
+            Ok(header) => header,
+            Err(error) => return Ok(Some(Err(error.to_string()))),
+        };
+        let size = header.size();
+        if size as u64 > left {
+            return Ok(Some(Err(format!("the batch needs {size} bytes, there are {left}"))));
+        }
+        let mut bytes = head.to_vec();
+        bytes.resize(size, 0);
+        self.reader.read_exact(bytes.get_mut(BatchHeader::SIZE..).unwrap_or_default())?;
+        let found = Found { position: self.position, bytes: bytes.into() };
+        self.position += size as u64;
+        Ok(Some(Ok(found)))
+    }
+}
+
+/// What the checks of indexes need to know of a segment's batches.
+#[derive(Default)]
+struct Segment {
+    /// By position: first and last offset, largest timestamp.
+    batches: BTreeMap<u64, (i64, i64, i64)>,
+    records: u64,
+    next_offset: i64,
+    last_epoch: i32,
+    damage: Vec<String>,
+}
+
+/// The offset that a file's name gives.
+fn base_offset(path: &Path) -> Option<i64> {
+    path.file_stem()?.to_str()?.split('.').next()?.parse().ok()
+}
+
+fn extension(path: &Path) -> &str {
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+}
+
+/// Reads a whole segment and notes what is wrong with it.
+fn check_log(path: &Path, bytes_max: Option<u64>) -> io::Result<Segment> {
+    let mut segment =
+        Segment { next_offset: base_offset(path).unwrap_or(0), last_epoch: -1, ..Segment::default() };
+    let mut log = LogFile::open(path, bytes_max)?;
+    while let Some(found) = log.next()? {
+        let found = match found {
+            Ok(found) => found,
+            // With a limit the end is cut anywhere.
+            Err(_) if bytes_max.is_some() => break,
+            Err(reason) => {
+                segment.damage.push(format!("position {}: {reason}", log.position));
+                break;
+            }
+        };
+        let Ok(batch) = Batch::parse(&found.bytes) else { break };
+        let header = batch.header;
+        let mut wrong = |reason: String| {
+            segment.damage.push(format!(
+                "position {}, offsets {}..={}: {reason}",
+                found.position,
+                header.base_offset,
+                header.last_offset()
+            ));
+        };
+        let checksum = batch.verify_crc();
+        if let Err(error) = &checksum {
+            wrong(error.to_string());
+        }
+        if header.base_offset < segment.next_offset {
+            wrong(format!("offset {} was due at the earliest", segment.next_offset));
+        }
+        if header.last_offset() < header.base_offset {
+            wrong("the last offset lies before the first".to_owned());
+        }
+        if header.partition_leader_epoch < segment.last_epoch {
+            wrong(format!("leader epoch {} after {}", header.partition_leader_epoch, segment.last_epoch));
+        }
+        if checksum.is_ok() {
+            match records::decode(&batch, &found.bytes) {
+                Err(error) => wrong(format!("the records cannot be read: {error}")),
+                Ok(records) => {
+                    segment.records += records.len() as u64;
+                    if let Some(reason) = check_offsets(&header, &records) {
+                        wrong(reason);
+                    }
+                }
+            }
+        }
+        segment.next_offset = segment.next_offset.max(header.next_offset());
+        segment.last_epoch = segment.last_epoch.max(header.partition_leader_epoch);
+        let entry = (header.base_offset, header.last_offset(), header.max_timestamp);
+        segment.batches.insert(found.position, entry);
+    }
+    Ok(segment)
+}
+
+fn check_offsets(header: &BatchHeader, records: &[ReadRecord]) -> Option<String> {
+    let mut due = header.base_offset;
+    for read in records {
+        if read.offset < due || read.offset > header.last_offset() {
+            return Some(format!("record with offset {} where {due} was due", read.offset));
+        }
+        due = read.offset + 1;
+    }
+    None
+}
+
+/// Offset and position.
+type IndexEntry = (i64, u64);
+
+/// Reads an `.index`; stops at the zeros of a preallocated one.
+fn read_index(path: &Path) -> io::Result<(Vec<IndexEntry>, Option<String>)> {
+    let bytes = read_bounded(path)?;
+    let base = base_offset(path).unwrap_or(0);
+    let (entries, rest) = bytes.as_chunks::<8>();
+    let mut found = Vec::new();
+    for [a, b, c, d, e, f, g, h] in entries {
+        let offset = base + i64::from(i32::from_be_bytes([*a, *b, *c, *d]));
+        let position = u64::from(u32::from_be_bytes([*e, *f, *g, *h]));
+        if offset <= base && !found.is_empty() {
+            break;
+        }
+        found.push((offset, position));
+    }
+    let odd = (!rest.is_empty()).then(|| format!("{} bytes are no whole number of entries", bytes.len()));
+    Ok((found, odd))
+}
+
+/// Timestamp and offset.
+type TimeEntry = (i64, i64);
+
+/// Reads a `.timeindex`.
+fn read_time_index(path: &Path) -> io::Result<(Vec<TimeEntry>, Option<String>)> {
+    let bytes = read_bounded(path)?;
+    let base = base_offset(path).unwrap_or(0);
+    let (entries, rest) = bytes.as_chunks::<12>();
+    let mut found = Vec::new();
+    for entry in entries {
+        let (time, offset) = entry.split_at(8);
+        let timestamp = i64::from_be_bytes(time.try_into().unwrap_or_default());
+        let offset = base + i64::from(i32::from_be_bytes(offset.try_into().unwrap_or_default()));
+        if offset <= base && !found.is_empty() {
+            break;
+        }
+        found.push((timestamp, offset));
+    }
+    let odd = (!rest.is_empty()).then(|| format!("{} bytes are no whole number of entries", bytes.len()));
+    Ok((found, odd))
+}
+
+/// Indexes are bounded by segment.index.bytes; anything far beyond is no index.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    const INDEX_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(INDEX_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn check_index(path: &Path, segment: &Segment) -> io::Result<(usize, Vec<String>)> {
+    let (entries, odd) = read_index(path)?;
+    let mut damage = odd.into_iter().collect::<Vec<_>>();
+    let mut last = None::<IndexEntry>;
+    let entries = without_blank(entries, |entry| entry.1 == 0 && Some(entry.0) == base_offset(path));
+    for (offset, position) in &entries {
+        if last.is_some_and(|(before, at)| *offset <= before || *position <= at) {
+            damage.push(format!("entry for offset {offset} at position {position} does not rise"));
+        }
+        last = Some((*offset, *position));
+        match segment.batches.get(position) {
+            None => {
+                damage.push(format!("entry for offset {offset}: position {position} is no batch's start"))
+            }
+            Some((first, ..)) if first > offset => {
+                damage.push(format!("Index offset: {offset}, log offset: {first} at position {position}"));
+            }
+            Some(_) if *offset >= segment.next_offset => {
+                damage.push(format!("entry for offset {offset} lies beyond the log's end"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok((entries.len(), damage))
+}
+
+fn check_time_index(path: &Path, segment: &Segment) -> io::Result<(usize, Vec<String>)> {
+    let (entries, odd) = read_time_index(path)?;
+    let mut damage = odd.into_iter().collect::<Vec<_>>();
+    let entries = without_blank(entries, |entry| entry.0 == 0 && Some(entry.1) == base_offset(path));
+    let mut last = None::<TimeEntry>;
+    let mut batches = segment.batches.values().peekable();
+    let mut latest = i64::MIN;
+    for (timestamp, offset) in &entries {
+        if last.is_some_and(|(before, at)| *timestamp < before || *offset < at) {
+            damage.push(format!("entry {timestamp} for offset {offset} does not rise"));
+        }
+        last = Some((*timestamp, *offset));
+        if *offset >= segment.next_offset {
+            damage.push(format!("entry {timestamp} for offset {offset} lies beyond the log's end"));
+        }
+        while let Some((_, _, max_timestamp)) = batches.next_if(|(_, last_offset, _)| last_offset <= offset) {
+            latest = latest.max(*max_timestamp);
+        }
+        if latest > *timestamp {
+            damage.push(format!(
+                "Index timestamp: {timestamp}, log timestamp: {latest} at or before offset {offset}"
+            ));
+        }
+    }
+    Ok((entries.len(), damage))
+}
+
+/// Drops the one blank entry that an empty, preallocated index seems to have.
+fn without_blank<T>(mut entries: Vec<T>, is_blank: impl Fn(&T) -> bool) -> Vec<T> {
+    if entries.first().is_some_and(is_blank) && entries.len() == 1 {
+        entries.clear();
+    }
+    entries
+}
+
+/// The files to look at: those named, and for a folder its segments' files and those of the folders in it.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut found = Vec::new();
+    for path in paths {
+        let failed = |error: io::Error| {
+            let reason = super::client::error::io_reason(&error);
+            CliError::while_doing(format!("read {}", path.display()), reason)
+        };
+        if !fs::metadata(path).map_err(failed)?.is_dir() {
+            found.push(path.clone());
+            continue;
+        }
+        let before = found.len();
+        collect(path, 2, &mut found).map_err(failed)?;
+        if found.len() == before {
+            return Err(CliError::Failed(format!("{} holds no .log, .index or .timeindex", path.display())));
+        }
+    }
+    Ok(found)
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    let mut paths = entries.into_iter().map(|entry| entry.path()).collect::<Vec<_>>();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            if depth > 1 {
+                collect(&path, depth - 1, found)?;
+            }
+        } else if matches!(extension(&path), "log" | "index" | "timeindex") && base_offset(&path).is_some() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+pub fn run(arguments: &DumpLogArguments, out: &mut Output) -> Result<(), CliError> {
+    let files = files(&arguments.files)?;
+    if arguments.verify || arguments.verify_index_only {
+        return verify(arguments, &files, out);
+    }
+    for path in &files {
+        let result = dump(arguments, path, out);
+        if let Err(CliError::Failed(reason)) = result {
+            return Err(CliError::while_doing(format!("dump {}", path.display()), reason));
+        }
+        result?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> CliError + '_ {
+    move |error| CliError::while_doing(format!("read {}", path.display()), error)
+}
+
+fn verify(arguments: &DumpLogArguments, files: &[PathBuf], out: &mut Output) -> Result<(), CliError> {
+    let mut damaged = 0;
+    // The last segment looked at, as indexes are held to their log and segments to those before them.
+    let mut current = None::<(PathBuf, Segment)>;
+    let mut ends = BTreeMap::<PathBuf, (i64, i32)>::new();
+    let mut ordered = files.to_vec();
+    // Each log right before its indexes.
+    ordered.sort_by_key(|path| (path.with_extension(""), extension(path) != "log", path.clone()));
+    for path in &ordered {
+        let log_path = path.with_extension("log");
+        let is_log = extension(path) == "log";
+        if current.as_ref().is_none_or(|(known, _)| *known != log_path) {
+            if !is_log && !log_path.exists() {
+                damaged += 1;
+                report(arguments, path, "", &[format!("{} is missing", log_path.display())], out)?;
+                continue;
+            }
+            current = Some((
+                log_path.clone(),
+                check_log(&log_path, arguments.max_bytes).map_err(failed(&log_path))?,
+            ));
+        }
+        let Some((_, segment)) = &current else { continue };
+        let (what, damage) = match extension(path) {
+            "log" => {
+                let mut damage = segment.damage.clone();
+                let folder = path.parent().unwrap_or(path).to_owned();
+                let first = segment.batches.values().next().map(|(first, ..)| *first);
+                if let (Some((end, _)), Some(first)) = (ends.get(&folder), first)
+                    && first < *end
+                {
+                    damage.insert(0, format!("begins at offset {first}, the segment before ends at {end}"));
+                }
+                ends.insert(folder, (segment.next_offset, segment.last_epoch));
+                let range = first.map(|first| format!(", offsets {first}..{}", segment.next_offset));
+                let batches = segment.batches.len();
+                (
+                    format!("{batches} batches, {} records{}", segment.records, range.unwrap_or_default()),
+                    damage,
+                )
+            }
+            "index" => {
+                let (entries, damage) = check_index(path, segment).map_err(failed(path))?;
+                (format!("{entries} entries"), damage)
+            }
+            "timeindex" => {
+                let (entries, damage) = check_time_index(path, segment).map_err(failed(path))?;
+                (format!("{entries} entries"), damage)
+            }
+            other => {
+                return Err(CliError::Usage(format!(
+                    "{}: '.{other}' files cannot be checked, only .log, .index and .timeindex",
+                    path.display()
+                )));
+            }
+        };
+        if is_log && arguments.verify_index_only {
+            continue;
+        }
+        damaged += usize::from(!damage.is_empty());
+        report(arguments, path, &what, &damage, out)?;
+    }
+    match damaged {
+        0 => Ok(()),
+        damaged => {
+            out.flush()?;
+            let files = if ordered.len() == 1 { "file" } else { "files" };
+            Err(CliError::Failed(format!("{damaged} of {} {files} damaged", ordered.len())))
+        }
+    }
+}
+
+fn report(
+    arguments: &DumpLogArguments,
+    path: &Path,
+    what: &str,
+    damage: &[String],
+    out: &mut Output,
+) -> io::Result<()> {
+    if arguments.json {
+        let file = path.display().to_string();
+        return out.json(&json!({"file": file, "ok": damage.is_empty(), "found": what, "damage": damage}));
+    }
+    if damage.is_empty() {
+        return writeln!(out, "{}: ok, {what}", path.display());
+    }
+    for reason in damage {
+        writeln!(out, "{}: DAMAGED, {reason}", path.display())?;
+    }
+    Ok(())
+}
+
+fn dump(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Result<(), CliError> {
+    if !arguments.json {
+        writeln!(out, "Dumping {}", path.display())?;
+    }
+    match extension(path) {
+        "log" => dump_log(arguments, path, out),
+        "index" => {
+            for (offset, position) in read_index(path).map_err(failed(path))?.0 {
+                if arguments.json {
+                    out.json(&json!({"offset": offset, "position": position}))?;
+                } else {
+                    writeln!(out, "offset: {offset} position: {position}")?;
+                }
+            }
+            Ok(())
+        }
+        "timeindex" => {
+            for (timestamp, offset) in read_time_index(path).map_err(failed(path))?.0 {
+                if arguments.json {
+                    out.json(&json!({"timestamp": timestamp, "offset": offset}))?;
+                } else {
+                    writeln!(out, "timestamp: {timestamp} offset: {offset}")?;
+                }
+            }
+            Ok(())
+        }
+        _ => Err(CliError::Failed("only .log, .index and .timeindex files can be dumped".to_owned())),
+    }
+}
+
+fn dump_log(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Result<(), CliError> {
+    if !arguments.json {
+        writeln!(out, "Log starting offset: {}", base_offset(path).unwrap_or(0))?;
+    }
+    let mut log = LogFile::open(path, arguments.max_bytes).map_err(failed(path))?;
+    let is_deep = arguments.deep_iteration || arguments.print_data_log;
+    while let Some(found) = log.next().map_err(failed(path))? {
+        let found = match found {
+            Ok(found) => found,
+            Err(_) if arguments.max_bytes.is_some() => break,
+            Err(reason) => {
+                writeln!(
+                    out,
+                    "Found {} invalid bytes at the end of {}",
+                    log.length - log.position,
+                    path.display()
+                )?;
+                out.flush()?;
+                return Err(CliError::Failed(format!("position {}: {reason}", log.position)));
+            }
+        };
+        let batch = Batch::parse(&found.bytes).map_err(|error| CliError::Failed(error.to_string()))?;
+        let records = match is_deep {
+            true => Some(records::decode(&batch, &found.bytes)),
+            false => None,
+        };
+        if arguments.json {
+            out.json(&batch_json(&batch, found.position, records.as_ref()))?;
+            continue;
+        }
+        print_batch(&batch, found.position, out)?;
+        match records {
+            None => {}
+            Some(Ok(records)) => {
+                for record in &records {
+                    print_record(arguments, &batch.header, record, out)?;
+                }
+            }
+            Some(Err(error)) => writeln!(out, "| records cannot be read: {error}")?,
+        }
+    }
+    Ok(())
+}
+
+fn codec(header: &BatchHeader) -> &'static str {
+    header.compression().map_or("unknown", |compression| compression.name())
+}
+
+fn print_batch(batch: &Batch<'_>, position: u64, out: &mut impl Write) -> io::Result<()> {
+    let header = &batch.header;
+    let last_sequence = if header.base_sequence < 0 { -1 } else { header.last_sequence() };
+    let horizon = header
+        .delete_horizon_ms()
+        .map_or_else(|| "OptionalLong.empty".to_owned(), |horizon| format!("OptionalLong[{horizon}]"));
+    writeln!(
+        out,
+        "baseOffset: {} lastOffset: {} count: {} baseSequence: {} lastSequence: {last_sequence} producerId: {} \
+         producerEpoch: {} partitionLeaderEpoch: {} isTransactional: {} isControl: {} deleteHorizonMs: {horizon} \
+         position: {position} {}: {} size: {} magic: {} compresscodec: {} crc: {} isvalid: {}",
+        header.base_offset,
+        header.last_offset(),
+        header.records_count,
+        header.base_sequence,
+        header.producer_id,
+        header.producer_epoch,
+        header.partition_leader_epoch,
+        header.is_transactional(),
+        header.is_control(),
+        time_name(header),
+        header.max_timestamp,
+        header.size(),
+        header.magic,
+        codec(header),
+        header.crc,
+        batch.verify_crc().is_ok(),
+    )
+}
+
+fn time_name(header: &BatchHeader) -> &'static str {
+    match header.timestamp_type() {
+        TimestampType::CreateTime => "CreateTime",
+        TimestampType::LogAppendTime => "LogAppendTime",
+    }
+}
+
+fn print_record(
+    arguments: &DumpLogArguments,
+    header: &BatchHeader,
+    read: &ReadRecord,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let record = &read.record;
+    let size = |bytes: &Option<Bytes>| bytes.as_ref().map_or(-1, |bytes| bytes.len() as i64);
+    write!(out, "|")?;
+    if !arguments.skip_record_metadata {
+        let sequence = match header.base_sequence {
+            ..0 => -1,
+            base => base.wrapping_add((read.offset - header.base_offset) as i32),
+        };
+        let names = record.headers.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+        write!(
+            out,
+            " offset: {} {}: {} keySize: {} valueSize: {} sequence: {sequence} headerKeys: [{}]",
+            read.offset,
+            time_name(header),
+            record.timestamp,
+            size(&record.key),
+            size(&record.value),
+            names.collect::<Vec<_>>().join(",")
+        )?;
+    }
+    if header.is_control() {
+        let kind = record.key.as_ref().and_then(|key| key.get(2..4)).map(|kind| (kind.first(), kind.get(1)));
+        let name = match kind {
+            Some((Some(0), Some(0))) => "ABORT",
+            Some((Some(0), Some(1))) => "COMMIT",
+            _ => "UNKNOWN",
+        };
+        // The marker's value: version i16, coordinator epoch i32.
+        let epoch = record.value.as_ref().and_then(|value| value.get(2..6)?.try_into().ok());
+        write!(out, " endTxnMarker: {name} coordinatorEpoch: {}", epoch.map_or(-1, i32::from_be_bytes))?;
+    } else if arguments.print_data_log {
+        if let Some(key) = &record.key {
+            out.write_all(b" key: ")?;
+            out.write_all(key)?;
+        }
+        if let Some(value) = &record.value {
+            out.write_all(b" payload: ")?;
+            out.write_all(value)?;
+        }
+    }
+    writeln!(out)
+}
+
+fn batch_json(batch: &Batch<'_>, position: u64, records: Option<&Result<Vec<ReadRecord>, String>>) -> Value {
+    let header = &batch.header;
+    let mut value = json!({
+        "base_offset": header.base_offset, "last_offset": header.last_offset(), "count": header.records_count,
+        "base_sequence": header.base_sequence, "producer_id": header.producer_id,
+        "producer_epoch": header.producer_epoch, "partition_leader_epoch": header.partition_leader_epoch,
+        "transactional": header.is_transactional(), "control": header.is_control(),
+        "delete_horizon_ms": header.delete_horizon_ms(), "position": position,
+        "timestamp_type": time_name(header), "max_timestamp": header.max_timestamp, "size": header.size(),
+        "magic": header.magic, "compression": codec(header), "crc": header.crc,
+        "valid": batch.verify_crc().is_ok(),
+    });
+    match records {
+        None => {}
+        Some(Err(error)) => value["error"] = json!(error),
+        Some(Ok(records)) => {
+            let records = records.iter().map(|read| {
+                let headers = read.record.headers.iter();
+                let headers = headers.map(|(name, value)| json!([json_of(Some(name)), json_of(value.as_deref())]));
+                json!({
+                    "offset": read.offset, "timestamp": read.record.timestamp,
+                    "key": json_of(read.record.key.as_deref()), "value": json_of(read.record.value.as_deref()),
+                    "headers": headers.collect::<Vec<_>>(),
+                })
+            });
+            value["records"] = records.collect();
+        }
+    }
+    value
+}

@@ -1,0 +1,207 @@
+//! Client properties: the files behind `--command-config` and the pairs behind `--…-property`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::client::{Client, ClientOptions};
+use super::output::CliError;
+
+/// Where the cluster is, common to all tools that talk to one.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectionArguments {
+    /// Brokers to ask first, host:port[,host:port…]
+    #[arg(long, value_name = "HOST:PORT,…", default_value = "127.0.0.1:9092")]
+    pub bootstrap_server: String,
+    /// File of client properties (request.timeout.ms, default.api.timeout.ms, client.id, …)
+    #[arg(
+        long,
+        value_name = "FILE",
+        aliases = ["producer.config", "consumer.config", "producer-config", "consumer-config"]
+    )]
+    pub command_config: Option<PathBuf>,
+    /// One client property; wins over the file
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        aliases = ["producer-property", "consumer-property"]
+    )]
+    pub command_property: Vec<String>,
+}
+
+/// Properties of a client, by Kafka's names.
+#[derive(Debug, Clone, Default)]
+pub struct Properties {
+    values: BTreeMap<String, String>,
+}
+
+/// What every client understands; the tools add their own.
+const CLIENT_KEYS: &[&str] = &[
+    "bootstrap.servers",
+    "client.id",
+    "request.timeout.ms",
+    "default.api.timeout.ms",
+    "retry.backoff.ms",
+    "security.protocol",
+];
+
+impl ConnectionArguments {
+    /// Reads the file and the pairs; `known` are the properties that this tool takes beyond those of
+    /// every client. Others are named on standard error and ignored, as Kafka's tools do.
+    pub fn properties(&self, known: &[&str]) -> Result<Properties, CliError> {
+        let mut properties = match &self.command_config {
+            Some(path) => Properties::read(path)?,
+            None => Properties::default(),
+        };
+        for pair in &self.command_property {
+            properties.set(pair)?;
+        }
+        for key in properties.values.keys() {
+            if !CLIENT_KEYS.contains(&key.as_str()) && !known.contains(&key.as_str()) {
+                eprintln!("warning: property '{key}' is not used by this tool");
+            }
+        }
+        match properties.text("security.protocol") {
+            None => {}
+            Some(protocol) if protocol.eq_ignore_ascii_case("PLAINTEXT") => {}
+            Some(protocol) => {
+                return Err(CliError::Usage(format!(
+                    "security.protocol={protocol}: this tool speaks PLAINTEXT only"
+                )));
+            }
+        }
+        Ok(properties)
+    }
+
+    /// A client for the cluster. Nothing is connected yet.
+    pub fn client(&self, properties: &Properties) -> Result<Client, CliError> {
+        let defaults = ClientOptions::default();
+        let servers = self.bootstrap_server.split(',').map(|address| address.trim().to_owned());
+        let options = ClientOptions {
+            bootstrap_servers: servers.filter(|address| !address.is_empty()).collect(),
+            client_id: properties.text("client.id").unwrap_or(&defaults.client_id).to_owned(),
+            request_timeout_ms: properties
+                .number("request.timeout.ms")?
+                .unwrap_or(defaults.request_timeout_ms),
+            api_timeout_ms: properties.number("default.api.timeout.ms")?.unwrap_or(defaults.api_timeout_ms),
+            retry_backoff_ms: properties.number("retry.backoff.ms")?.unwrap_or(defaults.retry_backoff_ms),
+        };
+        if options.bootstrap_servers.is_empty() {
+            return Err(CliError::Usage("--bootstrap-server names no address".to_owned()));
+        }
+        Client::new(options).map_err(|error| CliError::Usage(format!("--bootstrap-server: {error}")))
+    }
+}
+
+impl Properties {
+    /// Reads a Java properties file: `key=value` or `key: value`, `#` and `!` begin comments, a backslash
+    /// at the end of a line continues it.
+    pub fn read(path: &Path) -> Result<Self, CliError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            CliError::while_doing(format!("read {}", path.display()), super::client::error::io_reason(&error))
+        })?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut properties = Self::default();
+        let mut pending = String::new();
+        for line in text.lines() {
+            let line = line.trim_start();
+            if pending.is_empty() && (line.is_empty() || line.starts_with(['#', '!'])) {
+                continue;
+            }
+            if let Some(continued) = line.strip_suffix('\\') {
+                pending.push_str(continued);
+                continue;
+            }
+            let whole = std::mem::take(&mut pending) + line;
+            let (key, value) = whole.split_once(['=', ':']).unwrap_or((&whole, ""));
+            properties.values.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+        properties
+    }
+
+    /// Adds a `key=value` pair.
+    pub fn set(&mut self, pair: &str) -> Result<(), CliError> {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| CliError::Usage(format!("'{pair}' is not of the form key=value")))?;
+        self.values.insert(key.trim().to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    /// A number; an error names the key and the value.
+    pub fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, CliError> {
+        let Some(value) = self.text(key) else { return Ok(None) };
+        match value.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(CliError::Usage(format!("{key}={value}: not a number that is allowed here"))),
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, CliError> {
+        match self.text(key).map(|value| value.trim().to_ascii_lowercase()).as_deref() {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(CliError::Usage(format!("{key}={other}: expected true or false"))),
+        }
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+}
+
+/// `\t`, `\n`, `\r`, `\\`, `\0` in separators given on a command line.
+pub fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut letters = text.chars();
+    let mut push = |letter: char| bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('t') => push('\t'),
+            Some('n') => push('\n'),
+            Some('r') => push('\r'),
+            Some('0') => push('\0'),
+            Some('\\') | None => push('\\'),
+            Some(other) => {
+                push('\\');
+                push(other);
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_files_are_read_as_java_reads_them() {
+        let properties = Properties::parse("# note\n a = b=c\nx: 1\n\n! no\nlong = one,\\\n   two\nempty\n");
+        assert_eq!(properties.text("a"), Some("b=c"));
+        assert_eq!(properties.number::<u32>("x").unwrap(), Some(1));
+        assert_eq!(properties.text("long"), Some("one,two"));
+        assert_eq!(properties.text("empty"), Some(""));
+        let error = properties.number::<u32>("a").unwrap_err().to_string();
+        assert_eq!(error, "a=b=c: not a number that is allowed here");
+    }
+
+    #[test]
+    fn separators_may_be_escaped() {
+        assert_eq!(unescape("\\t|\\\\x\\q"), b"\t|\\x\\q");
+    }
+}

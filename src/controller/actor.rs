@@ -1,0 +1,255 @@
+//! The runtime around the decisions: a queue, one task, one proposal at a time.
+
+use kafka_protocol::ResponseError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::partitions::PartitionName;
+use super::request::*;
+use super::{Answers, Chance, ControllerConfig, ControllerError, Decider, Decision, too_many_records};
+use crate::metadata::{ConfigResource, MetadataImage, MetadataRecord};
+use crate::raft::{MetadataQuorum, ProposeError, records_bytes};
+
+/// Requests that may wait; who comes when as many do waits for room.
+const QUEUE_LENGTH: usize = 1024;
+/// Requests decided for one proposal.
+const REQUESTS_PER_BATCH: usize = 256;
+/// Records and bytes in one proposal. A request that leads to more has one for itself, or several when its
+/// records need not stay together.
+const RECORDS_PER_BATCH: usize = 10_000;
+const BYTES_PER_BATCH: usize = 4 * 1024 * 1024;
+
+/// Decides one request on an image.
+type Job = Box<dyn FnOnce(&mut Decider<'_>) -> Decided + Send>;
+type Outcome = Result<(), ControllerError>;
+
+struct Decided {
+    records: Vec<MetadataRecord>,
+    is_atomic: bool,
+    /// Answers the request once it is known what became of its records.
+    answer: Box<dyn FnOnce(Outcome) + Send>,
+}
+
+/// The running controller.
+#[derive(Debug)]
+pub struct Controller {
+    handle: ControllerHandle,
+    task: JoinHandle<()>,
+}
+
+/// The way to the controller. Clones share the queue.
+///
+/// The outer error of an answer is about the request as a whole: this node is not the active controller,
+/// or the quorum failed.
+#[derive(Clone, Debug)]
+pub struct ControllerHandle {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Controller {
+    /// Starts the controller on the quorum; it takes requests at once, and refuses them with
+    /// NOT_CONTROLLER while another node leads.
+    pub fn start(quorum: MetadataQuorum, config: ControllerConfig, chance: Box<dyn Chance>) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE_LENGTH);
+        let actor = Actor { quorum, config, chance, queue };
+        Self { handle: ControllerHandle { jobs }, task: tokio::spawn(actor.run()) }
+    }
+
+    pub fn handle(&self) -> ControllerHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until all other handles are gone and what was asked through them is answered.
+    pub async fn stop(self) {
+        drop(self.handle);
+        if let Err(e) = self.task.await {
+            tracing::error!(error = %e, "the controller failed");
+        }
+    }
+}
+
+struct Actor {
+    quorum: MetadataQuorum,
+    config: ControllerConfig,
+    chance: Box<dyn Chance>,
+    queue: mpsc::Receiver<Job>,
+}
+
+/// Requests that were decided one on top of the other and await their proposal.
+#[derive(Default)]
+struct Batch {
+    records: Vec<MetadataRecord>,
+    bytes: usize,
+    may_split: bool,
+    answers: Vec<Box<dyn FnOnce(Outcome) + Send>>,
+}
+
+impl Actor {
+    async fn run(mut self) {
+        let mut jobs = Vec::new();
+        while self.queue.recv_many(&mut jobs, REQUESTS_PER_BATCH).await > 0 {
+            self.decide_all(jobs.drain(..)).await;
+        }
+    }
+
+    async fn decide_all(&mut self, jobs: impl Iterator<Item = Job>) {
+        // No proposal is under way, so the image holds all that was decided before.
+        let mut image = MetadataImage::clone(&self.quorum.image());
+        let mut batch = Batch::default();
+        for job in jobs {
+            let chance = self.chance.as_mut();
+            let decided = job(&mut Decider { image: &image, config: &self.config, chance });
+            let next = match image.with(&decided.records) {
+                Ok(next) => next,
+                Err(e) => {
+                    tracing::error!(error = %e, "a decision does not fit the metadata");
+                    let error = ControllerError::new(ResponseError::UnknownServerError, e.to_string());
+                    (decided.answer)(Err(error));
+                    continue;
+                }
+            };
+            let bytes = records_bytes(&decided.records);
+            let is_full = batch.records.len() + decided.records.len() > RECORDS_PER_BATCH
+                || batch.bytes + bytes > BYTES_PER_BATCH;
+            if is_full
+                && !batch.answers.is_empty()
+                && let Err(e) = Self::commit(&self.quorum, std::mem::take(&mut batch)).await
+            {
+                // It was decided on what did not come true.
+                (decided.answer)(Err(e));
+                image = MetadataImage::clone(&self.quorum.image());
+                continue;
+            }
+            image = next;
+            batch.may_split = batch.answers.is_empty() && !decided.is_atomic;
+            batch.records.extend(decided.records);
+            batch.bytes += bytes;
+            batch.answers.push(decided.answer);
+        }
+        _ = Self::commit(&self.quorum, batch).await;
+    }
+
+    /// Proposes a batch, waits until this node has applied it, and answers all who are in it.
+    async fn commit(quorum: &MetadataQuorum, batch: Batch) -> Outcome {
+        let outcome = Self::propose(quorum, batch.records, batch.may_split).await;
+        for answer in batch.answers {
+            answer(outcome.clone());
+        }
+        outcome
+    }
+
+    async fn propose(quorum: &MetadataQuorum, mut records: Vec<MetadataRecord>, may_split: bool) -> Outcome {
+        while !records.is_empty() {
+            let count = if may_split { records.len().min(RECORDS_PER_BATCH) } else { records.len() };
+            let rest = records.split_off(count);
+            quorum.propose(records).await.map_err(|e| match e {
+                ProposeError::NotLeader(_) => ControllerError::plain(ResponseError::NotController),
+                ProposeError::TooLarge { .. } => too_many_records(),
+                ProposeError::Refused(_) | ProposeError::Stopped(_) => {
+                    ControllerError::new(ResponseError::UnknownServerError, e.to_string())
+                }
+            })?;
+            records = rest;
+        }
+        Ok(())
+    }
+}
+
+impl ControllerHandle {
+    async fn ask<R: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Decider<'_>) -> Decision<R> + Send + 'static,
+    ) -> Result<R, ControllerError> {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move |decider| {
+            let Decision { records, response, is_atomic } = decide(decider);
+            let answer = Box::new(move |outcome: Outcome| {
+                // Whoever asked may have gone away.
+                _ = sender.send(outcome.map(|()| response));
+            });
+            Decided { records, is_atomic, answer }
+        });
+        let stopped = || ControllerError::plain(ResponseError::NotController);
+        self.jobs.send(job).await.map_err(|_| stopped())?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// Creates topics. The answers are in no special order.
+    pub async fn create_topics(
+        &self,
+        request: CreateTopics,
+    ) -> Result<Answers<String, CreatedTopic>, ControllerError> {
+        self.ask(move |decider| decider.create_topics(&request)).await
+    }
+
+    /// Deletes topics. The answers are in no special order.
+    pub async fn delete_topics(
+        &self,
+        topics: Vec<TopicToDelete>,
+    ) -> Result<Answers<TopicToDelete, DeletedTopic>, ControllerError> {
+        self.ask(move |decider| decider.delete_topics(&topics)).await
+    }
+
+    /// Adds partitions to topics. The answers are in no special order.
+    pub async fn create_partitions(
+        &self,
+        request: CreatePartitions,
+    ) -> Result<Answers<String, ()>, ControllerError> {
+        self.ask(move |decider| decider.create_partitions(&request)).await
+    }
+
+    /// Changes single configurations. Answers are in the order of the request.
+    pub async fn incremental_alter_configs(
+        &self,
+        request: IncrementalAlterConfigs,
+    ) -> Result<Answers<ConfigResource, ()>, ControllerError> {
+        self.ask(move |decider| decider.incremental_alter_configs(&request)).await
+    }
+
+    /// Replaces all configurations of resources. Answers are in the order of the request.
+    pub async fn alter_configs(
+        &self,
+        request: AlterConfigs,
+    ) -> Result<Answers<ConfigResource, ()>, ControllerError> {
+        self.ask(move |decider| decider.alter_configs(&request)).await
+    }
+
+    /// Registers a broker's process; answers with its broker epoch.
+    pub async fn register_broker(&self, request: BrokerRegistration) -> Result<i64, ControllerError> {
+        self.ask(move |decider| decider.register_broker(&request)).await?
+    }
+
+    /// Fences, unfences, shuts down or unregisters a broker.
+    pub async fn change_broker(
+        &self,
+        broker: BrokerIdentity,
+        transition: BrokerTransition,
+    ) -> Result<(), ControllerError> {
+        self.ask(move |decider| decider.change_broker(broker, transition)).await?
+    }
+
+    /// Gives a broker a block of producer ids. When this answers, no one else will ever get them.
+    pub async fn allocate_producer_ids(
+        &self,
+        broker: BrokerIdentity,
+    ) -> Result<ProducerIdBlock, ControllerError> {
+        self.ask(move |decider| decider.allocate_producer_ids(broker)).await?
+    }
+
+    /// Changes ISRs as the leader `broker` wants them. Answers are in the order of the request.
+    pub async fn alter_partitions(
+        &self,
+        broker: BrokerIdentity,
+        partitions: Vec<AlterPartition>,
+    ) -> Result<Vec<Result<AlteredPartition, ResponseError>>, ControllerError> {
+        self.ask(move |decider| decider.alter_partitions(broker, &partitions)).await?
+    }
+
+    /// Elects leaders on demand.
+    pub async fn elect_leaders(
+        &self,
+        request: ElectLeaders,
+    ) -> Result<Answers<PartitionName, ()>, ControllerError> {
+        self.ask(move |decider| decider.elect_leaders(&request)).await
+    }
+}

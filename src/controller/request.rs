@@ -1,0 +1,205 @@
+//! What can be asked of the controller, and what it answers.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::metadata::{ConfigResource, Listener};
+use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTopic {
+    pub name: String,
+    /// -1 for the default, and with `assignments`.
+    pub partition_count: i32,
+    /// -1 for the default, and with `assignments`.
+    pub replication_factor: i16,
+    /// Replicas by partition, when the client places them itself.
+    pub assignments: Vec<(i32, Vec<NodeId>)>,
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+impl NewTopic {
+    /// A topic with as many partitions as asked for, or -1, and -1 replicas.
+    pub fn named(name: impl Into<String>, partition_count: i32) -> Self {
+        Self {
+            name: name.into(),
+            partition_count,
+            replication_factor: -1,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateTopics {
+    pub topics: Vec<NewTopic>,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreatedTopic {
+    pub id: TopicId,
+    pub partition_count: i32,
+    pub replication_factor: i16,
+    /// Configurations that were set on the topic; all others have their defaults.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// How a topic to delete is named. A request that gives both or none is refused as Kafka does it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicToDelete {
+    pub name: Option<String>,
+    /// [`TopicId::ZERO`] for none.
+    pub id: TopicId,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeletedTopic {
+    pub name: String,
+    pub id: TopicId,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MorePartitions {
+    pub topic: String,
+    /// How many there shall be in the end.
+    pub partition_count: i32,
+    /// Replicas of the new partitions, when the client places them itself.
+    pub assignments: Option<Vec<Vec<NodeId>>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreatePartitions {
+    pub topics: Vec<MorePartitions>,
+    pub validate_only: bool,
+}
+
+/// What to do with a configuration (KIP-339). Numbers on the wire: 0 to 3 in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigOperation {
+    Set,
+    Delete,
+    Append,
+    Subtract,
+}
+
+impl ConfigOperation {
+    pub fn from_number(number: i8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Set,
+            1 => Self::Delete,
+            2 => Self::Append,
+            3 => Self::Subtract,
+            _ => return None,
+        })
+    }
+}
+
+/// One change of one configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigChange {
+    pub key: String,
+    pub operation: ConfigOperation,
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct IncrementalAlterConfigs {
+    pub resources: Vec<(ConfigResource, Vec<ConfigChange>)>,
+    pub validate_only: bool,
+}
+
+/// The older form: what is not named goes back to its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlterConfigs {
+    pub resources: Vec<(ConfigResource, Vec<(String, Option<String>)>)>,
+    pub validate_only: bool,
+}
+
+/// A broker's process introduces itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerRegistration {
+    pub id: NodeId,
+    /// New for each process.
+    pub incarnation_id: Uuid,
+    pub listeners: Vec<Listener>,
+    pub rack: Option<String>,
+    /// Ids of its data folders.
+    pub log_directories: Vec<Uuid>,
+    /// True when the broker is ready to lead at once; a node that has the image already need not be
+    /// unfenced by a later request.
+    pub unfence: bool,
+}
+
+/// Whose state changes, as that broker's process knows itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BrokerIdentity {
+    pub id: NodeId,
+    pub epoch: i64,
+}
+
+/// What happens to a registered broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerTransition {
+    /// It does not answer any more: it leaves all in-sync replicas.
+    Fence,
+    /// It has the image and may lead.
+    Unfence,
+    /// It goes down in order: it gives its leaderships away where someone else can have them.
+    BeginShutdown,
+    /// It does not come back.
+    Unregister,
+}
+
+/// A block of producer ids for one broker to give away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdBlock {
+    pub first: ProducerId,
+    pub count: i64,
+}
+
+/// A member of a proposed ISR; broker epoch -1 is not checked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IsrMember {
+    pub id: NodeId,
+    pub broker_epoch: i64,
+}
+
+/// What a leader wants its partition to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlterPartition {
+    pub topic_id: TopicId,
+    pub partition: i32,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub isr: Vec<IsrMember>,
+    /// True while the leader still recovers from an unclean election.
+    pub recovering: bool,
+}
+
+/// What a partition is after an [`AlterPartition`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlteredPartition {
+    pub leader: Option<NodeId>,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub isr: Vec<NodeId>,
+    pub recovering: bool,
+}
+
+/// Which leader to elect (KIP-460). Numbers on the wire: 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionKind {
+    Preferred,
+    Unclean,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ElectLeaders {
+    pub kind: ElectionKind,
+    /// `None` for all partitions; then those that need no election are left out of the answer.
+    pub partitions: Option<Vec<(String, i32)>>,
+}

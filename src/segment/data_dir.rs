@@ -1,0 +1,593 @@
+//! The data folder (`log.dir`): whose it is, the logs in it, and what is noted of all of them.
+//!
+//! ```text
+//! .lock                             held while a broker runs on the folder
+//! meta.properties                   cluster, node and folder id
+//! .kafka_cleanshutdown              there while no broker runs and all logs were closed
+//! recovery-point-offset-checkpoint  below, a log was synced
+//! log-start-offset-checkpoint       where logs begin, when not with their first segment
+//! replication-offset-checkpoint     high watermarks
+//! <topic>-<n>/                      a log
+//! <topic>-<n>.<32 hex>-delete/      a log on its way out; -stray: one that no topic claimed
+//! ```
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::LogConfig;
+use super::checkpoint;
+use super::file_cache::FileCache;
+use super::log::{Log, LogPlace};
+use super::meta_properties::{self, META_PROPERTIES, MetaProperties, PARTITION_METADATA};
+use crate::env::{Clock, Disk, OpenMode, Space};
+use crate::types::{NodeId, Offset, TopicId, TopicPartition, kafka_uuid};
+
+const LOCK: &str = ".lock";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+
+/// Longest name of a folder that file systems take, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+/// Longest time (ms) that a checkpoint goes on syncing logs; what it does not reach has its turn next
+/// time, the logs with most to sync first.
+const SYNC_MS_MAX: i64 = 10_000;
+
+/// How a data folder is opened.
+#[derive(Clone, Debug)]
+pub struct DataDirOptions {
+    pub dir: PathBuf,
+    pub node_id: NodeId,
+    /// The cluster that a new folder is made for.
+    pub cluster_id: String,
+    /// Threads that open logs.
+    pub recovery_threads: usize,
+    /// Files kept open, about.
+    pub open_files_max: usize,
+    pub producer_id_expiration_ms: i64,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("another broker runs on the data folder {}", .0.display())]
+    Locked(PathBuf),
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{}: {reason}", path.display())]
+    MetaProperties { path: PathBuf, reason: String },
+    #[error("the data folder {} belongs to node {found}, this is node {expected}", dir.display())]
+    OtherNode { dir: PathBuf, found: NodeId, expected: NodeId },
+    #[error("opening the data folder was stopped: {0}")]
+    Stopped(String),
+}
+
+impl DataDirError {
+    /// The thread that was to open it ended without doing so.
+    pub fn stopped(error: &dyn fmt::Display) -> Self {
+        Self::Stopped(error.to_string())
+    }
+}
+
+/// A log that cannot be made, moved or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{} belongs to topic {found}, not to {expected}", path.display())]
+    OtherTopic { path: PathBuf, found: TopicId, expected: TopicId },
+}
+
+/// A log that was there at the start.
+#[derive(Clone, Debug)]
+pub struct OpenedLog {
+    pub name: TopicPartition,
+    /// `TopicId::ZERO` where the folder does not say.
+    pub topic_id: TopicId,
+    pub log: Arc<Log>,
+    /// As last noted.
+    pub high_watermark: Offset,
+}
+
+/// The data folder of a running broker.
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    cache: Arc<FileCache>,
+    options: DataDirOptions,
+    meta: MetaProperties,
+    logs: Mutex<BTreeMap<TopicPartition, Arc<Log>>>,
+    removals: Mutex<Vec<Removal>>,
+    /// One checkpoint at a time; holds what was written last, as unchanged files are not written again.
+    checkpoints: Mutex<BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>>,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// A folder on its way out.
+#[derive(Debug)]
+struct Removal {
+    due_ms: i64,
+    path: PathBuf,
+    log: Option<Arc<Log>>,
+}
+
+impl fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataDir")
+            .field("dir", &self.options.dir)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DataDir {
+    /// Opens the folder, made when missing, and all logs in it. Logs that cannot be opened are left
+    /// out, and reported.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: DataDirOptions,
+    ) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
+        let dir = options.dir.clone();
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| DataDirError::Io { path, error }
+        };
+        disk.create_dir_all(&dir).map_err(failed(&dir))?;
+        let lock_path = dir.join(LOCK);
+        let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => DataDirError::Locked(dir.clone()),
+            _ => DataDirError::Io { path: lock_path.clone(), error },
+        })?;
+        let meta = meta_of(&*disk, &options)?;
+        let marker = dir.join(CLEAN_SHUTDOWN);
+        let was_closed = disk.exists(&marker);
+        let data = DataDir {
+            cache: Arc::new(FileCache::new(options.open_files_max)),
+            disk,
+            clock,
+            options,
+            meta,
+            logs: Mutex::default(),
+            removals: Mutex::default(),
+            checkpoints: Mutex::default(),
+            _lock: lock,
+        };
+        let opened = data.open_logs(was_closed).map_err(failed(&dir))?;
+        // From now on logs change: should the broker crash, they have to be looked at.
+        if was_closed {
+            data.disk.remove_file(&marker).map_err(failed(&marker))?;
+            data.disk.sync_dir(&dir).map_err(failed(&dir))?;
+        }
+        Ok((data, opened))
+    }
+
+    fn open_logs(&self, was_closed: bool) -> io::Result<Vec<OpenedLog>> {
+        let offsets = |name: &str| {
+            let path = self.options.dir.join(name);
+            checkpoint::read_offsets(&*self.disk, &path).or_else(|error| {
+                // All of it can be made again, at the price of a full recovery.
+                tracing::warn!(path = %path.display(), %error, "a checkpoint cannot be read");
+                if error.kind() == io::ErrorKind::InvalidData { Ok(BTreeMap::new()) } else { Err(error) }
+            })
+        };
+        let (recovery_points, starts) = (offsets(RECOVERY_POINTS)?, offsets(LOG_STARTS)?);
+        let high_watermarks = offsets(HIGH_WATERMARKS)?;
+        let mut names = Vec::new();
+        for entry in self.disk.list(&self.options.dir)?.into_iter().filter(|entry| entry.is_dir) {
+            if entry.name.ends_with("-delete") {
+                let path = self.options.dir.join(&entry.name);
+                self.removals.lock().push(Removal { due_ms: i64::MIN, path, log: None });
+            } else if let Ok(name) = entry.name.parse::<TopicPartition>()
+                && name.to_string() == entry.name
+            {
+                names.push(name);
+            }
+        }
+        let (next, opened) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(names.len())));
+        std::thread::scope(|scope| {
+            for _ in 0..self.options.recovery_threads.clamp(1, 64).min(names.len()) {
+                scope.spawn(|| {
+                    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let place = LogPlace {
+                            log_start_offset: starts.get(name).copied(),
+                            recovery_point: recovery_points.get(name).copied(),
+                            was_closed,
+                            ..self.place(name)
+                        };
+                        let dir = place.dir.clone();
+                        match self.open_log(place) {
+                            Ok((topic_id, log)) => {
+                                let high_watermark = high_watermarks.get(name).copied().unwrap_or_default();
+                                let name = name.clone();
+                                opened.lock().push(OpenedLog { name, topic_id, log, high_watermark });
+                            }
+                            Err(error) => {
+                                tracing::error!(dir = %dir.display(), %error, "a log cannot be opened");
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let mut opened = opened.into_inner();
+        opened.sort_by(|a, b| a.name.cmp(&b.name));
+        *self.logs.lock() = opened.iter().map(|opened| (opened.name.clone(), opened.log.clone())).collect();
+        Ok(opened)
+    }
+
+    fn open_log(&self, place: LogPlace) -> io::Result<(TopicId, Arc<Log>)> {
+        let topic_id = self.topic_of(&place.dir)?.unwrap_or(TopicId::ZERO);
+        // Its topic's configuration comes with its topic.
+        let log = Log::open(place, self.config())?;
+        log.release_files();
+        Ok((topic_id, Arc::new(log)))
+    }
+
+    fn config(&self) -> LogConfig {
+        let producer_id_expiration_ms = self.options.producer_id_expiration_ms;
+        LogConfig { producer_id_expiration_ms, ..LogConfig::default() }
+    }
+
+    fn place(&self, name: &TopicPartition) -> LogPlace {
+        LogPlace {
+            disk: self.disk.clone(),
+            clock: self.clock.clone(),
+            cache: self.cache.clone(),
+            dir: self.options.dir.join(name.to_string()),
+            log_start_offset: None,
+            recovery_point: None,
+            was_closed: false,
+        }
+    }
+
+    /// The topic that a partition's folder belongs to, if it says so.
+    fn topic_of(&self, dir: &Path) -> io::Result<Option<TopicId>> {
+        match self.disk.read(&dir.join(PARTITION_METADATA)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(content) => Ok(std::str::from_utf8(&content).ok().and_then(meta_properties::decode_partition)),
+        }
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.meta.cluster_id
+    }
+
+    /// The folder's id (`directory.id`).
+    pub fn directory_id(&self) -> Uuid {
+        self.meta.directory_id
+    }
+
+    pub fn producer_id_expiration_ms(&self) -> i64 {
+        self.options.producer_id_expiration_ms
+    }
+
+    /// Space of the folder's file system.
+    pub fn space(&self) -> io::Result<Space> {
+        self.disk.space(&self.options.dir)
+    }
+
+    /// Makes the folders that were created, renamed or removed so for good.
+    pub fn sync(&self) -> io::Result<()> {
+        self.disk.sync_dir(&self.options.dir)
+    }
+
+    /// Makes a log, or opens the one that a crash left. Durable after [`Self::sync`].
+    pub fn create_log(
+        &self,
+        name: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, LogError> {
+        let place = self.place(name);
+        let dir = place.dir.clone();
+        let failed = |error| LogError::Io { path: dir.clone(), error };
+        self.disk.create_dir_all(&dir).map_err(failed)?;
+        match self.topic_of(&dir).map_err(failed)? {
+            Some(found) if found != topic_id => {
+                return Err(LogError::OtherTopic { path: dir, found, expected: topic_id });
+            }
+            Some(_) => {}
+            None => {
+                let content = meta_properties::encode_partition(topic_id);
+                let write = || {
+                    let file = self.disk.open(&dir.join(PARTITION_METADATA), OpenMode::Create)?;
+                    file.set_len(0)?;
+                    file.write_all_at(&mut [io::IoSlice::new(content.as_bytes())], 0)
+                };
+                write().map_err(failed)?;
+            }
+        }
+        let log = Arc::new(Log::open(place, config).map_err(failed)?);
+        log.release_files();
+        self.logs.lock().insert(name.clone(), log.clone());
+        Ok(log)
+    }
+
+    /// Renames a deleted topic's log; the folder goes after `file.delete.delay.ms`. Reads that are under way
+    /// go on.
+    pub fn delete_log(&self, log: &Arc<Log>) -> Result<(), LogError> {
+        let path = self.rename_away(log, "delete")?;
+        let due_ms = self.clock.now_ms().saturating_add(log.config().file_delete_delay_ms);
+        self.removals.lock().push(Removal { due_ms, path, log: Some(log.clone()) });
+        Ok(())
+    }
+
+    /// Renames the folder of a log that no topic claims; nothing of it is removed.
+    pub fn set_aside(&self, opened: &OpenedLog) -> Result<(), LogError> {
+        if let Err(error) = opened.log.close() {
+            tracing::warn!(partition = %opened.name, %error, "a log that is set aside could not be closed");
+        }
+        self.rename_away(&opened.log, "stray").map(|_| ())
+    }
+
+    fn rename_away(&self, log: &Arc<Log>, why: &str) -> Result<PathBuf, LogError> {
+        let path = log.dir();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let ending = format!(".{}-{why}", kafka_uuid().simple());
+        // Names of topics are ASCII; should this one not be, its end is cut where a letter starts.
+        let mut room = name.len().min(NAME_BYTES_MAX.saturating_sub(ending.len()));
+        while !name.is_char_boundary(room) {
+            room -= 1;
+        }
+        let to = self.options.dir.join(format!("{}{ending}", &name[..room]));
+        log.rename_dir(to.clone()).map_err(|error| LogError::Io { path: path.clone(), error })?;
+        if let Ok(name) = name.parse::<TopicPartition>() {
+            let mut logs = self.logs.lock();
+            if logs.get(&name).is_some_and(|known| Arc::ptr_eq(known, log)) {
+                logs.remove(&name);
+            }
+        }
+        Ok(to)
+    }
+
+    /// Removes the folders of deleted logs whose time has come.
+    pub fn remove_deleted(&self, now_ms: i64) {
+        let due: Vec<_> = self.removals.lock().extract_if(.., |removal| removal.due_ms <= now_ms).collect();
+        for removal in due {
+            let removed = match &removal.log {
+                Some(log) => log.delete(),
+                None => self.disk.remove_dir_all(&removal.path),
+            };
+            if let Err(error) = removed {
+                tracing::error!(path = %removal.path.display(), %error, "a deleted log could not be removed");
+            }
+        }
+    }
+
+    /// Syncs what was appended, and notes recovery points and log start offsets: recovery will look only
+    /// at what comes later. A log that fails does not keep the others.
+    pub fn checkpoint_all(&self) -> io::Result<()> {
+        let mut written = self.checkpoints.lock();
+        let logs: Vec<_> = self.logs.lock().iter().map(|(name, log)| (name.clone(), log.clone())).collect();
+        let mut unsynced: Vec<_> = logs
+            .iter()
+            .map(|(_, log)| (log.log_end_offset().0 - log.recovery_point().0, log))
+            .filter(|(records, log)| *records > 0 && !log.is_failed())
+            .collect();
+        unsynced.sort_by_key(|(records, _)| std::cmp::Reverse(*records));
+        let started_ms = self.clock.now_ms();
+        for (_, log) in unsynced {
+            if self.clock.now_ms().saturating_sub(started_ms) > SYNC_MS_MAX {
+                break;
+            }
+            if let Err(error) = log.flush() {
+                tracing::error!(log = %log.dir().display(), %error, "a log could not be synced");
+            }
+        }
+        // Taken before epochs and indexes are written: those must not be older than what is noted.
+        let points: BTreeMap<_, _> =
+            logs.iter().map(|(name, log)| (name.clone(), log.recovery_point())).collect();
+        for (_, log) in logs.iter().filter(|(_, log)| !log.is_failed() && !log.is_closed()) {
+            log.checkpoint()?;
+        }
+        self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
+        self.write_offsets(&mut written, LOG_STARTS, starts(&logs))
+    }
+
+    /// Notes high watermarks.
+    pub fn write_high_watermarks(&self, high_watermarks: Vec<(TopicPartition, Offset)>) -> io::Result<()> {
+        let mut written = self.checkpoints.lock();
+        self.write_offsets(&mut written, HIGH_WATERMARKS, high_watermarks.into_iter().collect())
+    }
+
+    fn write_offsets(
+        &self,
+        written: &mut BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>,
+        name: &'static str,
+        offsets: BTreeMap<TopicPartition, Offset>,
+    ) -> io::Result<()> {
+        if written.get(name) != Some(&offsets) {
+            checkpoint::write_offsets(&*self.disk, &self.options.dir.join(name), &offsets)?;
+            written.insert(name, offsets);
+        }
+        Ok(())
+    }
+
+    /// Closes all logs, so that the next start need not look at them. Nothing can be appended or read after.
+    pub fn close(&self, high_watermarks: Vec<(TopicPartition, Offset)>) -> io::Result<()> {
+        let logs: Vec<_> = self.logs.lock().iter().map(|(name, log)| (name.clone(), log.clone())).collect();
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        std::thread::scope(|scope| {
+            // Closing waits for syncs, which gather when they come together.
+            for _ in 0..self.options.recovery_threads.clamp(8, 64).min(logs.len()) {
+                scope.spawn(|| {
+                    while let Some((name, log)) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let closed = log.close();
+                        if log.is_failed() || closed.is_err() {
+                            tracing::error!(partition = %name, ?closed, "the log could not be closed");
+                            let error = closed.err().unwrap_or_else(|| io::Error::other("a log is offline"));
+                            failure.lock().get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        let points = logs.iter().map(|(name, log)| (name.clone(), log.recovery_point())).collect();
+        {
+            let mut written = self.checkpoints.lock();
+            self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
+            self.write_offsets(&mut written, LOG_STARTS, starts(&logs))?;
+            self.write_offsets(&mut written, HIGH_WATERMARKS, high_watermarks.into_iter().collect())?;
+        }
+        match failure.into_inner() {
+            Some(error) => Err(error),
+            None => {
+                let marker = self.options.dir.join(CLEAN_SHUTDOWN);
+                self.disk.write_atomic(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
+            }
+        }
+    }
+
+    /// Number of files that are held open for logs.
+    pub fn open_files(&self) -> usize {
+        self.cache.open_files()
+    }
+}
+
+/// Where logs begin, of those that do not begin at 0.
+fn starts(logs: &[(TopicPartition, Arc<Log>)]) -> BTreeMap<TopicPartition, Offset> {
+    let starts = logs.iter().map(|(name, log)| (name.clone(), log.log_start_offset()));
+    starts.filter(|(_, start)| *start > Offset::ZERO).collect()
+}
+
+/// Reads `meta.properties`, or makes it.
+fn meta_of(disk: &dyn Disk, options: &DataDirOptions) -> Result<MetaProperties, DataDirError> {
+    let path = options.dir.join(META_PROPERTIES);
+    let meta = match disk.read(&path) {
+        Ok(content) => String::from_utf8(content)
+            .map_err(|_| "it is not text".to_owned())
+            .and_then(|text| MetaProperties::decode(&text))
+            .map_err(|reason| DataDirError::MetaProperties { path, reason })?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let meta = MetaProperties {
+                cluster_id: options.cluster_id.clone(),
+                node_id: options.node_id,
+                directory_id: kafka_uuid(),
+            };
+            disk.write_atomic(&path, meta.encode().as_bytes())
+                .map_err(|error| DataDirError::Io { path, error })?;
+            meta
+        }
+        Err(error) => return Err(DataDirError::Io { path, error }),
+    };
+    if meta.node_id != options.node_id {
+        let (found, expected) = (meta.node_id, options.node_id);
+        return Err(DataDirError::OtherNode { dir: options.dir.clone(), found, expected });
+    }
+    Ok(meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{SetClock, append, batch_of, read_all};
+    use super::*;
+    use crate::env::real::RealDisk;
+    use crate::protocol::builder::BatchOptions;
+
+    fn open(dir: &Path, node_id: i32) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
+        let options = DataDirOptions {
+            dir: dir.join("data"),
+            node_id: NodeId(node_id),
+            cluster_id: "the-cluster".into(),
+            recovery_threads: 2,
+            open_files_max: 100,
+            producer_id_expiration_ms: 1000,
+        };
+        DataDir::open(Arc::new(RealDisk), Arc::new(SetClock::default()), options)
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_broker_and_is_there_again_after_any_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let (data, found) = open(dir.path(), 1).unwrap();
+        assert!(found.is_empty());
+        assert!(matches!(open(dir.path(), 1), Err(DataDirError::Locked(_))));
+        let (topic, directory) = (TopicId::random(), data.directory_id());
+        let names: Vec<_> = (0..20).map(|at| TopicPartition::new("a-topic", at)).collect();
+        let create = |data: &DataDir, name| data.create_log(name, topic, LogConfig::default()).unwrap();
+        let logs: Vec<_> = names.iter().map(|name| create(&data, name)).collect();
+        data.sync().unwrap();
+        for (at, log) in logs.iter().enumerate() {
+            append(log, batch_of(1 + at as i32, 10, 5, BatchOptions::default())).unwrap();
+        }
+        logs[3].advance_log_start_offset(Offset(2)).unwrap();
+        data.checkpoint_all().unwrap();
+        assert_eq!(logs[4].recovery_point(), Offset(5));
+        data.write_high_watermarks(vec![(names[4].clone(), Offset(5))]).unwrap();
+        drop((data, logs));
+        // Stopped at once, and then in order.
+        for round in 0..2 {
+            assert!(matches!(open(dir.path(), 2), Err(DataDirError::OtherNode { .. })));
+            let (data, found) = open(dir.path(), 1).unwrap();
+            assert_eq!((data.cluster_id(), data.directory_id()), ("the-cluster", directory));
+            assert_eq!(found.len(), 20);
+            assert_eq!(data.open_files(), 0);
+            for opened in &found {
+                assert_eq!(opened.topic_id, topic);
+                let records = i64::from(opened.name.partition) + 1 + round;
+                assert_eq!(opened.log.log_end_offset(), Offset(records), "{}", opened.name);
+                append(&opened.log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
+            }
+            let of = |partition| found.iter().find(|opened| opened.name.partition == partition).unwrap();
+            assert_eq!(of(4).high_watermark, Offset(5));
+            assert_eq!(of(3).log.log_start_offset(), Offset(2));
+            assert!(!path.join(CLEAN_SHUTDOWN).exists());
+            data.close(vec![(names[4].clone(), Offset(5))]).unwrap();
+            assert!(path.join(CLEAN_SHUTDOWN).exists());
+        }
+    }
+
+    #[test]
+    fn deleted_logs_are_renamed_then_removed_and_strays_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let (data, _) = open(dir.path(), 1).unwrap();
+        let name = TopicPartition::new("x".repeat(249).as_str(), 0);
+        let topic = TopicId::random();
+        let log = data.create_log(&name, topic, LogConfig::default()).unwrap();
+        append(&log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
+        let content = read_all(&log, 0, 1000);
+        let under_way = log.read(Offset(0), 1000, Offset(1), true).unwrap();
+        let other = data.create_log(&name, TopicId::random(), LogConfig::default());
+        assert!(matches!(other, Err(LogError::OtherTopic { .. })));
+        data.delete_log(&log).unwrap();
+        let folders = |ending: &str| {
+            let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
+            entries.filter(|name| name.to_str().unwrap().ends_with(ending)).count()
+        };
+        assert_eq!((path.join(name.to_string()).exists(), folders("-delete")), (false, 1));
+        // The name is free at once.
+        let again = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap();
+        assert_eq!(again.log_end_offset(), Offset(0));
+        data.remove_deleted(59_999);
+        assert_eq!(folders("-delete"), 1);
+        data.remove_deleted(60_000);
+        assert_eq!(folders("-delete"), 0);
+        let mut bytes = vec![0; under_way.len];
+        under_way.file.read_at(&mut bytes, under_way.position).unwrap();
+        assert_eq!(bytes, content);
+        drop((data, again));
+
+        let (data, found) = open(dir.path(), 1).unwrap();
+        data.set_aside(&found[0]).unwrap();
+        data.delete_log(&data.create_log(&name, topic, LogConfig::default()).unwrap()).unwrap();
+        assert_eq!((folders("-stray"), folders("-delete")), (1, 1));
+        drop(data);
+        let (data, found) = open(dir.path(), 1).unwrap();
+        assert!(found.is_empty());
+        data.remove_deleted(0);
+        assert_eq!((folders("-stray"), folders("-delete")), (1, 0));
+    }
+}

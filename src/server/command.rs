@@ -1,0 +1,154 @@
+//! `raftsman server`: from a properties file to a running node, until a signal stops it.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::node::Node;
+use crate::config::{BrokerConfig, properties};
+
+/// Run a broker.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  raftsman server                                      a broker on 127.0.0.1:9092, data in ./raftsman-data
+  raftsman server --override log.dirs=/var/lib/raftsman --override listeners=PLAINTEXT://:9092
+  raftsman server server.properties                    with the file of a Kafka installation
+
+Logs go to standard error; RAFTSMAN_LOG sets what is logged (info, debug, raftsman::raft=debug),
+RAFTSMAN_LOG_FORMAT=json makes them JSON.")]
+pub struct ServerArguments {
+    /// File with Kafka's property names; without it, the defaults run a single node on loopback.
+    pub properties: Option<PathBuf>,
+    /// Set a property, over the file's: key=value. May be repeated.
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+/// Runs a broker until SIGTERM or SIGINT.
+pub fn run(arguments: &ServerArguments) -> ExitCode {
+    let started = Instant::now();
+    start_logging();
+    let config = match read_config(arguments) {
+        Ok(config) => config,
+        Err(reason) => {
+            eprintln!("raftsman: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    let threads = match config.worker_threads {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        threads => threads,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("raftsman: the worker threads could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(serve(config, started));
+    // A waiting fetch or a blocked disk must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("raftsman: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: BrokerConfig, started: Instant) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("signals cannot be waited for: {error}");
+    // Before anything else: a signal during the start must stop it in order, too.
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let node = Node::start(config).await.map_err(|error| error.to_string())?;
+    eprint!("{}", banner(&node, started));
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "stopping");
+    let stopping = Instant::now();
+    node.stop().await;
+    tracing::info!(milliseconds = stopping.elapsed().as_millis(), "stopped in order");
+    Ok(())
+}
+
+/// Where it listens, where the data is, and how to try it.
+fn banner(node: &Node, started: Instant) -> String {
+    let broker = &node.broker;
+    let folder =
+        std::path::absolute(&broker.config.log_dir).unwrap_or_else(|_| broker.config.log_dir.clone());
+    let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+    let try_at =
+        node.addresses.first().map_or_else(String::new, |address| match address.ip().is_unspecified() {
+            true => format!("127.0.0.1:{}", address.port()),
+            false => address.to_string(),
+        });
+    let (topics, partitions) = (broker.image().topic_count(), broker.image().partition_count());
+    let mut text = format!(
+        "\nRaftsman {version}, node {node_id} of cluster {cluster}, ready after {milliseconds} ms\n\
+         \x20 clients   {addresses}\n\
+         \x20 data      {folder}  ({topics} topics, {partitions} partitions)\n",
+        version = env!("CARGO_PKG_VERSION"),
+        node_id = broker.node,
+        cluster = broker.cluster_id,
+        milliseconds = started.elapsed().as_millis(),
+        addresses = addresses.join(", "),
+        folder = folder.display(),
+    );
+    if let Some(admin) = node.admin_address {
+        text += &format!("  metrics   http://{admin}/metrics  (also /healthz, /readyz)\n");
+    }
+    text += &format!(
+        "  try       raftsman topics --bootstrap-server {try_at} --create --topic hello --partitions 3\n\
+         \x20           echo world | raftsman produce --bootstrap-server {try_at} --topic hello\n\
+         \x20           raftsman consume --bootstrap-server {try_at} --topic hello --from-beginning\n\
+         \x20 stop      Ctrl-C\n\n"
+    );
+    text
+}
+
+/// Reads file and overrides; says once what has no meaning or is unknown.
+fn read_config(arguments: &ServerArguments) -> Result<BrokerConfig, String> {
+    let mut values = BTreeMap::new();
+    if let Some(path) = &arguments.properties {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("the properties file {} cannot be read: {error}", path.display()))?;
+        values = properties::parse(&text);
+    }
+    for text in &arguments.overrides {
+        let (key, value) = text.split_once('=').ok_or_else(|| {
+            format!("--override {text}: expected key=value, such as log.dirs=/var/lib/raftsman")
+        })?;
+        values.insert(key.trim().to_owned(), value.trim().to_owned());
+    }
+    let (config, remarks) = BrokerConfig::from_values(values).map_err(|error| error.to_string())?;
+    if !remarks.without_meaning.is_empty() {
+        tracing::info!(keys = remarks.without_meaning.join(", "), "these keys of Kafka have no meaning here");
+    }
+    for key in &remarks.unknown {
+        tracing::warn!(key, "unknown configuration key: neither Kafka nor Raftsman has it; is it mistyped?");
+    }
+    Ok(config)
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("RAFTSMAN_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,sled=warn"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call (tests) finds the first one's subscriber in place.
+    let _ = match std::env::var("RAFTSMAN_LOG_FORMAT").as_deref() {
+        Ok("json") => lines.json().try_init(),
+        _ => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}

@@ -1,0 +1,90 @@
+//! From a frame to the handler of its API.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+
+use super::Broker;
+use super::api::{Body, Reply, Request};
+use super::connection::{ConnectionInfo, framed};
+use super::handlers;
+use super::request_memory::Held;
+use crate::protocol::guard;
+use crate::protocol::header::{RequestHeader, response_header};
+use crate::zerocopy::Piece;
+
+/// What a response needs besides its body.
+pub struct Envelope {
+    header: Bytes,
+    api_key: i16,
+    started: Instant,
+}
+
+impl Envelope {
+    /// Puts the response behind those that leave next; returns its bytes.
+    pub fn finish(self, broker: &Broker, body: Body, out: &mut VecDeque<Piece>) -> u64 {
+        if let Some(metrics) = broker.metrics.api(self.api_key) {
+            metrics.seconds.observe(self.started.elapsed().as_secs_f64());
+        }
+        let bytes = framed(self.header, body, out);
+        broker.metrics.sent_bytes.inc_by(bytes);
+        bytes
+    }
+}
+
+/// Reads a request's header, guards its body, and calls the handler.
+pub fn dispatch(
+    broker: &Arc<Broker>,
+    info: &ConnectionInfo,
+    mut frame: BytesMut,
+    held: Held,
+) -> (Envelope, Reply) {
+    let started = Instant::now();
+    broker.metrics.received_bytes.inc_by(frame.len() as u64);
+    let envelope = |header, api_key| Envelope { header, api_key, started };
+    let header = match RequestHeader::parse(&mut frame) {
+        Ok(header) => header,
+        Err(error) => {
+            let close = Reply::Close(format!("a request's header cannot be read: {error}"));
+            return (envelope(Bytes::new(), -1), close);
+        }
+    };
+    let (key, version) = (header.api_key, header.api_version);
+    let Some(api) = handlers::find(key) else {
+        let close = Reply::Close(format!("API key {key} is not served"));
+        return (envelope(Bytes::new(), key), close);
+    };
+    if version < api.least || version > api.greatest {
+        // KIP-511: whoever asks for the versions in one that is not served is told them in version 0.
+        if api.key == ApiKey::ApiVersions {
+            let body = handlers::api_versions::unsupported_version(ResponseError::UnsupportedVersion);
+            return (envelope(response_header(header.correlation_id, 0), key), Reply::Now(body));
+        }
+        let reason = format!("version {version} of {:?} is not served", api.key);
+        return (envelope(Bytes::new(), key), Reply::Close(reason));
+    }
+    let response_version = api.key.response_header_version(version);
+    let envelope = envelope(response_header(header.correlation_id, response_version), key);
+    if let Err(error) = guard::check(key, version, &frame) {
+        let reason = format!("a request of {:?} version {version} cannot be read: {error}", api.key);
+        return (envelope, Reply::Close(reason));
+    }
+    if let Some(metrics) = broker.metrics.api(key) {
+        metrics.requests.inc();
+    }
+    let request = Request {
+        version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+        listener: info.listener,
+        connection: info.id,
+        client_host: info.host,
+        body: frame,
+        held,
+    };
+    (envelope, (api.handle)(broker, request))
+}

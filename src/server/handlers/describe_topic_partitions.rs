@@ -1,0 +1,105 @@
+//! DescribeTopicPartitions (key 75), version 0 (KIP-966): topics page by page, with eligible leader
+//! replicas.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use kafka_protocol::messages::{ApiKey, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+
+use super::super::Broker;
+use super::super::api::{Api, Reply, Request, answer};
+use super::metadata::{leader_is_there, offline_replicas};
+use super::{TOPIC_OPERATIONS, broker_ids, leader_id, topic_name};
+use crate::controller::validate_topic_name;
+use crate::metadata::{MetadataImage, TopicImage};
+
+pub const API: Api = Api { key: ApiKey::DescribeTopicPartitions, least: 0, greatest: 0, handle };
+
+fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+    let limit_max = broker.config.request_partition_limit;
+    let image = broker.image();
+    answer(request, |_, message: DescribeTopicPartitionsRequest| page(&image, &message, limit_max))
+}
+
+fn page(
+    image: &MetadataImage,
+    message: &DescribeTopicPartitionsRequest,
+    limit_max: i32,
+) -> DescribeTopicPartitionsResponse {
+    let (first_topic, first_partition) = message
+        .cursor
+        .as_ref()
+        .map_or(("", 0), |cursor| (cursor.topic_name.as_str(), cursor.partition_index.max(0)));
+    // No names is all topics.
+    let names: Vec<Arc<str>> = if message.topics.is_empty() {
+        image.topics_from(first_topic).map(|topic| topic.name.clone()).collect()
+    } else {
+        let asked: BTreeSet<&str> = message.topics.iter().map(|topic| topic.name.as_str()).collect();
+        asked.into_iter().filter(|name| *name >= first_topic).map(Arc::from).collect()
+    };
+    let mut left = usize::try_from(message.response_partition_limit.clamp(1, limit_max.max(1))).unwrap_or(1);
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for name in names {
+        let Some(topic) = image.topic(&name) else {
+            let error = match validate_topic_name(&name) {
+                Ok(()) => ResponseError::UnknownTopicOrPartition,
+                Err(_) => ResponseError::InvalidTopicException,
+            };
+            let missing = DescribeTopicPartitionsResponseTopic::default()
+                .with_error_code(error.code())
+                .with_name(Some(topic_name(&name)));
+            response.topics.push(missing);
+            continue;
+        };
+        let from = if *name == *first_topic { first_partition } else { 0 };
+        let from = usize::try_from(from).unwrap_or_default();
+        if left == 0 {
+            let index = i32::try_from(from).unwrap_or_default();
+            return response.with_next_cursor(Some(cursor(&name, index)));
+        }
+        let to = topic.partitions.len().min(from.saturating_add(left));
+        response.topics.push(described(image, topic, from, to));
+        left -= to.saturating_sub(from);
+        if to < topic.partitions.len() {
+            let index = i32::try_from(to).unwrap_or(i32::MAX);
+            return response.with_next_cursor(Some(cursor(&name, index)));
+        }
+    }
+    response
+}
+
+fn cursor(topic: &str, partition_index: i32) -> Cursor {
+    Cursor::default().with_topic_name(topic_name(topic)).with_partition_index(partition_index)
+}
+
+fn described(
+    image: &MetadataImage,
+    topic: &TopicImage,
+    from: usize,
+    to: usize,
+) -> DescribeTopicPartitionsResponseTopic {
+    let described = (0..).zip(&topic.partitions).take(to).skip(from).map(|(index, partition)| {
+        let error =
+            if leader_is_there(image, partition) { 0 } else { ResponseError::LeaderNotAvailable.code() };
+        DescribeTopicPartitionsResponsePartition::default()
+            .with_error_code(error)
+            .with_partition_index(index)
+            .with_leader_id(leader_id(partition.leader))
+            .with_leader_epoch(partition.leader_epoch.0)
+            .with_replica_nodes(broker_ids(&partition.replicas))
+            .with_isr_nodes(broker_ids(&partition.isr))
+            .with_eligible_leader_replicas(Some(broker_ids(&partition.eligible_leader_replicas)))
+            .with_last_known_elr(Some(broker_ids(&partition.last_known_eligible_leader_replicas)))
+            .with_offline_replicas(offline_replicas(image, partition))
+    });
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_name(Some(topic_name(&topic.name)))
+        .with_topic_id(topic.id.0)
+        .with_is_internal(topic.is_internal())
+        .with_partitions(described.collect())
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+}

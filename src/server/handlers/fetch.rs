@@ -1,0 +1,351 @@
+//! Fetch (key 1), versions 4 to 18: records from a log, as slices of its files.
+//!
+//! A fetch waits until it has `min_bytes` or `max_wait_ms` is over; an error is told at once. Limits
+//! in bytes: of the request, of each partition, and of the broker (`fetch.max.bytes`); the first
+//! batch is sent whole whatever they say, so that a consumer gets on (KIP-74). Topics go by id from
+//! version 13; sessions are KIP-227's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{ApiKey, FetchRequest};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::super::Broker;
+use super::super::api::{Api, Body, Reply, Request, with_message};
+use super::super::fetch_session::{FetchContext, Told, TopicKey, Wanted};
+use super::fetch_error;
+use crate::partition::waiting::WaitingFetch;
+use crate::partition::{FetchError, Partition, ReadBound};
+use crate::protocol::fetch::{
+    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, Piece as WirePiece,
+};
+use crate::segment::{LogSlice, ReadError};
+use crate::types::{LeaderEpoch, Offset, TopicId};
+use crate::zerocopy::{FileSlice, Piece};
+
+pub const API: Api = Api { key: ApiKey::Fetch, least: 4, greatest: 18, handle };
+
+/// On the wire: the isolation level that sees only committed transactions.
+const READ_COMMITTED: i8 = 1;
+
+/// Longest that a fetch may wait, whatever it asks for.
+const WAIT_MS_MAX: i32 = 10 * 60 * 1000;
+
+/// What one partition answers.
+struct Answer {
+    error: Option<ResponseError>,
+    high_watermark: Offset,
+    last_stable_offset: Offset,
+    log_start_offset: Offset,
+    /// Set when the follower's or consumer's log has diverged: the epoch and where it ends here.
+    diverging: Option<(LeaderEpoch, Offset)>,
+    /// Leader and epoch that a client with an old idea of them should know.
+    current_leader: Option<(i32, i32)>,
+    slice: Option<LogSlice>,
+}
+
+impl Answer {
+    fn failed(error: ResponseError) -> Self {
+        Self {
+            error: Some(error),
+            high_watermark: Offset::NONE,
+            last_stable_offset: Offset::NONE,
+            log_start_offset: Offset::NONE,
+            diverging: None,
+            current_leader: None,
+            slice: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.slice.as_ref().map_or(0, |slice| slice.len)
+    }
+
+    fn ends_the_wait(&self) -> bool {
+        self.error.is_some() || self.diverging.is_some()
+    }
+}
+
+/// A fetch under way.
+struct Fetch {
+    broker: Arc<Broker>,
+    version: i16,
+    context: FetchContext,
+    partitions: Vec<Result<Arc<Partition>, ResponseError>>,
+    bound: ReadBound,
+    bytes_min: i64,
+    bytes_max: usize,
+    wait: Duration,
+}
+
+fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+    with_message(request, |request, message: FetchRequest| {
+        let version = request.version;
+        let uses_topic_ids = version >= 13;
+        let context = match broker.fetch_sessions.context(&message, uses_topic_ids, broker.uptime_ms()) {
+            Ok(context) => context,
+            Err(error) => return Reply::Now(refused(version, error)),
+        };
+        let partitions = context.wanted.iter().map(|wanted| lookup(broker, wanted)).collect();
+        let replica_id =
+            if version >= 15 { message.replica_state.replica_id.0 } else { message.replica_id.0 };
+        let bound = match message.isolation_level {
+            _ if replica_id >= 0 => ReadBound::LogEnd,
+            READ_COMMITTED => ReadBound::LastStableOffset,
+            _ => ReadBound::HighWatermark,
+        };
+        let bytes_max = message.max_bytes.min(broker.config.fetch_max_bytes).max(0);
+        let fetch = Fetch {
+            broker: broker.clone(),
+            version,
+            context,
+            partitions,
+            bound,
+            bytes_min: i64::from(message.min_bytes),
+            bytes_max: usize::try_from(bytes_max).unwrap_or_default(),
+            wait: Duration::from_millis(
+                u64::try_from(message.max_wait_ms.clamp(0, WAIT_MS_MAX)).unwrap_or(0),
+            ),
+        };
+        let (answers, is_enough) = fetch.read();
+        if is_enough {
+            return Reply::Now(fetch.body(answers));
+        }
+        Reply::Later(Box::pin(fetch.wait()))
+    })
+}
+
+fn lookup(broker: &Broker, wanted: &Wanted) -> Result<Arc<Partition>, ResponseError> {
+    let (topic, unknown) = match &wanted.topic {
+        TopicKey::Name(name) => (broker.partitions.topic(name), ResponseError::UnknownTopicOrPartition),
+        TopicKey::Id(id) => (broker.partitions.topic_by_id(TopicId(*id)), ResponseError::UnknownTopicId),
+    };
+    let topic = topic.ok_or(unknown)?;
+    topic.partition(wanted.partition).ok_or(ResponseError::UnknownTopicOrPartition)
+}
+
+impl Fetch {
+    /// What there is now, and whether it is enough to answer.
+    fn read(&self) -> (Vec<Answer>, bool) {
+        let mut bytes = 0;
+        let mut ends_the_wait = self.partitions.is_empty() || self.wait.is_zero();
+        let mut answers = Vec::with_capacity(self.partitions.len());
+        for (wanted, partition) in self.context.wanted.iter().zip(&self.partitions) {
+            let left = self.bytes_max.saturating_sub(bytes);
+            let answer = match partition {
+                Ok(partition) => self.read_partition(partition, wanted, left, bytes == 0),
+                Err(error) => Answer::failed(*error),
+            };
+            bytes += answer.bytes();
+            ends_the_wait |= answer.ends_the_wait();
+            answers.push(answer);
+        }
+        let is_enough = ends_the_wait || i64::try_from(bytes).unwrap_or(i64::MAX) >= self.bytes_min;
+        (answers, is_enough)
+    }
+
+    fn read_partition(
+        &self,
+        partition: &Arc<Partition>,
+        wanted: &Wanted,
+        bytes_left: usize,
+        is_first: bool,
+    ) -> Answer {
+        let expected = LeaderEpoch(wanted.current_leader_epoch);
+        if let Some(diverging) = diverging(partition, wanted, expected) {
+            return diverging;
+        }
+        let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or_default().min(bytes_left);
+        match partition.fetch(Offset(wanted.fetch_offset), bytes_max, self.bound, is_first, expected) {
+            Ok(view) => Answer {
+                error: None,
+                high_watermark: view.high_watermark,
+                last_stable_offset: view.last_stable_offset,
+                log_start_offset: view.log_start_offset,
+                diverging: None,
+                current_leader: None,
+                slice: view.slice,
+            },
+            Err(error) => {
+                let mut answer = Answer::failed(fetch_error(&error));
+                match error {
+                    FetchError::Read(ReadError::OffsetOutOfRange { .. }) => {
+                        answer.log_start_offset = partition.log.log_start_offset();
+                    }
+                    FetchError::NotLeader | FetchError::Epoch(_) => {
+                        let image = self.broker.image();
+                        let known = image.partition(&partition.name.topic, partition.name.partition);
+                        answer.current_leader = known
+                            .map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
+                    }
+                    FetchError::Read(_) => {}
+                }
+                answer
+            }
+        }
+    }
+
+    /// Waits until there is enough, something must be told, or the time is over.
+    async fn wait(self) -> Body {
+        let deadline = Instant::now() + self.wait;
+        loop {
+            let waiting = WaitingFetch::new(1);
+            let registered = Registered { fetch: &self, waiting: &waiting };
+            registered.register();
+            // Only now: what came before the registration must not be missed.
+            let (answers, is_enough) = self.read();
+            if is_enough {
+                drop(registered);
+                return self.body(answers);
+            }
+            let bytes: usize = answers.iter().map(Answer::bytes).sum();
+            // The fetch was registered as lacking a byte before it was known how many it lacks.
+            waiting.lacks(self.bytes_min - i64::try_from(bytes).unwrap_or(0) - 1);
+            let is_over = tokio::time::timeout_at(deadline, waiting.woken()).await.is_err();
+            drop(registered);
+            if is_over {
+                let (answers, _) = self.read();
+                return self.body(answers);
+            }
+        }
+    }
+
+    /// The response, with holes that slices of files fill.
+    fn body(self, answers: Vec<Answer>) -> Body {
+        for (answer, partition) in answers.iter().zip(&self.partitions) {
+            if let (Some(slice), Ok(partition)) = (&answer.slice, partition) {
+                partition.topic.traffic.fetched_bytes.fetch_add(slice.len as u64, Ordering::Relaxed);
+            }
+        }
+        let news: Vec<(Told, bool, bool)> = answers
+            .iter()
+            .map(|answer| {
+                let told = Told {
+                    high_watermark: answer.high_watermark.0,
+                    log_start_offset: answer.log_start_offset.0,
+                };
+                (told, answer.bytes() > 0, answer.ends_the_wait())
+            })
+            .collect();
+        let include = self.context.tell(&news);
+        let is_committed_only = self.bound == ReadBound::LastStableOffset;
+        let mut topics: Vec<FetchTopic<LogSlice>> = Vec::new();
+        let mut last: Option<&TopicKey> = None;
+        let told = self.context.wanted.iter().zip(answers).zip(include).filter(|(_, include)| *include);
+        for ((wanted, answer), _) in told {
+            if last != Some(&wanted.topic) {
+                let (name, id) = match &wanted.topic {
+                    TopicKey::Name(name) => (name.clone(), Uuid::nil()),
+                    TopicKey::Id(id) => (StrBytes::default(), *id),
+                };
+                topics.push(FetchTopic { name, id, partitions: Vec::new() });
+                last = Some(&wanted.topic);
+            }
+            if let Some(topic) = topics.last_mut() {
+                topic.partitions.push(fetched(wanted.partition, answer, is_committed_only));
+            }
+        }
+        body(0, self.context.session_id, topics, self.version)
+    }
+}
+
+fn fetched(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartition<LogSlice> {
+    let records = match answer.slice {
+        Some(slice) => {
+            let len = slice.len;
+            FetchRecords::Slice(slice, len)
+        }
+        None => FetchRecords::Bytes(Bytes::new()),
+    };
+    FetchPartition {
+        high_watermark: answer.high_watermark.0,
+        last_stable_offset: answer.last_stable_offset.0,
+        log_start_offset: answer.log_start_offset.0,
+        // Null where nobody asked: an empty list says that all was committed.
+        aborted_transactions: (is_committed_only && answer.error.is_none()).then(Vec::new),
+        diverging_epoch: answer
+            .diverging
+            .map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 }),
+        current_leader: answer
+            .current_leader
+            .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch }),
+        records,
+        ..FetchPartition::error(index, answer.error.map_or(0, |error| error.code()))
+    }
+}
+
+/// Encodes the response; slices of logs become pieces that leave by `sendfile`.
+fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, version: i16) -> Body {
+    let response =
+        FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };
+    match response.into_pieces(version) {
+        Ok(pieces) => pieces
+            .into_iter()
+            .map(|piece| match piece {
+                WirePiece::Bytes(bytes) => Piece::Bytes(bytes),
+                WirePiece::Slice(slice) => Piece::Slice(FileSlice {
+                    file: slice.file,
+                    position: slice.position,
+                    len: slice.len as u64,
+                }),
+            })
+            .collect(),
+        Err(error) => {
+            tracing::error!(%error, version, "a fetch response could not be encoded");
+            Body::new()
+        }
+    }
+}
+
+/// A fetch registered with all its partitions, until this is dropped.
+struct Registered<'a> {
+    fetch: &'a Fetch,
+    waiting: &'a Arc<WaitingFetch>,
+}
+
+impl Registered<'_> {
+    fn register(&self) {
+        for partition in self.fetch.partitions.iter().flatten() {
+            partition.wake_when_more(self.waiting);
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for partition in self.fetch.partitions.iter().flatten() {
+            partition.forget(self.waiting);
+        }
+    }
+}
+
+/// Tells a client whose last fetched epoch ends elsewhere here where its log parts from this one
+/// (KIP-595).
+fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> Option<Answer> {
+    if wanted.last_fetched_epoch < 0 || partition.check_leader(expected).is_err() {
+        return None;
+    }
+    let last = LeaderEpoch(wanted.last_fetched_epoch);
+    let (epoch, end) = partition.log.end_offset_for_epoch(last);
+    let parts = epoch < last || end.0 < wanted.fetch_offset;
+    parts.then(|| Answer {
+        error: None,
+        diverging: Some((epoch, end)),
+        high_watermark: partition.high_watermark(),
+        last_stable_offset: partition.last_stable_offset(),
+        log_start_offset: partition.log.log_start_offset(),
+        current_leader: None,
+        slice: None,
+    })
+}
+
+/// A fetch whose session is not as it says.
+fn refused(version: i16, error: ResponseError) -> Body {
+    body(error.code(), 0, Vec::new(), version)
+}

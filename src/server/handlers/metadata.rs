@@ -1,0 +1,175 @@
+//! Metadata (key 3), versions 0 to 13: brokers, topics, and who leads which partition.
+//!
+//! Topics by name, by id (from 12; 10 and 11 carry ids in answers), or all. A topic that is missing
+//! is created where client and broker allow it (`auto.create.topics.enable`), and then answered at
+//! once with its leaders, where Kafka answers with an error first.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{ApiKey, BrokerId, MetadataRequest, MetadataResponse};
+use uuid::Uuid;
+
+use super::super::Broker;
+use super::super::api::{Api, Reply, Request, body, with_message};
+use super::{
+    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, broker_ids, later, leader_id, text,
+    topic_name,
+};
+use crate::controller::{CreateTopics, NewTopic, validate_topic_name};
+use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::types::TopicId;
+
+pub const API: Api = Api { key: ApiKey::Metadata, least: 0, greatest: 13, handle };
+
+fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+    with_message(request, |request, message: MetadataRequest| {
+        let missing = missing_topics(broker, &message);
+        if missing.is_empty() {
+            return Reply::Now(body(&response(broker, &request, &message), request.version));
+        }
+        let broker = broker.clone();
+        later(request.version, async move {
+            let topics = missing.into_iter().map(|name| NewTopic::named(name, -1)).collect();
+            match broker.controller.create_topics(CreateTopics { topics, validate_only: false }).await {
+                Ok(answers) => {
+                    for (name, answer) in answers {
+                        match answer {
+                            Ok(topic) => {
+                                tracing::info!(
+                                    topic = name,
+                                    partitions = topic.partition_count,
+                                    "created a topic that a client asked for (auto.create.topics.enable)"
+                                );
+                            }
+                            Err(error) => {
+                                tracing::warn!(topic = name, %error, "a topic could not be auto-created")
+                            }
+                        }
+                    }
+                    broker.wait_applied().await;
+                }
+                Err(error) => tracing::warn!(%error, "topics could not be auto-created"),
+            }
+            response(&broker, &request, &message)
+        })
+    })
+}
+
+/// Names that are asked for, not there, and allowed to be created.
+fn missing_topics(broker: &Broker, message: &MetadataRequest) -> Vec<String> {
+    if !broker.config.auto_create_topics || !message.allow_auto_topic_creation {
+        return Vec::new();
+    }
+    let image = broker.image();
+    let mut missing: Vec<String> = message
+        .topics
+        .iter()
+        .flatten()
+        .filter_map(|topic| topic.name.as_ref())
+        .filter(|name| image.topic(name).is_none() && validate_topic_name(name).is_ok())
+        .map(|name| name.to_string())
+        .collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> MetadataResponse {
+    let image = broker.image();
+    let listener = broker.listener_names.get(request.listener).map_or("", String::as_str);
+    let brokers = image.brokers().values().filter(|known| !known.fenced).filter_map(|known| {
+        let address = known.listener(listener)?;
+        let told = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(known.id.0))
+            .with_host(text(&address.host))
+            .with_port(i32::from(address.port))
+            .with_rack(known.rack.as_deref().map(text));
+        Some(told)
+    });
+    let operations =
+        if message.include_topic_authorized_operations { TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED };
+    let all = message.topics.is_none()
+        || (request.version == 0 && message.topics.iter().flatten().next().is_none());
+    let topics = if all {
+        image.topics().map(|topic| described(&image, topic, operations)).collect()
+    } else {
+        let asked = message.topics.iter().flatten();
+        asked
+            .map(|topic| {
+                asked_topic(&image, topic.name.as_ref().map(|name| name.as_str()), topic.topic_id, operations)
+            })
+            .collect()
+    };
+    let response = MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_cluster_id(Some(text(&broker.cluster_id)))
+        .with_controller_id(leader_id(broker.quorum.leader()))
+        .with_topics(topics);
+    match message.include_cluster_authorized_operations {
+        true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
+        false => response,
+    }
+}
+
+fn asked_topic(
+    image: &MetadataImage,
+    name: Option<&str>,
+    id: Uuid,
+    operations: i32,
+) -> MetadataResponseTopic {
+    let failed = |error: ResponseError| {
+        MetadataResponseTopic::default()
+            .with_error_code(error.code())
+            .with_name(name.map(topic_name))
+            .with_topic_id(id)
+            .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
+    };
+    match name {
+        // A name wins over an id, as an id of zero stands beside every name.
+        Some(name) => match image.topic(name) {
+            Some(topic) => described(image, topic, operations),
+            None if validate_topic_name(name).is_err() => failed(ResponseError::InvalidTopicException),
+            None => failed(ResponseError::UnknownTopicOrPartition),
+        },
+        None => match image.topic_by_id(TopicId(id)) {
+            Some(topic) => described(image, topic, operations),
+            None => failed(ResponseError::UnknownTopicId),
+        },
+    }
+}
+
+fn described(image: &MetadataImage, topic: &TopicImage, operations: i32) -> MetadataResponseTopic {
+    let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| {
+        let error =
+            if leader_is_there(image, partition) { 0 } else { ResponseError::LeaderNotAvailable.code() };
+        MetadataResponsePartition::default()
+            .with_error_code(error)
+            .with_partition_index(index)
+            .with_leader_id(leader_id(partition.leader))
+            .with_leader_epoch(partition.leader_epoch.0)
+            .with_replica_nodes(broker_ids(&partition.replicas))
+            .with_isr_nodes(broker_ids(&partition.isr))
+            .with_offline_replicas(offline_replicas(image, partition))
+    });
+    MetadataResponseTopic::default()
+        .with_name(Some(topic_name(&topic.name)))
+        .with_topic_id(topic.id.0)
+        .with_is_internal(topic.is_internal())
+        .with_partitions(partitions.collect())
+        .with_topic_authorized_operations(operations)
+}
+
+/// True when the partition has a leader that answers.
+pub fn leader_is_there(image: &MetadataImage, partition: &PartitionImage) -> bool {
+    partition.leader.is_some_and(|leader| image.broker(leader).is_some_and(|known| !known.fenced))
+}
+
+/// Replicas whose brokers do not answer.
+pub fn offline_replicas(image: &MetadataImage, partition: &PartitionImage) -> Vec<BrokerId> {
+    let offline = |node: &&crate::types::NodeId| image.broker(**node).is_none_or(|known| known.fenced);
+    partition.replicas.iter().filter(offline).map(|node| BrokerId(node.0)).collect()
+}

@@ -1,0 +1,230 @@
+//! Accepting connections, within the limits on their number, and closing those that are idle.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
+
+use super::Broker;
+use super::connection::{self, ConnectionError, ConnectionInfo};
+use crate::config::broker::Listener;
+
+/// Wait after an accept that failed for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Opens a listening socket. An empty host is every interface.
+pub async fn bind(listener: &Listener, backlog: i32) -> std::io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = if listener.host.is_empty() {
+        vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, listener.port))]
+    } else {
+        tokio::net::lookup_host((listener.host.as_str(), listener.port)).await?.collect()
+    };
+    // Names such as localhost give both; IPv4 is what most clients are told.
+    addresses.sort_by_key(|address| !address.is_ipv4());
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
+    if listener.host.is_empty() {
+        // Where there is no IPv6.
+        addresses.push(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, listener.port)));
+    }
+    for address in addresses {
+        match bind_address(address, backlog) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_address(address: SocketAddr, backlog: i32) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// All connections of a broker.
+#[derive(Debug)]
+pub struct Connections {
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+    per_ip_max: usize,
+    next_id: AtomicU64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_id: HashMap<u64, (Arc<ConnectionInfo>, AbortHandle)>,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+impl Connections {
+    pub fn new(connections_max: i32, per_ip_max: i32) -> Arc<Self> {
+        let slots_max = usize::try_from(connections_max).unwrap_or_default().min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            per_ip_max: usize::try_from(per_ip_max).unwrap_or_default(),
+            next_id: AtomicU64::new(1),
+            open: Mutex::default(),
+        })
+    }
+
+    pub fn count(&self) -> usize {
+        self.open.lock().by_id.len()
+    }
+
+    /// Closes connections that have said nothing for longer than `idle_ms_max`.
+    pub fn close_idle(&self, broker: &Broker, idle_ms_max: i64) {
+        let now_ms = broker.uptime_ms();
+        let idle: Vec<u64> = {
+            let open = self.open.lock();
+            let is_idle =
+                |info: &ConnectionInfo| now_ms - info.last_active_ms.load(Ordering::Relaxed) > idle_ms_max;
+            open.by_id.iter().filter(|(_, (info, _))| is_idle(info)).map(|(id, _)| *id).collect()
+        };
+        for id in idle {
+            if let Some((info, task)) = self.remove(id) {
+                tracing::debug!(id, host = %info.host, "closed an idle connection (connections.max.idle.ms)");
+                broker.metrics.connections_refused.with_label_values(&["idle"]).inc();
+                task.abort();
+            }
+        }
+    }
+
+    /// Closes all connections.
+    pub fn close_all(&self) {
+        let all: Vec<u64> = self.open.lock().by_id.keys().copied().collect();
+        for id in all {
+            if let Some((_, task)) = self.remove(id) {
+                task.abort();
+            }
+        }
+    }
+
+    fn remove(&self, id: u64) -> Option<(Arc<ConnectionInfo>, AbortHandle)> {
+        let mut open = self.open.lock();
+        let removed = open.by_id.remove(&id)?;
+        let host = removed.0.host;
+        if let Some(count) = open.by_ip.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_ip.remove(&host);
+            }
+        }
+        Some(removed)
+    }
+}
+
+/// Accepts connections until `stop` says so.
+pub async fn accept(
+    broker: Arc<Broker>,
+    connections: Arc<Connections>,
+    listener: TcpListener,
+    index: usize,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        // With all slots taken, the next connections wait in the kernel's queue, as in Kafka.
+        let accepted = async {
+            let slot = connections.slots.clone().acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = super::stopped(&mut stop) => return,
+        };
+        let Ok(slot) = slot else { return };
+        match accepted {
+            Ok((stream, address)) => {
+                start(&broker, &connections, stream, address.ip().to_canonical(), index, slot)
+            }
+            Err(error) => {
+                tracing::warn!(%error, open = connections.count(), max = connections.slots_max, "a connection could not be accepted");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+fn start(
+    broker: &Arc<Broker>,
+    connections: &Arc<Connections>,
+    stream: TcpStream,
+    host: IpAddr,
+    listener: usize,
+    slot: OwnedSemaphorePermit,
+) {
+    if let Err(error) = set_options(broker, &stream) {
+        tracing::debug!(%error, %host, "socket options could not be set");
+    }
+    let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
+    let info =
+        Arc::new(ConnectionInfo { id, host, listener, last_active_ms: AtomicI64::new(broker.uptime_ms()) });
+    let mut open = connections.open.lock();
+    let count = open.by_ip.entry(host).or_default();
+    if *count >= connections.per_ip_max {
+        if *count == 0 {
+            open.by_ip.remove(&host);
+        }
+        broker.metrics.connections_refused.with_label_values(&["max.connections.per.ip"]).inc();
+        tracing::warn!(%host, max = connections.per_ip_max, "refused a connection (max.connections.per.ip)");
+        return;
+    }
+    *count += 1;
+    let task = tokio::spawn({
+        let (broker, connections, info) = (broker.clone(), connections.clone(), info.clone());
+        async move {
+            let ended = connection::serve(broker.clone(), stream, info.clone()).await;
+            connections.remove(id);
+            broker.metrics.connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
+            report(&broker, &info, ended);
+            drop(slot);
+        }
+    });
+    open.by_id.insert(id, (info, task.abort_handle()));
+    broker.metrics.connections.set(i64::try_from(open.by_id.len()).unwrap_or(i64::MAX));
+    broker.metrics.connections_total.inc();
+}
+
+fn set_options(broker: &Broker, stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_keepalive(true)?;
+    if let Some(bytes) = broker.config.receive_buffer_bytes {
+        socket.set_recv_buffer_size(usize::try_from(bytes).unwrap_or_default())?;
+    }
+    if let Some(bytes) = broker.config.send_buffer_bytes {
+        socket.set_send_buffer_size(usize::try_from(bytes).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionError>) {
+    let (id, host) = (info.id, info.host);
+    let Err(error) = ended else { return };
+    let reason = match &error {
+        // The client went away: its business.
+        ConnectionError::Io(error) => {
+            tracing::debug!(id, %host, %error, "a connection ended");
+            return;
+        }
+        ConnectionError::FrameSize(..) => "frame size",
+        ConnectionError::Stalled => "stalled",
+        ConnectionError::Refused(_) => "bad request",
+    };
+    broker.metrics.connections_refused.with_label_values(&[reason]).inc();
+    tracing::warn!(id, %host, %error, "closed a connection");
+}

@@ -1,0 +1,141 @@
+//! What a broker does by the clock: retention, checkpoints, idle connections, and the numbers that are
+//! read off when somebody asks for metrics.
+//!
+//! Each task wakes at its own interval and looks only at what may have changed; between, it costs
+//! nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Broker;
+use super::listener::Connections;
+
+/// Least and greatest time between two looks at idle connections.
+const IDLE_LOOK_MS: (i64, i64) = (100, 10_000);
+
+/// Starts the tasks; they end when `stop` says so.
+pub fn start(broker: &Arc<Broker>, connections: &Arc<Connections>, stop: &watch::Receiver<bool>) {
+    let config = &broker.config;
+    every(stop, config.retention_check_interval_ms, {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            blocking(move || retention(&broker))
+        }
+    });
+    let checkpoint_ms =
+        config.flush_offset_checkpoint_interval_ms.min(config.start_offset_checkpoint_interval_ms);
+    every(stop, checkpoint_ms, {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            blocking(move || checkpoint(&broker))
+        }
+    });
+    every(stop, config.high_watermark_checkpoint_interval_ms, {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            blocking(move || checkpoint_high_watermarks(&broker))
+        }
+    });
+    let idle_ms_max = config.connections_max_idle_ms;
+    if idle_ms_max > 0 {
+        every(stop, (idle_ms_max / 4).clamp(IDLE_LOOK_MS.0, IDLE_LOOK_MS.1), {
+            let (broker, connections) = (broker.clone(), connections.clone());
+            move || {
+                connections.close_idle(&broker, idle_ms_max);
+                std::future::ready(())
+            }
+        });
+    }
+}
+
+fn every<F: Future<Output = ()> + Send>(
+    stop: &watch::Receiver<bool>,
+    interval_ms: i64,
+    mut work: impl FnMut() -> F + Send + 'static,
+) {
+    let mut stop = stop.clone();
+    let interval = Duration::from_millis(u64::try_from(interval_ms).unwrap_or(u64::MAX).max(1));
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => work().await,
+                () = super::stopped(&mut stop) => return,
+            }
+        }
+    });
+}
+
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        tracing::error!(%error, "a maintenance task failed");
+    }
+}
+
+fn retention(broker: &Broker) {
+    let now_ms = broker.now_ms();
+    for partition in broker.partitions.partitions() {
+        match partition.log.delete_old_segments(now_ms, partition.high_watermark()) {
+            Ok(0) => {}
+            Ok(segments) => tracing::info!(partition = %partition.name, segments, "deleted old segments"),
+            Err(error) => {
+                tracing::error!(partition = %partition.name, %error, "old segments could not be deleted");
+            }
+        }
+        partition.log.expire_producers(now_ms);
+    }
+    broker.partitions.data.remove_deleted(now_ms);
+}
+
+fn checkpoint(broker: &Broker) {
+    if let Err(error) = broker.partitions.data.checkpoint_all() {
+        tracing::error!(%error, "the recovery points could not be noted");
+    }
+}
+
+fn checkpoint_high_watermarks(broker: &Broker) {
+    if let Err(error) = broker.partitions.data.write_high_watermarks(broker.partitions.high_watermarks()) {
+        tracing::error!(%error, "the high watermarks could not be noted");
+    }
+}
+
+/// Brings the numbers that are read off up to date.
+pub fn read_off(broker: &Broker) {
+    let metrics = &broker.metrics;
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let topics = broker.partitions.topics();
+    metrics.topics.set(number(topics.len() as u64));
+    let (mut held, mut led) = (0, 0);
+    for topic in &topics {
+        let partitions = topic.partitions();
+        held += partitions.len() as u64;
+        led += partitions.iter().filter(|partition| partition.is_leader()).count() as u64;
+        let size_bytes: u64 = partitions.iter().map(|partition| partition.log.size_bytes()).sum();
+        metrics.log_size_bytes.with_label_values(&[&topic.name]).set(number(size_bytes));
+        let pairs = [
+            (&metrics.produced_bytes, &topic.traffic.produced_bytes),
+            (&metrics.produced_batches, &topic.traffic.produced_batches),
+            (&metrics.fetched_bytes, &topic.traffic.fetched_bytes),
+        ];
+        for (counters, counted) in pairs {
+            let counter = counters.with_label_values(&[&topic.name]);
+            counter.inc_by(counted.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        }
+    }
+    metrics.partitions.set(number(held));
+    metrics.leaders.set(number(led));
+    let sent = &broker.sent;
+    for (path, bytes) in [("sendfile", &sent.sendfile_bytes), ("copy", &sent.copied_bytes)] {
+        metrics.log_bytes_sent.with_label_values(&[path]).set(number(bytes.load(Ordering::Relaxed)));
+    }
+    metrics.cold_runs.set(number(sent.cold_runs.load(Ordering::Relaxed)));
+    metrics.request_memory_bytes.set(number(broker.request_memory.held_bytes() as u64));
+    if let Ok(space) = broker.partitions.data.space() {
+        metrics.disk_free_bytes.set(number(space.free_bytes));
+    }
+}

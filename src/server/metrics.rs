@@ -1,0 +1,173 @@
+//! What the broker counts. Names and labels are documented in docs/metrics.md.
+
+use kafka_protocol::messages::ApiKey;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Latency buckets, in seconds: from a request served from memory to one that waited its time out.
+const SECONDS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// One API's numbers.
+#[derive(Clone)]
+pub struct ApiMetrics {
+    pub requests: IntCounter,
+    pub seconds: Histogram,
+}
+
+/// All numbers that are counted as things happen; those that are read off (log sizes, partitions) are
+/// filled in when somebody asks, see [`super::maintenance`].
+pub struct Metrics {
+    registry: Registry,
+    /// By API key.
+    apis: Vec<Option<ApiMetrics>>,
+    pub connections: IntGauge,
+    pub connections_total: IntCounter,
+    pub connections_refused: IntCounterVec,
+    pub received_bytes: IntCounter,
+    pub sent_bytes: IntCounter,
+    pub produced_bytes: IntCounterVec,
+    pub produced_batches: IntCounterVec,
+    pub fetched_bytes: IntCounterVec,
+    pub errors: IntCounterVec,
+    pub log_bytes_sent: IntGaugeVec,
+    pub topics: IntGauge,
+    pub partitions: IntGauge,
+    pub leaders: IntGauge,
+    pub log_size_bytes: IntGaugeVec,
+    pub request_memory_bytes: IntGauge,
+    pub cold_runs: IntGauge,
+    pub disk_free_bytes: IntGauge,
+}
+
+/// A metric's name is a literal of this file, so registering it cannot fail but by a typing error
+/// that the first test finds.
+const FITS: &str = "metric names are unique and well-formed";
+
+impl Metrics {
+    pub fn new(apis: impl Iterator<Item = ApiKey>) -> Self {
+        let registry = Registry::new();
+        let requests =
+            IntCounterVec::new(Opts::new("raftsman_requests_total", "Requests, by API."), &["api"]);
+        let requests = requests.expect(FITS);
+        let options =
+            HistogramOpts::new("raftsman_request_seconds", "Time from a request to its response, by API.");
+        let seconds = HistogramVec::new(options.buckets(SECONDS.to_vec()), &["api"]).expect(FITS);
+        registry.register(Box::new(requests.clone())).expect(FITS);
+        registry.register(Box::new(seconds.clone())).expect(FITS);
+        let mut by_key = Vec::new();
+        for key in apis {
+            let at = usize::try_from(key as i16).unwrap_or_default();
+            if by_key.len() <= at {
+                by_key.resize(at + 1, None);
+            }
+            let name = format!("{key:?}");
+            let numbers = ApiMetrics {
+                requests: requests.with_label_values(&[&name]),
+                seconds: seconds.with_label_values(&[&name]),
+            };
+            by_key[at] = Some(numbers);
+        }
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect(FITS);
+            registry.register(Box::new(counter.clone())).expect(FITS);
+            counter
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels).expect(FITS);
+            registry.register(Box::new(counters.clone())).expect(FITS);
+            counters
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect(FITS);
+            registry.register(Box::new(gauge.clone())).expect(FITS);
+            gauge
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect(FITS);
+            registry.register(Box::new(gauges.clone())).expect(FITS);
+            gauges
+        };
+        Self {
+            apis: by_key,
+            connections: gauge("raftsman_connections", "Open connections."),
+            connections_total: counter("raftsman_connections_total", "Connections accepted."),
+            connections_refused: counters(
+                "raftsman_connections_refused_total",
+                "Connections closed by the broker, by reason.",
+                &["reason"],
+            ),
+            received_bytes: counter("raftsman_received_bytes_total", "Bytes of requests."),
+            sent_bytes: counter("raftsman_sent_bytes_total", "Bytes of responses."),
+            produced_bytes: counters(
+                "raftsman_topic_produced_bytes_total",
+                "Bytes of records taken from producers.",
+                &["topic"],
+            ),
+            produced_batches: counters(
+                "raftsman_topic_produced_batches_total",
+                "Batches taken from producers.",
+                &["topic"],
+            ),
+            fetched_bytes: counters(
+                "raftsman_topic_fetched_bytes_total",
+                "Bytes of records given to consumers.",
+                &["topic"],
+            ),
+            errors: counters(
+                "raftsman_errors_total",
+                "Errors answered, by API and Kafka's name of the error.",
+                &["api", "error"],
+            ),
+            log_bytes_sent: gauges(
+                "raftsman_log_sent_bytes_total",
+                "Bytes of logs sent to clients, by path: sendfile or copy.",
+                &["path"],
+            ),
+            topics: gauge("raftsman_topics", "Topics."),
+            partitions: gauge("raftsman_partitions", "Partitions that this broker holds."),
+            leaders: gauge("raftsman_leader_partitions", "Partitions that this broker leads."),
+            log_size_bytes: gauges(
+                "raftsman_topic_log_size_bytes",
+                "Bytes of a topic's logs on this broker.",
+                &["topic"],
+            ),
+            request_memory_bytes: gauge(
+                "raftsman_request_memory_bytes",
+                "Memory charged for requests (queued.max.request.bytes).",
+            ),
+            cold_runs: gauge(
+                "raftsman_log_cold_runs_total",
+                "Runs of log files that were not in memory when they were asked for.",
+            ),
+            disk_free_bytes: gauge(
+                "raftsman_disk_free_bytes",
+                "Free bytes on the file system of the data folder.",
+            ),
+            registry,
+        }
+    }
+
+    /// The numbers of an API that is served.
+    pub fn api(&self, key: i16) -> Option<&ApiMetrics> {
+        self.apis.get(usize::try_from(key).ok()?)?.as_ref()
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Forgets a topic that is gone.
+    pub fn forget_topic(&self, topic: &str) {
+        for counters in [&self.produced_bytes, &self.produced_batches, &self.fetched_bytes] {
+            let _ = counters.remove_label_values(&[topic]);
+        }
+        let _ = self.log_size_bytes.remove_label_values(&[topic]);
+    }
+}

@@ -1,0 +1,289 @@
+//! One node, from its configuration to a serving broker, and back to rest.
+//!
+//! Start: lock and open the data folder, open the metadata quorum, register with the controller,
+//! take over the image, accept connections. Stop: accept no more, let what is under way end, note
+//! everything, leave the marker of a clean shutdown.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Broker;
+use super::fetch_session::FetchSessions;
+use super::handlers;
+use super::listener::{self, Connections};
+use super::maintenance;
+use super::metrics::Metrics;
+use super::producer_ids::ProducerIds;
+use super::request_memory::RequestMemory;
+use crate::admin;
+use crate::config::{BrokerConfig, key, topic};
+use crate::controller::{
+    BrokerIdentity, BrokerRegistration, ConfigSchema, Controller, ControllerConfig, ControllerError,
+    RealChance,
+};
+use crate::env::real::{RealDisk, WallClock};
+use crate::metadata::{ConfigResourceType, Listener as AdvertisedListener, MetadataRecord};
+use crate::partition::PartitionManager;
+use crate::raft::{MetadataQuorum, OpenError, QuorumConfig};
+use crate::segment::{DataDir, DataDirError, DataDirOptions};
+use crate::types::{NodeId, kafka_uuid, uuid_to_base64};
+
+/// How long a stopping node waits for requests that are under way.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {error}{hint}")]
+    Listen { address: String, error: std::io::Error, hint: &'static str },
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    #[error(transparent)]
+    Metadata(#[from] OpenError),
+    #[error("the broker could not be registered with the controller: {0}")]
+    Register(#[from] ControllerError),
+}
+
+/// A running node.
+pub struct Node {
+    pub broker: Arc<Broker>,
+    /// Where clients connect, one for each listener.
+    pub addresses: Vec<SocketAddr>,
+    pub admin_address: Option<SocketAddr>,
+    connections: Arc<Connections>,
+    controller: Controller,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node. When this returns, clients are served.
+    pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let clock = Arc::new(WallClock);
+        let disk = Arc::new(RealDisk);
+
+        // Listen first: a port that is taken is told before anything is written.
+        let mut sockets = Vec::new();
+        let mut addresses = Vec::new();
+        for wanted in &config.listeners {
+            let failed = |error: std::io::Error| StartError::Listen {
+                address: format!("{}:{}", wanted.host, wanted.port),
+                hint: match error.kind() {
+                    std::io::ErrorKind::AddrInUse => {
+                        "; another program has this port: stop it, or set listeners to a free one"
+                    }
+                    _ => "",
+                },
+                error,
+            };
+            let socket = listener::bind(wanted, config.listen_backlog).await.map_err(failed)?;
+            addresses.push(socket.local_addr().map_err(failed)?);
+            sockets.push(socket);
+        }
+
+        let node = NodeId(config.node_id);
+        let options = DataDirOptions {
+            dir: config.log_dir.clone(),
+            node_id: node,
+            cluster_id: uuid_to_base64(kafka_uuid()),
+            recovery_threads: usize::try_from(config.recovery_threads).unwrap_or(1),
+            open_files_max: open_files_max(),
+            producer_id_expiration_ms: config.producer_id_expiration_ms,
+        };
+        let opening = {
+            let (disk, clock) = (disk.clone(), clock.clone());
+            tokio::task::spawn_blocking(move || DataDir::open(disk, clock, options))
+        };
+        let (data, found) = opening.await.map_err(|error| DataDirError::stopped(&error))??;
+        let cluster_id: Arc<str> = data.cluster_id().into();
+
+        let quorum = MetadataQuorum::open(QuorumConfig {
+            dir: config.metadata_log_dir.clone(),
+            node_id: node,
+            voters: BTreeMap::from([(
+                node,
+                format!("127.0.0.1:{}", addresses.first().map_or(0, SocketAddr::port)),
+            )]),
+            disk,
+            clock: clock.clone(),
+            bootstrap: vec![MetadataRecord::ClusterId { cluster_id: cluster_id.to_string() }],
+        })
+        .await?;
+        let controller = Controller::start(
+            quorum.clone(),
+            ControllerConfig {
+                partitions_default: config.num_partitions,
+                replication_factor_default: config.default_replication_factor,
+                delete_topic_enable: config.delete_topic,
+                schema: ConfigSchema {
+                    validate: validate_config,
+                    is_list: is_list_config,
+                    default: default_config,
+                },
+            },
+            Box::new(RealChance),
+        );
+        let registration = BrokerRegistration {
+            id: node,
+            incarnation_id: kafka_uuid(),
+            listeners: advertised(&config, &addresses),
+            rack: config.rack.clone(),
+            log_directories: vec![data.directory_id()],
+            unfence: true,
+        };
+        let epoch = controller.handle().register_broker(registration).await?;
+
+        let mut subscription = quorum.subscribe();
+        let partitions = Arc::new(PartitionManager::new(node, data, found, config.set.clone()));
+        {
+            let (partitions, image) = (partitions.clone(), subscription.image().clone());
+            let taking_over = tokio::task::spawn_blocking(move || partitions.start(&image));
+            taking_over.await.map_err(|error| DataDirError::stopped(&error))?;
+        }
+        let (applied_sender, applied) = watch::channel(quorum.applied_index());
+        let mut tasks = Vec::new();
+        let (stop, stopped) = watch::channel(false);
+        tasks.push(tokio::spawn({
+            let (partitions, mut stopped) = (partitions.clone(), stopped.clone());
+            async move {
+                loop {
+                    let published = tokio::select! {
+                        published = subscription.next() => published,
+                        () = super::stopped(&mut stopped) => return,
+                    };
+                    let Some(published) = published else { return };
+                    let partitions = partitions.clone();
+                    let applying = tokio::task::spawn_blocking(move || partitions.apply(&published.delta));
+                    if let Err(error) = applying.await {
+                        tracing::error!(%error, "a change of the metadata could not be followed");
+                    }
+                    applied_sender.send_replace(published.applied_index);
+                }
+            }
+        }));
+
+        let broker = Arc::new(Broker {
+            clock,
+            started,
+            cluster_id,
+            node,
+            identity: BrokerIdentity { id: node, epoch },
+            listener_names: config.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            quorum,
+            controller: controller.handle(),
+            partitions,
+            applied,
+            request_memory: RequestMemory::new(config.queued_request_bytes_max),
+            sent: Default::default(),
+            fetch_sessions: FetchSessions::new(config.fetch_session_slots),
+            producer_ids: ProducerIds::default(),
+            metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
+            config,
+        });
+        let connections =
+            Connections::new(broker.config.max_connections, broker.config.max_connections_per_ip);
+        let admin_address = match admin::start(&broker, &stopped).await {
+            Ok(address) => address,
+            Err(error) if broker.config.admin_listener_is_set => {
+                let address = broker.config.admin_listener.clone().unwrap_or_default();
+                return Err(StartError::Listen {
+                    address,
+                    error,
+                    hint: "; set raftsman.admin.listener to another, or to nothing",
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no /metrics and /healthz: set raftsman.admin.listener to a free address");
+                None
+            }
+        };
+        maintenance::start(&broker, &connections, &stopped);
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let accepting =
+                listener::accept(broker.clone(), connections.clone(), socket, index, stopped.clone());
+            tasks.push(tokio::spawn(accepting));
+        }
+        Ok(Self { broker, addresses, admin_address, connections, controller, stop, tasks })
+    }
+
+    /// Stops in order: nothing that was acknowledged has to be recovered at the next start.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        // Requests under way may end; waiting fetches of idle consumers need not be waited for.
+        let drained = Instant::now();
+        while self.broker.request_memory.held_bytes() > 0 && drained.elapsed() < DRAIN_TIMEOUT {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.connections.close_all();
+        let broker = self.broker.clone();
+        let closing = tokio::task::spawn_blocking(move || {
+            let high_watermarks = broker.partitions.high_watermarks();
+            if let Err(error) = broker.partitions.data.close(high_watermarks) {
+                tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
+            }
+        });
+        let _ = closing.await;
+        self.broker.quorum.shutdown().await;
+        drop(self.controller);
+    }
+}
+
+/// What clients are told for each listener. A port of 0 becomes the one that the kernel gave, an empty
+/// host the machine's name.
+fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<AdvertisedListener> {
+    let told = config.advertised_listeners.iter().zip(addresses).map(|(told, bound)| AdvertisedListener {
+        name: told.name.clone(),
+        host: match told.host.as_str() {
+            "" | "0.0.0.0" | "::" => nix::sys::utsname::uname()
+                .ok()
+                .and_then(|names| names.nodename().to_str().map(str::to_owned))
+                .unwrap_or_else(|| "localhost".to_owned()),
+            host => host.to_owned(),
+        },
+        port: if told.port == 0 { bound.port() } else { told.port },
+        security_protocol: 0,
+    });
+    told.collect()
+}
+
+/// Raises the limit on open files as far as it goes, and gives logs the half of it; the rest is for
+/// connections.
+fn open_files_max() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard)
+        }
+        Ok((soft, _)) => soft,
+        Err(_) => 1024,
+    };
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(64, 100_000)
+}
+
+fn validate_config(kind: ConfigResourceType, name: &str, value: &str) -> Result<(), String> {
+    match kind {
+        ConfigResourceType::Topic => topic::validate(name, value).map_err(|error| error.to_string()),
+        _ => Err(format!(
+            "{name} cannot be changed while the broker runs: set it in server.properties and restart"
+        )),
+    }
+}
+
+fn is_list_config(kind: ConfigResourceType, name: &str) -> bool {
+    let found = topic::find(name).filter(|_| kind == ConfigResourceType::Topic);
+    found.is_some_and(|entry| matches!(entry.key.kind, key::Kind::List(_)))
+}
+
+fn default_config(kind: ConfigResourceType, name: &str) -> Option<String> {
+    let found = topic::find(name).filter(|_| kind == ConfigResourceType::Topic)?;
+    found.key.default.map(str::to_owned)
+}

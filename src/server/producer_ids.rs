@@ -1,0 +1,32 @@
+//! Gives ids to producers, from blocks that the controller hands out (KIP-730).
+
+use kafka_protocol::ResponseError;
+use tokio::sync::Mutex;
+
+use crate::controller::{BrokerIdentity, ControllerError, ControllerHandle};
+use crate::types::ProducerId;
+
+/// The block this broker gives ids from.
+#[derive(Debug, Default)]
+pub struct ProducerIds(Mutex<(i64, i64)>);
+
+impl ProducerIds {
+    /// An id that no producer of the cluster has had.
+    pub async fn next(
+        &self,
+        controller: &ControllerHandle,
+        identity: BrokerIdentity,
+    ) -> Result<ProducerId, ControllerError> {
+        let mut block = self.0.lock().await;
+        if block.0 >= block.1 {
+            let fresh = controller.allocate_producer_ids(identity).await?;
+            let Some(end) = fresh.first.0.checked_add(fresh.count) else {
+                return Err(ControllerError::plain(ResponseError::UnknownServerError));
+            };
+            *block = (fresh.first.0, end);
+        }
+        let id = block.0;
+        block.0 += 1;
+        Ok(ProducerId(id))
+    }
+}
