@@ -29,14 +29,14 @@ pub mod index;
 pub mod leader_epochs;
 pub mod log;
 pub mod meta_properties;
+#[cfg(test)]
+mod power_cuts;
 pub mod producer_state;
 mod reading;
 mod recovery;
 mod retention;
 pub mod scan;
 pub mod segment_file;
-#[cfg(test)]
-mod power_cuts;
 #[cfg(test)]
 mod tests;
 

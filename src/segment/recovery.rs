@@ -313,7 +313,10 @@ impl Opener<'_> {
             if header.last_offset() > entered {
                 let interval = self.config.index_interval_bytes;
                 state.index_batch(base, header, batch.position, &mut self.bytes_since_entry, interval);
-                self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                // Epochs do not go down in a log: an older one is of a batch that the file tells of.
+                if self.epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
+                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                }
             } else {
                 self.bytes_since_entry += header.size() as u64;
             }

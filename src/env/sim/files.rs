@@ -65,8 +65,11 @@ impl Tree {
                     self.files.insert(to.clone(), id);
                 } else if self.dirs.contains(from) {
                     let moved = |p: &Path| p.strip_prefix(from).map(|rest| join(to, rest)).ok();
-                    self.files =
-                        self.files.iter().map(|(p, id)| (moved(p).unwrap_or_else(|| p.clone()), *id)).collect();
+                    self.files = self
+                        .files
+                        .iter()
+                        .map(|(p, id)| (moved(p).unwrap_or_else(|| p.clone()), *id))
+                        .collect();
                     self.dirs = self.dirs.iter().map(|p| moved(p).unwrap_or_else(|| p.clone())).collect();
                 }
             }
