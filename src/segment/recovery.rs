@@ -80,12 +80,16 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         segments.push(Arc::new(segment));
     }
     let bytes_since_entry = opener.bytes_since_entry;
+    // Offsets below the log start offset were given out: they must not be given again.
+    if segments.last().is_some_and(|last| last.next_offset() < start) {
+        tracing::warn!(log = %place.dir.display(), start, "the log ends before its start; it begins anew there");
+        segments.drain(..).try_for_each(|segment| remove_segment(&files, segment.base_offset))?;
+    }
     if segments.is_empty() {
         files.open(start, FileKind::Log, OpenMode::Create)?;
         segments.push(Arc::new(Segment::new(start, State::new(0, start), place.clock.now_ms())));
     }
     let end = segments.last().map_or(start, |segment| segment.next_offset());
-    let start = start.min(end);
     // A segment that others follow ends where the next begins.
     for pair in segments.windows(2) {
         pair[0].state.write().next_offset = pair[1].base_offset;
@@ -96,7 +100,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
 
     remove_snapshots_beyond(&files, &mut snapshots, end)?;
     let (producers, snapshot_offset) = recover_producers(&files, &segments, snapshots, start, end)?;
-    let recovered_to = if place.was_closed { end } else { recovery_point.clamp(start.min(end), end) };
+    let recovered_to = if place.was_closed { end } else { recovery_point.clamp(start, end) };
     Ok(Log {
         files,
         clock: place.clock,
@@ -248,10 +252,13 @@ impl Opener<'_> {
         base: i64,
         found: &Found,
     ) -> io::Result<Option<(Index<OffsetEntry>, Index<TimeEntry>)>> {
-        let Some(times) =
-            last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, found.time_index_bytes)?
-        else {
-            return Ok(None);
+        // Records may be without timestamps, and then there is nothing to enter.
+        let times = match found.time_index_bytes {
+            None => Index::default(),
+            bytes => match last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, bytes)? {
+                Some(times) => times,
+                None => return Ok(None),
+            },
         };
         // A small segment may be without an entry, and without a file for them.
         let offsets = match found.index_bytes {
@@ -359,14 +366,27 @@ impl Opener<'_> {
         Ok(())
     }
 
-    /// Writes the entries that were made, if they are many.
+    /// Writes the entries that were made.
     fn spill(&self, base: i64, state: &mut State) -> io::Result<()> {
-        if let Some((bytes, position)) = state.offsets.unwritten() {
-            index::write(&*self.files.open(base, FileKind::Index, OpenMode::Create)?, &bytes, position)?;
+        let write = |kind, unwritten: Option<(Vec<u8>, u64)>| match unwritten {
+            None => Ok(false),
+            Some((bytes, position)) => {
+                let written = self
+                    .files
+                    .open(base, kind, OpenMode::Create)
+                    .and_then(|file| index::write(&*file, &bytes, position));
+                match written {
+                    Ok(()) => Ok(true),
+                    // A log must open on a full disk too: the entries stay in memory.
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        if write(FileKind::Index, state.offsets.unwritten())? {
             state.offsets.written();
         }
-        if let Some((bytes, position)) = state.times.unwritten() {
-            index::write(&*self.files.open(base, FileKind::TimeIndex, OpenMode::Create)?, &bytes, position)?;
+        if write(FileKind::TimeIndex, state.times.unwritten())? {
             state.times.written();
         }
         Ok(())

@@ -47,7 +47,7 @@ impl Log {
         self.check_usable()?;
         let config = self.config();
         let segments = self.segments.read().clone();
-        let count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
+        let mut count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
         if count == 0 {
             return Ok(0);
         }
@@ -61,7 +61,13 @@ impl Log {
                 return Ok(0);
             }
             let end = self.log_end_offset().0;
-            self.roll_to(&mut writer, end)?;
+            if let Err(error) = self.roll_to(&mut writer, end) {
+                // On a full disk the others have to go all the same, to make room.
+                count -= 1;
+                if count == 0 {
+                    return Err(error);
+                }
+            }
         }
         self.remove_first(&writer, count, now_ms.saturating_add(config.file_delete_delay_ms))?;
         Ok(count)

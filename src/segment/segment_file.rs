@@ -139,7 +139,7 @@ impl State {
     }
 
     /// The position of the batch that starts with `offset`, when that is known without looking.
-    fn known_position(&self, offset: i64) -> Option<u64> {
+    pub fn known_position(&self, offset: i64) -> Option<u64> {
         if offset == self.next_offset {
             return Some(self.len);
         }
@@ -175,11 +175,6 @@ impl Segment {
 
     pub fn next_offset(&self) -> i64 {
         self.state.read().next_offset
-    }
-
-    /// Bytes of the log file and of its indexes' entries.
-    pub fn size_bytes(&self) -> u64 {
-        self.len()
     }
 
     /// Writes the index entries that are in memory only. For who holds the writer lock.
