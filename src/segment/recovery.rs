@@ -340,8 +340,11 @@ impl Opener<'_> {
             state.push_time(base);
         }
         // Where nothing says that the next segment was synced, a gap before it is a lost tail. (Below the
-        // recovery point, compaction made it.)
-        let is_cut_short = next.is_some_and(|next| expected < next && next > self.recovery_point);
+        // recovery point, compaction made it, as it did where a segment could not reach over it.)
+        let is_cut_short = next.is_some_and(|next| {
+            let is_within_reach = next - expected <= i64::from(i32::MAX) / 2;
+            expected < next && next > self.recovery_point && is_within_reach
+        });
         let is_torn = is_torn || is_cut_short;
         let segment_end = if is_torn { expected } else { next.unwrap_or(expected) };
         state.found_end(end, segment_end);
