@@ -38,6 +38,8 @@ mod retention;
 pub mod scan;
 pub mod segment_file;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;
