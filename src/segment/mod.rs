@@ -24,6 +24,8 @@
 mod appending;
 pub mod checkpoint;
 pub mod data_dir;
+#[cfg(test)]
+mod fault_tests;
 pub mod file_cache;
 pub mod index;
 pub mod leader_epochs;
@@ -37,8 +39,6 @@ mod recovery;
 mod retention;
 pub mod scan;
 pub mod segment_file;
-#[cfg(test)]
-mod fault_tests;
 #[cfg(test)]
 mod tests;
 
