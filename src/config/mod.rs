@@ -6,6 +6,7 @@
 //! * [`properties`]: the file format.
 
 pub mod broker;
+pub mod documentation;
 pub mod key;
 pub mod properties;
 pub mod topic;

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
@@ -20,7 +19,7 @@ use uuid::Uuid;
 use super::admin::{self, Partition};
 use super::records::{self, Record};
 use super::{Backoff, Client, ClientError, text, topic_name};
-use crate::protocol::batch::{BatchError, TimestampType, batches};
+use crate::protocol::batch::{Batch, BatchError, TimestampType, batches};
 
 /// How a consumer behaves. Names and meanings are Kafka's.
 #[derive(Debug, Clone)]
@@ -351,12 +350,12 @@ impl Consumer {
             if header.next_offset() <= position.offset {
                 continue;
             }
-            if !filter.skips(&batch, &bytes) {
+            if !filter.skips(&batch) {
                 let checked = match self.options.check_crcs {
                     true => batch.verify_crc().map_err(|error| error.to_string()),
                     false => Ok(()),
                 };
-                let read = match checked.and_then(|()| records::decode(&batch, &bytes)) {
+                let read = match checked.and_then(|()| records::decode(&batch)) {
                     Ok(read) => read,
                     Err(error) => {
                         let error = named(format!("batch at offset {}: {error}", header.base_offset));
@@ -424,7 +423,7 @@ impl AbortFilter {
         Self { is_active, aborted, current: BTreeSet::new() }
     }
 
-    fn skips(&mut self, batch: &crate::protocol::batch::Batch<'_>, whole: &Bytes) -> bool {
+    fn skips(&mut self, batch: &Batch<'_>) -> bool {
         let header = batch.header;
         if self.is_active {
             while self.aborted.last().is_some_and(|(first, _)| *first <= header.last_offset()) {
@@ -435,7 +434,7 @@ impl AbortFilter {
         }
         if header.is_control() {
             // The marker's key is a version and a type, 0 for abort.
-            let marker = records::decode(batch, whole).ok().and_then(|records| records.into_iter().next());
+            let marker = records::decode(batch).ok().and_then(|records| records.into_iter().next());
             let key = marker.and_then(|marker| marker.record.key);
             if key.is_some_and(|key| key.get(2..4) == Some(&[0, 0])) {
                 self.current.remove(&header.producer_id);

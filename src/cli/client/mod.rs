@@ -179,27 +179,17 @@ impl Client {
         self.retry(async || self.any().await?.call(request).await).await
     }
 
-    /// Sends a request to the broker that Metadata names as controller (any broker forwards as well, so
-    /// that one is only preferred). `cap` bounds the version.
+    /// The connection to the broker that Metadata names as controller, asked anew each time so that a
+    /// retry finds the next one. Any other broker forwards as well, when that one cannot be reached.
     pub async fn controller(&self) -> Result<Connection, ClientError> {
-        let known = self.state.lock().controller;
-        let id = match known {
-            Some(id) => Some(id),
-            None => {
-                self.fetch_metadata(Some(&[])).await?;
-                self.state.lock().controller
-            }
-        };
-        match id {
-            Some(id) => match self.broker(id).await {
-                Ok(connection) => Ok(connection),
-                Err(_) => {
-                    self.state.lock().controller = None;
-                    self.any().await
-                }
-            },
-            None => self.any().await,
+        self.fetch_metadata(Some(&[])).await?;
+        let controller = self.state.lock().controller;
+        if let Some(id) = controller
+            && let Ok(connection) = self.broker(id).await
+        {
+            return Ok(connection);
         }
+        self.any().await
     }
 
     /// Metadata for the named topics, or for all with `None`. Never creates a topic. Topics that do not

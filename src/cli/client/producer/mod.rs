@@ -10,6 +10,8 @@
 //! come back; then the queue is sent again from its first open batch. Without that rule a later batch
 //! could overtake, and a broker would refuse it as out of order.
 
+mod options;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,73 +24,12 @@ use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::partitioner::{Sticky, partition_for_key};
-use super::records::{self, BatchOptions, Compression, Record};
-use super::{Client, ClientError, TopicMetadata, topic_name};
+use crate::cli::client::partitioner::{Sticky, partition_for_key};
+use crate::cli::client::records::{self, Record};
+use crate::cli::client::{Client, ClientError, TopicMetadata, topic_name};
 
-/// Requests in flight per broker, and batches per partition: what the broker's memory of the last five
-/// batches of a producer covers.
-const IN_FLIGHT_MAX: usize = 5;
-
-/// How a producer behaves. Names and meanings are Kafka's.
-#[derive(Debug, Clone)]
-pub struct ProducerOptions {
-    /// -1 (all), 0 or 1.
-    pub acks: i16,
-    pub compression: Compression,
-    /// Bytes of records, before compression, that a batch gathers.
-    pub batch_bytes: usize,
-    pub linger_ms: u64,
-    /// Needs acks=-1.
-    pub is_idempotent: bool,
-    /// From the sealing of a batch to its acknowledgement, all retries included.
-    pub delivery_timeout_ms: u64,
-    pub request_bytes_max: usize,
-    /// Records not yet acknowledged; beyond it the producer is full.
-    pub buffer_bytes: usize,
-    pub in_flight_max: usize,
-    /// Attempts after the first; None: as many as the delivery timeout allows.
-    pub retries: Option<u32>,
-}
-
-impl Default for ProducerOptions {
-    fn default() -> Self {
-        Self {
-            acks: -1,
-            compression: Compression::None,
-            batch_bytes: 256 * 1024,
-            linger_ms: 5,
-            is_idempotent: true,
-            delivery_timeout_ms: 120_000,
-            request_bytes_max: 1024 * 1024,
-            buffer_bytes: 32 * 1024 * 1024,
-            in_flight_max: IN_FLIGHT_MAX,
-            retries: None,
-        }
-    }
-}
-
-/// A record for the producer; without a partition the key decides, without a key the producer.
-#[derive(Debug, Clone, Default)]
-pub struct ProducerRecord {
-    pub record: Record,
-    pub partition: Option<i32>,
-}
-
-/// Why producing ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ProducerError {
-    #[error(
-        "topic '{0}' does not exist (UNKNOWN_TOPIC_OR_PARTITION); try: raftsman topics --create --topic {0}"
-    )]
-    UnknownTopic(String),
-    #[error("topic '{topic}' has no partition {partition}: it has {partitions}, counted from 0")]
-    UnknownPartition { topic: String, partition: i32, partitions: usize },
-    #[error("cannot write to {partition}: {error}; {unacknowledged} records are not acknowledged")]
-    Delivery { partition: String, unacknowledged: u64, error: ClientError },
-    #[error(transparent)]
-    Client(#[from] ClientError),
-}
+pub use options::{ProducerError, ProducerOptions, ProducerRecord};
+use options::{build, sequence_after};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
@@ -440,7 +381,7 @@ impl Producer {
         &self,
         leader: i32,
         data: Vec<PartitionProduceData>,
-    ) -> Result<Option<super::connection::Answer<ProduceRequest>>, ClientError> {
+    ) -> Result<Option<crate::cli::client::connection::Answer<ProduceRequest>>, ClientError> {
         let connection = self.client.broker(leader).await?;
         // From version 13 on topics are named by their ids.
         let cap = if self.topic.id.is_nil() { 12 } else { i16::MAX };
@@ -655,23 +596,6 @@ impl Producer {
     }
 }
 
-fn build(
-    records: &[Record],
-    compression: Compression,
-    producer: Option<(i64, i16)>,
-    base_sequence: i32,
-) -> Result<Bytes, ClientError> {
-    let (producer_id, producer_epoch) = producer.unwrap_or((-1, -1));
-    let options = BatchOptions { compression, producer_id, producer_epoch, base_sequence };
-    records::encode(records, options).map_err(ClientError::Batch)
-}
-
-/// The sequence number `count` records later; after the largest one comes 0.
-fn sequence_after(sequence: i32, count: usize) -> i32 {
-    let after = (i64::from(sequence) + count as i64) % (i64::from(i32::MAX) + 1);
-    i32::try_from(after).unwrap_or(0)
-}
-
 async fn init_producer_id(client: &Client) -> Result<(i64, i16), ClientError> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
@@ -685,16 +609,4 @@ async fn init_producer_id(client: &Client) -> Result<(i64, i16), ClientError> {
             Ok((response.producer_id.0, response.producer_epoch))
         })
         .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequences_wrap_to_zero() {
-        assert_eq!(sequence_after(0, 5), 5);
-        assert_eq!(sequence_after(i32::MAX, 1), 0);
-        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
-    }
 }

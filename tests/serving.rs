@@ -1,0 +1,158 @@
+//! What clients of a running broker see: order, limits, waiting, zero copy, metrics.
+
+mod support;
+
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::*;
+use support::{Broker, batch, fetch_request, http_get, produce_request};
+
+#[test]
+fn requests_of_one_connection_are_answered_in_order_and_appended_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let mut client = broker.connect();
+    // Each append waits for a sync of its own; the next one is taken meanwhile.
+    client.create_topic("synced", 1, &[("flush.messages", "1")]);
+    let mut frames = Vec::new();
+    for number in 0..50 {
+        let request = produce_request("synced", 0, -1, batch(&[format!("{number}").as_bytes()], None));
+        frames.extend_from_slice(&client.frame(&request, 9));
+    }
+    frames.extend_from_slice(&client.frame(&fetch_request("synced", 0, 0, 1_000_000, 0), 12));
+    client.stream.write_all(&frames).unwrap();
+    for number in 0..50 {
+        let response = client.receive::<ProduceRequest>(9).unwrap();
+        assert_eq!(response.responses[0].partition_responses[0].base_offset, number);
+    }
+    // The fetch came after all of them, and sees all of them.
+    let response = client.receive::<FetchRequest>(12).unwrap();
+    assert_eq!(response.responses[0].partitions[0].high_watermark, 50);
+    let values: Vec<_> = client.read_all("synced", 0).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    broker.stop();
+}
+
+#[test]
+fn large_fetches_leave_by_sendfile_and_limits_in_bytes_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &["log.segment.bytes=20000000"]);
+    let mut client = broker.connect();
+    client.create_topic("large", 1, &[]);
+    let value = vec![b'v'; 900_000];
+    for _ in 0..40 {
+        assert_eq!(client.produce("large", 0, 1, batch(&[&value], None)).unwrap().0, 0);
+    }
+    let records = client.read_all("large", 0);
+    assert!(records.len() == 40 && records.iter().all(|(_, read)| read == &value));
+    let by_sendfile = broker.metric("raftsman_log_sent_bytes_total{path=\"sendfile\"}");
+    assert!(by_sendfile > 36_000_000.0, "{by_sendfile} bytes went through sendfile");
+    // The first batch comes whole whatever the limit says; beyond it the limit holds, and may cut.
+    let (_, _, bytes) = client.fetch("large", 0, 3, 1000);
+    assert!((900_000..901_000).contains(&bytes.len()), "{}", bytes.len());
+    let (_, _, bytes) = client.fetch("large", 0, 3, 2_000_000);
+    assert_eq!(bytes.len(), 2_000_000);
+    // Offsets outside of the log are refused.
+    assert_eq!(client.fetch("large", 0, 41, 1000).0, 1);
+    assert_eq!(client.fetch("large", 0, -5, 1000).0, 1);
+    assert_eq!(client.fetch("large", 1, 0, 1000).0, 3);
+    broker.stop();
+}
+
+#[test]
+fn a_fetch_waits_for_its_bytes_and_an_append_wakes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let mut writer = broker.connect();
+    writer.create_topic("tail", 2, &[]);
+    let mut reader = broker.connect();
+    // A minute is far longer than the append takes; the test would fail on the socket's timeout.
+    let request = fetch_request("tail", 0, 0, 1_000_000, 50_000).with_min_bytes(200);
+    reader.send(&request, 12).unwrap();
+    let before = Instant::now();
+    writer.produce("tail", 0, 1, batch(&[&[b'a'; 60]], None)).unwrap();
+    writer.produce("tail", 1, 1, batch(&[&[b'a'; 600]], None)).unwrap();
+    writer.produce("tail", 0, 1, batch(&[&[b'b'; 60]], None)).unwrap();
+    let response = reader.receive::<FetchRequest>(12).unwrap();
+    assert_eq!(response.responses[0].partitions[0].high_watermark, 2);
+    assert!(before.elapsed() < Duration::from_secs(45));
+    // With nothing to come, it answers when its time is over.
+    let response = reader.call(&fetch_request("tail", 0, 2, 1_000_000, 50), 12).unwrap();
+    assert_eq!(response.responses[0].partitions[0].records.as_deref(), Some(&[][..]));
+    broker.stop();
+}
+
+#[test]
+fn deleting_a_topic_frees_the_disk_and_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &["log.segment.delete.delay.ms=0"]);
+    let mut client = broker.connect();
+    client.create_topic("gone", 3, &[]);
+    client.produce("gone", 2, -1, batch(&[&vec![b'x'; 500_000]], None)).unwrap();
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![support::topic_name("gone")])
+        .with_timeout_ms(1000);
+    let response = client.call(&request, 5).unwrap();
+    assert_eq!(response.responses[0].error_code, 0);
+    assert_eq!(client.produce("gone", 2, -1, batch(&[b"x"], None)).unwrap().0, 3);
+    let deadline = Instant::now() + support::PATIENCE;
+    while std::fs::read_dir(folder.path())
+        .unwrap()
+        .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("gone-"))
+    {
+        assert!(Instant::now() < deadline, "the folders stay");
+        std::thread::yield_now();
+    }
+    client.create_topic("gone", 1, &[]);
+    assert_eq!(client.produce("gone", 0, -1, batch(&[b"x"], None)).unwrap(), (0, 0));
+    broker.stop();
+}
+
+#[test]
+fn health_and_metrics_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    broker.connect().create_topic("counted", 3, &[]);
+    assert_eq!(http_get(broker.admin, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(http_get(broker.admin, "/readyz").0, 200);
+    assert_eq!(http_get(broker.admin, "/nothing").0, 404);
+    assert_eq!(broker.metric("raftsman_partitions"), 3.0);
+    assert_eq!(broker.metric("raftsman_requests_total{api=\"CreateTopics\"}"), 1.0);
+    broker.stop();
+}
+
+#[test]
+fn an_idle_partition_costs_no_file_and_little_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let before = open_files(&broker);
+    broker.connect().create_topic("many", 500, &[]);
+    assert!(open_files(&broker) < before + 10, "{} open files, {before} before", open_files(&broker));
+    let mut disk_bytes = 0;
+    for entry in std::fs::read_dir(folder.path().join("many-7")).unwrap() {
+        disk_bytes += entry.unwrap().metadata().unwrap().blocks() * 512;
+    }
+    assert!(disk_bytes <= 16 * 1024, "an empty partition takes {disk_bytes} bytes");
+    broker.stop();
+}
+
+fn open_files(broker: &Broker) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap().count()
+}
+
+#[test]
+fn two_brokers_do_not_share_a_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let data = format!("log.dirs={}", folder.path().display());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_raftsman"))
+        .args(["server", "--override", &data, "--override", "listeners=PLAINTEXT://127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("another broker"), "{text}");
+    broker.stop();
+}
