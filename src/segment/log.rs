@@ -282,7 +282,7 @@ impl Log {
         let (unsynced, last) = {
             let segments = self.segments.read();
             let unsynced: Vec<_> =
-                segments.iter().filter(|segment| segment.next_offset() > synced).cloned().collect();
+                segments.iter().filter(|segment| segment.next_offset() >= synced).cloned().collect();
             (unsynced, segments.last().map_or(0, |segment| segment.base_offset))
         };
         let sync = || {

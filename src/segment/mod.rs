@@ -31,6 +31,8 @@ pub mod index;
 pub mod leader_epochs;
 pub mod log;
 pub mod meta_properties;
+#[cfg(test)]
+mod power_cuts;
 pub mod producer_state;
 mod reading;
 mod recovery;
