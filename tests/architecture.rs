@@ -5,8 +5,19 @@ use std::path::{Path, PathBuf};
 
 /// Top to bottom. `admin` and `server` know each other: the node starts the admin listener.
 const ROOMS: &[&str] = &[
-    "types", "env", "config", "protocol", "segment", "zerocopy", "metadata", "raft", "controller", "partition",
-    "server", "admin", "cli",
+    "types",
+    "env",
+    "config",
+    "protocol",
+    "segment",
+    "zerocopy",
+    "metadata",
+    "raft",
+    "controller",
+    "partition",
+    "server",
+    "admin",
+    "cli",
 ];
 
 /// Uses that go downwards, with their reasons.
@@ -41,7 +52,8 @@ fn rooms_use_only_what_stands_above_them() {
             for (at, _) in line.match_indices("crate::") {
                 let rest = &line[at + 7..];
                 let used: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                let is_below = ROOMS.iter().position(|known| *known == used).is_some_and(|other| other > place);
+                let is_below =
+                    ROOMS.iter().position(|known| *known == used).is_some_and(|other| other > place);
                 if is_below && !ALLOWED.contains(&(room.as_str(), used.as_str())) {
                     wrong.push(format!("{}:{}: {room} uses {used}", inside.display(), number + 1));
                 }

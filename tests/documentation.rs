@@ -10,5 +10,8 @@ fn the_configuration_page_is_up_to_date() {
         std::fs::write(&path, &made).expect("written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == made, "docs/configuration.md is out of date: run UPDATE_DOCS=1 cargo test --test documentation");
+    assert!(
+        there == made,
+        "docs/configuration.md is out of date: run UPDATE_DOCS=1 cargo test --test documentation"
+    );
 }

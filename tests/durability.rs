@@ -18,14 +18,21 @@ fn value(writer: usize, number: usize) -> Vec<u8> {
 }
 
 /// Produces until the broker goes away; gives what was acknowledged: offset and value of each record.
-fn write(address: std::net::SocketAddr, writer: usize, from: usize, acked: &AtomicUsize) -> Vec<(i64, Vec<u8>)> {
+fn write(
+    address: std::net::SocketAddr,
+    writer: usize,
+    from: usize,
+    acked: &AtomicUsize,
+) -> Vec<(i64, Vec<u8>)> {
     let mut acknowledged = Vec::new();
     let Ok(mut client) = Client::connect(address) else { return acknowledged };
     let mut number = from;
     loop {
         let values: Vec<Vec<u8>> = (0..1 + number % 5).map(|i| value(writer, number + i)).collect();
         let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-        let Ok((error, base_offset)) = client.produce("load", 0, -1, batch(&slices, None)) else { return acknowledged };
+        let Ok((error, base_offset)) = client.produce("load", 0, -1, batch(&slices, None)) else {
+            return acknowledged;
+        };
         assert_eq!(error, 0);
         number += values.len();
         acknowledged.extend((base_offset..).zip(values));
@@ -84,7 +91,7 @@ fn topics_configurations_and_producer_state_survive_kill_9() {
     client.create_topic("synced", 1, &[("flush.messages", "1")]);
     let topic_id = client.metadata(&["kept"]).topics[0].topic_id;
     let epoch = client.metadata(&["kept"]).topics[0].partitions[0].leader_epoch;
-    let id = client.call(&kafka_protocol::messages::InitProducerIdRequest::default(), 4).unwrap().producer_id.0;
+    let id = client.producer_id();
     for sequence in 0..7 {
         let produced = client.produce("kept", 0, -1, batch(&[b"v"], Some((id, 0, sequence)))).unwrap();
         assert_eq!(produced, (0, i64::from(sequence)));
@@ -105,7 +112,7 @@ fn topics_configurations_and_producer_state_survive_kill_9() {
     assert_eq!(client.produce("kept", 0, -1, batch(&[b"v"], Some((id, 0, 7)))).unwrap(), (0, 7));
     assert_eq!(client.read_all("kept", 0).len(), 8);
     assert_eq!(client.read_all("synced", 0).len(), 1);
-    let next = client.call(&kafka_protocol::messages::InitProducerIdRequest::default(), 4).unwrap().producer_id.0;
+    let next = client.producer_id();
     assert!(next > id, "producer ids are given once: {next} after {id}");
     broker.stop();
 

@@ -76,7 +76,12 @@ fn random_truncated_and_lying_frames_of_every_api() {
             noise.extend((0..count).map(|_| random.random::<u8>()));
             send_and_drain(&broker, &framed(&noise));
             // Counts that the bytes cannot hold: as 32 bits and as varints, and negative ones.
-            for lie in [&[0x7f, 0xff, 0xff, 0xff][..], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0x80, 0, 0, 0], &[0xff; 12]] {
+            for lie in [
+                &[0x7f, 0xff, 0xff, 0xff][..],
+                &[0xff, 0xff, 0xff, 0xff, 0x0f],
+                &[0x80, 0, 0, 0],
+                &[0xff; 12],
+            ] {
                 let mut lying = header.clone();
                 for _ in 0..6 {
                     lying.extend_from_slice(lie);

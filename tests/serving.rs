@@ -91,12 +91,17 @@ fn deleting_a_topic_frees_the_disk_and_its_name() {
     let mut client = broker.connect();
     client.create_topic("gone", 3, &[]);
     client.produce("gone", 2, -1, batch(&[&vec![b'x'; 500_000]], None)).unwrap();
-    let request = DeleteTopicsRequest::default().with_topic_names(vec![support::topic_name("gone")]).with_timeout_ms(1000);
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![support::topic_name("gone")])
+        .with_timeout_ms(1000);
     let response = client.call(&request, 5).unwrap();
     assert_eq!(response.responses[0].error_code, 0);
     assert_eq!(client.produce("gone", 2, -1, batch(&[b"x"], None)).unwrap().0, 3);
     let deadline = Instant::now() + support::PATIENCE;
-    while std::fs::read_dir(folder.path()).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("gone-")) {
+    while std::fs::read_dir(folder.path())
+        .unwrap()
+        .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("gone-"))
+    {
         assert!(Instant::now() < deadline, "the folders stay");
         std::thread::yield_now();
     }

@@ -32,9 +32,10 @@ the start; a bad value is an error.
 - A broker's own keys cannot be changed while it runs.
 - `cleanup.policy=compact`, `preallocate=true`, tiered storage and replication throttles of topics are
   refused: they are not served.
-- Timestamps of producers are checked by the batch's header (its first and greatest timestamp), not
-  record by record. Records inside a compressed batch are looked at only where the topic recompresses
-  (`compression.type`): a producer that compresses rubbish harms its consumers, not the broker.
+- Records inside a compressed batch are looked at only where the topic recompresses
+  (`compression.type`); otherwise the batch's checksum is checked, and its header is believed
+  (timestamps, number of records). A producer that compresses rubbish harms its consumers, not the
+  broker. Records of an uncompressed batch are walked one by one.
 - `compression.lz4.level` is taken and has no effect: the lz4 encoder has one level.
 
 ";
@@ -57,7 +58,8 @@ pub fn page() -> String {
                 Unit::HoursToMs | Unit::MinutesToMs => format!("`{name}` (converted)"),
             })
             .collect();
-        let broker_keys = if names.is_empty() { String::new() } else { format!(" From {}.", names.join(", ")) };
+        let broker_keys =
+            if names.is_empty() { String::new() } else { format!(" From {}.", names.join(", ")) };
         row(&mut page, &entry.key, entry.key.default.unwrap_or(""), &broker_keys);
     }
     page
@@ -71,19 +73,26 @@ fn row(page: &mut String, key: &Key, default: &str, more: &str) {
 }
 
 fn kind(kind: Kind) -> String {
-    let range = |least: String, greatest: String, is_least: bool, is_greatest: bool| match (is_least, is_greatest) {
-        (true, true) => String::new(),
-        (false, true) => format!(" from {least}"),
-        (true, false) => format!(" to {greatest}"),
-        (false, false) => format!(" {least} to {greatest}"),
-    };
+    let range =
+        |least: String, greatest: String, is_least: bool, is_greatest: bool| match (is_least, is_greatest) {
+            (true, true) => String::new(),
+            (false, true) => format!(" from {least}"),
+            (true, false) => format!(" to {greatest}"),
+            (false, false) => format!(" {least} to {greatest}"),
+        };
     match kind {
         Kind::Boolean => "boolean".to_owned(),
         Kind::Int(least, greatest) => {
-            format!("int{}", range(least.to_string(), greatest.to_string(), least == i32::MIN, greatest == i32::MAX))
+            format!(
+                "int{}",
+                range(least.to_string(), greatest.to_string(), least == i32::MIN, greatest == i32::MAX)
+            )
         }
         Kind::Long(least, greatest) => {
-            format!("long{}", range(least.to_string(), greatest.to_string(), least == i64::MIN, greatest == i64::MAX))
+            format!(
+                "long{}",
+                range(least.to_string(), greatest.to_string(), least == i64::MIN, greatest == i64::MAX)
+            )
         }
         Kind::Double(least, greatest) => format!("double {least} to {greatest}"),
         Kind::Text => "text".to_owned(),

@@ -27,7 +27,7 @@ impl Decider<'_> {
         let mut records = Vec::new();
         if let Some(broker) = known.filter(|_| is_same_process) {
             let epoch = broker.epoch;
-            if request.unfence && broker.fenced {
+            if request.unfence && broker.fenced && !broker.in_controlled_shutdown {
                 self.unfence(BrokerIdentity { id: request.id, epoch }, &mut records);
             }
             return Decision { records, response: Ok(epoch), is_atomic: false };
@@ -75,7 +75,10 @@ impl Decider<'_> {
                     self.leave(broker.id, false, &mut records);
                     records.push(change(Some(true), None));
                 }
-                BrokerTransition::Unfence if known.fenced => self.unfence(broker, &mut records),
+                // A process that has begun to shut down does not come back; its next one registers anew.
+                BrokerTransition::Unfence if known.fenced && !known.in_controlled_shutdown => {
+                    self.unfence(broker, &mut records);
+                }
                 BrokerTransition::BeginShutdown if !known.in_controlled_shutdown => {
                     self.leave(broker.id, false, &mut records);
                     records.push(change(None, Some(true)));

@@ -30,11 +30,11 @@ pub fn place(
         }
     };
     if racks.active_count == 0 {
-        return Err("All brokers are currently fenced.".into());
+        return Err("All brokers are currently fenced, or have all their log directories cordoned.".into());
     }
     if replicas > racks.broker_count {
         return Err(format!(
-            "The target replication factor of {replicas} cannot be reached because only {} broker(s) are registered.",
+            "The target replication factor of {replicas} cannot be reached because only {} broker(s) are registered or some brokers have all their log directories cordoned.",
             racks.broker_count
         ));
     }

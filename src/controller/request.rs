@@ -17,7 +17,7 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// Replicas by partition, when the client places them itself.
     pub assignments: Vec<(i32, Vec<NodeId>)>,
-    pub configs: Vec<(String, Option<String>)>,
+    pub configs: NewConfigs,
 }
 
 impl NewTopic {
@@ -112,10 +112,13 @@ pub struct IncrementalAlterConfigs {
     pub validate_only: bool,
 }
 
+/// Configurations by key, as they come in a request.
+pub type NewConfigs = Vec<(String, Option<String>)>;
+
 /// The older form: what is not named goes back to its default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlterConfigs {
-    pub resources: Vec<(ConfigResource, Vec<(String, Option<String>)>)>,
+    pub resources: Vec<(ConfigResource, NewConfigs)>,
     pub validate_only: bool,
 }
 

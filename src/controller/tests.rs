@@ -196,7 +196,7 @@ fn refused_topics_are_refused_in_kafkas_words() {
         (
             NewTopic { replication_factor: 3, ..named("r") },
             InvalidReplicationFactor,
-            "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached because only 1 broker(s) are registered.",
+            "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached because only 1 broker(s) are registered or some brokers have all their log directories cordoned.",
         ),
         (
             NewTopic { partition_count: 2, ..manual(&[(0, &[1])]) },

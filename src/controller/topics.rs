@@ -17,6 +17,9 @@ pub const RECORDS_PER_REQUEST_MAX: usize = 10_000;
 const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 const NAME_LENGTH_MAX: usize = 249;
 
+/// Replicas and ISR of a new partition.
+type Placed = (Vec<NodeId>, Vec<NodeId>);
+
 /// Kafka's rules for topic names; the error is its message.
 pub fn validate_topic_name(name: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -156,10 +159,7 @@ impl Decider<'_> {
     }
 
     /// Replicas and ISR of each partition of a new topic.
-    fn first_partitions(
-        &mut self,
-        topic: &NewTopic,
-    ) -> Result<Vec<(Vec<NodeId>, Vec<NodeId>)>, ControllerError> {
+    fn first_partitions(&mut self, topic: &NewTopic) -> Result<Vec<Placed>, ControllerError> {
         let error = |code, message: &str| Err(ControllerError::new(code, message));
         if !topic.assignments.is_empty() {
             if topic.replication_factor != -1 {
@@ -203,7 +203,7 @@ impl Decider<'_> {
         &mut self,
         partition_count: usize,
         replication_factor: i16,
-    ) -> Result<Vec<(Vec<NodeId>, Vec<NodeId>)>, ControllerError> {
+    ) -> Result<Vec<Placed>, ControllerError> {
         let unable = |why: &str| {
             let message = format!("Unable to replicate the partition {replication_factor} time(s): {why}");
             ControllerError::new(ResponseError::InvalidReplicationFactor, message)
@@ -224,10 +224,7 @@ impl Decider<'_> {
         replicas.iter().copied().filter(|id| self.image.is_active(*id)).collect()
     }
 
-    fn assigned_partitions(
-        &self,
-        topic: &NewTopic,
-    ) -> Result<Vec<(Vec<NodeId>, Vec<NodeId>)>, ControllerError> {
+    fn assigned_partitions(&self, topic: &NewTopic) -> Result<Vec<Placed>, ControllerError> {
         let error = |message: String| ControllerError::new(ResponseError::InvalidReplicaAssignment, message);
         let mut partitions = BTreeMap::new();
         let mut replication_factor = None;
@@ -421,7 +418,7 @@ impl Decider<'_> {
     }
 }
 
-fn new_partition(topic_id: TopicId, partition: i32, placed: (Vec<NodeId>, Vec<NodeId>)) -> MetadataRecord {
+fn new_partition(topic_id: TopicId, partition: i32, placed: Placed) -> MetadataRecord {
     let (replicas, isr) = placed;
     MetadataRecord::Partition(PartitionRegistration {
         topic_id,

@@ -1,1 +1,488 @@
+//! A disk and a clock for tests: deterministic, seeded, and unkind in the ways real ones are.
+//!
+//! What [`SimDisk`] does to its users, all of it decided by the seed:
+//! - **Power cut** ([`SimDisk::power_cut`]): of what was not synced, anything may be lost.
+//!   - Of a file's writes since its last `sync_data`, a prefix survives; the write after it may be
+//!     torn at any byte, or be there in length only (a hole of zeros, as after a crash of a file
+//!     system that journals lengths before data), or have garbage in its last sector.
+//!   - Of a folder's creations, renames and removals since its last `sync_dir`, a prefix survives.
+//!     A file that was synced but whose name was not may be gone.
+//! - **Process kill** ([`SimDisk::kill`]): all that was written stays; open handles and locks are dead.
+//! - **Failing writes** ([`Faults::fail_write_in`]): the n-th write from now on fails with EIO after any
+//!   part of it was written.
+//! - **Failing syncs** ([`Faults::fail_sync_in`]): EIO, and what was to be synced counts as unsynced
+//!   for good though later syncs succeed, as Linux does it (pages are marked clean after the error).
+//! - **Failing truncation** ([`Faults::fail_set_len_in`]): EIO, nothing changes.
+//! - **Full disk** ([`Faults::capacity_bytes`]): writes that grow a file beyond it write as much as fits
+//!   and fail with ENOSPC, and so do creations on a disk that is full to the brim. Removing, renaming,
+//!   overwriting and shortening go on.
+//!
+//! What it never does: change what was synced, reorder the surviving changes of one file or one
+//! folder, or lie about a sync that it said succeeded.
 
+mod files;
+
+use std::any::Any;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::{Clock, DirEntry, Disk, File, OpenMode, Space};
+use files::{Change, Inode, Names};
+
+/// A clock that stands still until it is told otherwise.
+#[derive(Debug, Default)]
+pub struct SimClock(AtomicI64);
+
+impl SimClock {
+    pub fn new(now_ms: i64) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(now_ms)))
+    }
+
+    /// Goes on by `ms`, or back when it is negative.
+    pub fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub fn set(&self, now_ms: i64) {
+        self.0.store(now_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A small generator of numbers (splitmix64): the same seed gives the same ones.
+#[derive(Debug, Clone)]
+pub struct SimRandom(u64);
+
+impl SimRandom {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 for a bound of 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.next_u64() % bound }
+    }
+
+    pub fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
+    }
+
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Faults to come. Counters go down with every call of their kind; the call that finds 1 fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub fail_write_in: Option<u64>,
+    pub fail_sync_in: Option<u64>,
+    pub fail_set_len_in: Option<u64>,
+    /// Bytes that the disk holds at most.
+    pub capacity_bytes: Option<u64>,
+}
+
+/// What was asked of a disk so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub opens: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub syncs: u64,
+    pub dir_syncs: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    random: SimRandom,
+    names: Names,
+    inodes: Vec<Inode>,
+    faults: Faults,
+    counts: Counts,
+    locks: Vec<PathBuf>,
+    /// Handles and locks of earlier generations are dead.
+    generation: u64,
+}
+
+/// See the head of this module. Clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(libc::EIO)
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{} is not there", path.display()))
+}
+
+fn strikes(counter: &mut Option<u64>) -> bool {
+    match counter {
+        Some(n) if *n <= 1 => {
+            *counter = None;
+            true
+        }
+        Some(n) => {
+            *n -= 1;
+            false
+        }
+        None => false,
+    }
+}
+
+impl SimDisk {
+    /// An empty disk with a root folder.
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            random: SimRandom::new(seed),
+            names: Names::default(),
+            inodes: Vec::new(),
+            faults: Faults::default(),
+            counts: Counts::default(),
+            locks: Vec::new(),
+            generation: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub fn arm(&self, faults: Faults) {
+        self.state.lock().faults = faults;
+    }
+
+    pub fn faults(&self) -> Faults {
+        self.state.lock().faults
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.lock().used_bytes()
+    }
+
+    /// The process ends: nothing written is lost; handles and locks are gone.
+    pub fn kill(&self) {
+        let mut state = self.state.lock();
+        state.generation += 1;
+        state.locks.clear();
+        state.faults = Faults { capacity_bytes: state.faults.capacity_bytes, ..Faults::default() };
+    }
+
+    /// The machine ends: see the head of this module for what is left.
+    pub fn power_cut(&self) {
+        self.kill();
+        let mut state = self.state.lock();
+        let State { random, names, inodes, .. } = &mut *state;
+        names.power_cut(random);
+        for inode in inodes {
+            inode.power_cut(random);
+        }
+    }
+
+    /// Damages a file in place, synced or not: flips one bit of it.
+    pub fn flip_bit(&self, path: &Path, at: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let id = state.names.file(path).ok_or_else(|| not_found(path))?;
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        match state.inodes.get_mut(id).map(|inode| inode.flip_bit(at)) {
+            Some(true) => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl State {
+    fn used_bytes(&self) -> u64 {
+        self.names.files().filter_map(|(_, id)| self.inodes.get(id)).map(|i| i.live().len() as u64).sum()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        match self.faults.capacity_bytes {
+            Some(capacity) => capacity.saturating_sub(self.used_bytes()),
+            None => u64::MAX,
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state.lock();
+        state.counts.opens += 1;
+        let id = match state.names.file(path) {
+            Some(id) => id,
+            None if mode != OpenMode::Create => return Err(not_found(path)),
+            None => {
+                if state.names.is_dir(path) {
+                    return Err(io::ErrorKind::IsADirectory.into());
+                }
+                if !path.parent().is_none_or(|parent| state.names.is_dir(parent)) {
+                    return Err(not_found(path));
+                }
+                if state.free_bytes() == 0 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                let id = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.names.change(Change::Create(path.to_owned(), id));
+                id
+            }
+        };
+        let file = SimFile {
+            disk: self.clone(),
+            id,
+            writable: mode != OpenMode::Read,
+            generation: state.generation,
+        };
+        Ok(Arc::new(file))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let mut missing: Vec<&Path> = Vec::new();
+        for ancestor in path.ancestors() {
+            if state.names.is_dir(ancestor) {
+                break;
+            }
+            if state.names.file(ancestor).is_some() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            missing.push(ancestor);
+        }
+        if !missing.is_empty() && state.free_bytes() == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        for dir in missing.into_iter().rev() {
+            state.names.change(Change::CreateDir(dir.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let state = self.state.lock();
+        if !state.names.is_dir(dir) {
+            return Err(not_found(dir));
+        }
+        let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
+        let mut entries = Vec::new();
+        for (path, id) in state.names.files().filter(|(path, _)| path.parent() == Some(dir)) {
+            let len = state.inodes.get(id).map_or(0, |inode| inode.live().len() as u64);
+            entries.extend(name(path).map(|name| DirEntry { name, is_dir: false, len }));
+        }
+        for path in state.names.dirs().filter(|path| path.parent() == Some(dir)) {
+            entries.extend(name(path).map(|name| DirEntry { name, is_dir: true, len: 0 }));
+        }
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let state = self.state.lock();
+        state.names.file(path).is_some() || state.names.is_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.names.file(from).is_none() && !state.names.is_dir(from) {
+            return Err(not_found(from));
+        }
+        if !to.parent().is_none_or(|parent| state.names.is_dir(parent)) {
+            return Err(not_found(to));
+        }
+        if state.names.is_dir(from) && (state.names.is_dir(to) || state.names.file(to).is_some()) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.names.change(Change::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.names.file(path).is_none() {
+            return Err(not_found(path));
+        }
+        state.names.change(Change::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.names.is_dir(path) {
+            return Err(not_found(path));
+        }
+        state.names.change(Change::RemoveTree(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.counts.dir_syncs += 1;
+        if strikes(&mut state.faults.fail_sync_in) {
+            return Err(eio());
+        }
+        if !state.names.is_dir(dir) {
+            return Err(not_found(dir));
+        }
+        state.names.sync(dir);
+        Ok(())
+    }
+
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        let state = self.state.lock();
+        let total_bytes = state.faults.capacity_bytes.unwrap_or(1 << 50);
+        Ok(Space { free_bytes: total_bytes.saturating_sub(state.used_bytes()), total_bytes })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.open(path, OpenMode::Create)?;
+        let mut state = self.state.lock();
+        if state.locks.iter().any(|locked| locked == path) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.locks.push(path.to_owned());
+        let (disk, generation) = (self.clone(), state.generation);
+        Ok(Box::new(SimLock { disk, path: path.to_owned(), generation }))
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+    generation: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state.lock();
+        if state.generation == self.generation {
+            state.locks.retain(|locked| *locked != self.path);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    id: usize,
+    writable: bool,
+    generation: u64,
+}
+
+impl SimFile {
+    /// Runs `with` on the file, unless the process that opened it has ended.
+    fn with<T>(&self, with: impl FnOnce(&mut State, usize) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.disk.state.lock();
+        if state.generation != self.generation {
+            return Err(io::Error::other("the process that opened this file has ended"));
+        }
+        with(&mut state, self.id)
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EBADF)) }
+    }
+}
+
+fn inode(state: &mut State, id: usize) -> io::Result<&mut Inode> {
+    state.inodes.get_mut(id).ok_or_else(eio)
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.with(|state, id| {
+            state.counts.reads += 1;
+            let position = usize::try_from(position).map_err(io::Error::other)?;
+            let content = inode(state, id)?.live().get(position..).unwrap_or_default();
+            let count = content.len().min(buf.len());
+            if let (Some(to), Some(from)) = (buf.get_mut(..count), content.get(..count)) {
+                to.copy_from_slice(from);
+            }
+            Ok(count)
+        })
+    }
+
+    fn write_all_at(&self, bufs: &mut [io::IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        self.with(|state, id| {
+            state.counts.writes += 1;
+            let position = usize::try_from(position).map_err(io::Error::other)?;
+            let free = usize::try_from(state.free_bytes()).unwrap_or(usize::MAX);
+            let fails = strikes(&mut state.faults.fail_write_in);
+            let part = state.random.index(bytes.len() + 1);
+            let inode = inode(state, id)?;
+            let fits = inode.live().len().saturating_add(free).saturating_sub(position).min(bytes.len());
+            let count = if fails { part.min(fits) } else { fits };
+            if count > 0 {
+                inode.write(position, bytes.get(..count).unwrap_or_default());
+            }
+            match (fails, count < bytes.len()) {
+                (true, _) => Err(eio()),
+                (false, true) => Err(io::ErrorKind::StorageFull.into()),
+                (false, false) => Ok(()),
+            }
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.with(|state, id| {
+            if strikes(&mut state.faults.fail_set_len_in) {
+                return Err(eio());
+            }
+            inode(state, id)?.set_len(usize::try_from(len).map_err(io::Error::other)?);
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(|state, id| Ok(inode(state, id)?.live().len() as u64))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|state, id| {
+            state.counts.syncs += 1;
+            let fails = strikes(&mut state.faults.fail_sync_in);
+            let inode = inode(state, id)?;
+            if fails {
+                inode.lose_sync();
+                return Err(eio());
+            }
+            inode.sync();
+            Ok(())
+        })
+    }
+
+    fn is_cached(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

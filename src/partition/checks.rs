@@ -6,7 +6,8 @@ use bytes::BytesMut;
 
 use crate::config::TopicConfig;
 use crate::config::topic::{CompressionType, TimestampType};
-use crate::protocol::batch::{self, Batch, BatchError, BatchHeader, Compression};
+use crate::protocol::batch::{self, Batch, BatchError, Compression};
+use crate::protocol::check::{ProducerBatch, check_producer_batch};
 
 /// Why a produce is refused before it reaches the log.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Checks one partition's records of a produce, and changes them as the topic demands.
 pub fn check(mut records: BytesMut, config: &TopicConfig, now_ms: i64) -> Result<Checked, CheckError> {
-    let header = crate::protocol::check_for_produce(&records)?;
+    let ProducerBatch { header, walked } = check_producer_batch(&records)?;
     if header.is_transactional() {
         return Err(CheckError::Transactional);
     }
@@ -60,7 +61,13 @@ pub fn check(mut records: BytesMut, config: &TopicConfig, now_ms: i64) -> Result
     }
     let log_append_time_ms = match config.timestamp_type {
         TimestampType::CreateTime => {
-            check_timestamps(&header, config, now_ms)?;
+            // A compressed batch is taken at its header's word.
+            let least_ms = walked.map_or(header.base_timestamp, |walked| walked.min_timestamp(&header));
+            let greatest_ms = walked.map_or(header.max_timestamp, |walked| walked.max_timestamp(&header));
+            check_timestamps([least_ms, greatest_ms], config, now_ms)?;
+            if greatest_ms != header.max_timestamp {
+                batch::set_max_timestamp(&mut records, greatest_ms);
+            }
             None
         }
         TimestampType::LogAppendTime => {
@@ -84,11 +91,11 @@ fn target_codec(config: &TopicConfig, came_with: Compression) -> Option<Compress
     (target != came_with).then_some(target)
 }
 
-/// Checks the first and the greatest timestamp, which the header holds. (Kafka looks at each record.)
-fn check_timestamps(header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Result<(), CheckError> {
+/// Checks the least and the greatest timestamp of a batch against the broker's clock.
+fn check_timestamps(timestamps_ms: [i64; 2], config: &TopicConfig, now_ms: i64) -> Result<(), CheckError> {
     let least_ms = now_ms.saturating_sub(config.timestamp_before_max_ms);
     let greatest_ms = now_ms.saturating_add(config.timestamp_after_max_ms);
-    for timestamp_ms in [header.base_timestamp, header.max_timestamp] {
+    for timestamp_ms in timestamps_ms {
         // -1 is "no timestamp".
         if timestamp_ms != -1 && !(least_ms..=greatest_ms).contains(&timestamp_ms) {
             return Err(CheckError::Timestamp { timestamp_ms, offset: 0, least_ms, greatest_ms });

@@ -130,6 +130,10 @@ impl Partition {
             (replica.apply(image), replica.is_leader())
         };
         if begins {
+            // What a crash left unsynced would stay invisible where records are shown once synced.
+            if self.topic.config().flush_messages == 1 {
+                self.log.flush()?;
+            }
             self.log.assign_epoch_start(image.leader_epoch, self.log.log_end_offset())?;
             self.advance_high_watermark();
         }

@@ -77,6 +77,8 @@ pub enum BatchError {
     Producer { producer_id: i64, producer_epoch: i16, base_sequence: i32 },
     #[error("record {index} of the batch: {cause}")]
     Record { index: i32, cause: RecordError },
+    #[error("Compacted topic cannot accept message without key (record {0} of the batch)")]
+    NoKey(i32),
     #[error("{0} bytes are left over after the last record of the batch")]
     LeftOver(usize),
     #[error("the batch cannot be decompressed ({codec}): {cause}")]
@@ -101,17 +103,20 @@ pub enum RecordError {
 }
 
 impl BatchError {
-    /// The error code that Kafka answers a producer for this.
+    /// The error code that Kafka 4.3 answers a producer for this, as asked of a running one. Clients
+    /// send again after `CORRUPT_MESSAGE`, so it is only for what the way may have damaged: what was
+    /// wrong when it was sent stays wrong. (A block that its codec cannot read, or an unknown codec,
+    /// Kafka answers with `UNKNOWN_SERVER_ERROR`, a failure of its own; here that is an invalid record.)
     pub fn kafka_error(&self) -> ResponseError {
         match self {
-            BatchError::Truncated { .. }
-            | BatchError::Length(_)
-            | BatchError::Checksum { .. }
-            | BatchError::Decompress { .. } => ResponseError::CorruptMessage,
+            BatchError::Length(_) | BatchError::Checksum { .. } => ResponseError::CorruptMessage,
             BatchError::Magic(0 | 1) => ResponseError::InvalidRecord,
             BatchError::Magic(_) => ResponseError::CorruptMessage,
             BatchError::UnknownCompression(_)
             | BatchError::NoBatch
+            | BatchError::Truncated { .. }
+            | BatchError::Decompress { .. }
+            | BatchError::NoKey(_)
             | BatchError::SeveralBatches
             | BatchError::BaseOffset(_)
             | BatchError::RecordsCount(_)
@@ -411,6 +416,11 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
 /// one batch.
 pub fn set_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
     batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&timestamp_ms.to_be_bytes());
+    seal(batch);
+}
+
+/// Renews the checksum of `batch`, which must be exactly one batch.
+pub fn seal(batch: &mut [u8]) {
     let crc = crc(batch);
     batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
 }

@@ -257,7 +257,9 @@ mod tests {
             assert_eq!((header.max_timestamp, header.last_offset_delta), (1000, 99));
             let batch = Batch::parse(&bytes).expect("parses");
             assert_eq!(records(&batch), expected, "{from:?}");
-            assert_eq!(batch.walk_compressed(LIMIT), Ok(()));
+            let walked = batch.walk_compressed(LIMIT).expect("is right");
+            assert_eq!((walked.min_timestamp(&header), walked.max_timestamp(&header)), (901, 1000));
+            assert_eq!(walked.keyless, Some(0));
             assert_eq!(batch.walk_compressed(100), Err(BatchError::DecompressedTooLarge { limit: 100 }));
             for to in Compression::ALL {
                 let bytes = recompress(&batch, to, None, LIMIT).expect("recompresses");

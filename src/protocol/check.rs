@@ -1,6 +1,15 @@
 //! What a producer may send: stricter than what a log may hold.
 
 use super::batch::{Batch, BatchError, BatchHeader, Compression, TimestampType};
+use super::records::Walked;
+
+/// A producer's batch that is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBatch {
+    pub header: BatchHeader,
+    /// What its records showed; nothing when they are compressed.
+    pub walked: Option<Walked>,
+}
 
 /// Checks the records of one partition of a Produce request: exactly one batch of magic 2 and of
 /// exactly these bytes, its checksum, its counts, its producer, and (if it is not compressed) every
@@ -10,6 +19,15 @@ use super::batch::{Batch, BatchError, BatchHeader, Compression, TimestampType};
 /// # Errors
 /// What is wrong first; [`BatchError::kafka_error`] says what the producer is told.
 pub fn check_for_produce(records: &[u8]) -> Result<BatchHeader, BatchError> {
+    check_producer_batch(records).map(|batch| batch.header)
+}
+
+/// As [`check_for_produce`], and gives what the walk over the records saw: a compacted topic refuses
+/// records without a key, and Kafka puts right a `max_timestamp` that is not the records' largest.
+///
+/// # Errors
+/// Those of [`check_for_produce`].
+pub fn check_producer_batch(records: &[u8]) -> Result<ProducerBatch, BatchError> {
     if records.is_empty() {
         return Err(BatchError::NoBatch);
     }
@@ -40,8 +58,24 @@ pub fn check_for_produce(records: &[u8]) -> Result<BatchHeader, BatchError> {
         });
     }
     check_producer(&header)?;
-    batch.walk()?;
-    Ok(header)
+    let walked = batch.walk()?;
+    Ok(ProducerBatch { header, walked })
+}
+
+/// Refuses records without a key, as a compacted topic does. Compressed records are opened for this,
+/// up to `limit_bytes`.
+///
+/// # Errors
+/// `NoKey` of the first without one; those of [`Batch::walk_compressed`].
+pub fn check_keys(records: &[u8], checked: &ProducerBatch, limit_bytes: usize) -> Result<(), BatchError> {
+    let walked = match checked.walked {
+        Some(walked) => walked,
+        None => Batch::parse(records)?.walk_compressed(limit_bytes)?,
+    };
+    match walked.keyless {
+        Some(index) => Err(BatchError::NoKey(index)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses zstd in versions of Produce that clients without zstd use.
@@ -68,5 +102,71 @@ fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
             producer_epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::ResponseError;
+
+    use super::super::batch;
+    use super::super::builder::{BatchBuilder, BatchOptions};
+    use super::*;
+
+    #[test]
+    fn compacted_topics_get_no_record_without_a_key_in_any_codec() {
+        for compression in Compression::ALL {
+            let mut builder = BatchBuilder::new(BatchOptions { compression, ..BatchOptions::default() });
+            builder.add(5, Some(b"key"), None).expect("is small");
+            let keyed = builder.build().expect("builds");
+            builder.add(3, None, Some(b"value")).expect("is small");
+            let keyless = builder.build().expect("builds");
+            let check = |records: &[u8]| {
+                check_keys(records, &check_producer_batch(records).expect("is right"), 1 << 20)
+            };
+            assert_eq!(check(&keyed), Ok(()), "{compression:?}");
+            assert_eq!(check(&keyless), Err(BatchError::NoKey(1)), "{compression:?}");
+        }
+    }
+
+    /// The codes that a running Kafka 4.3 answered. What it stores as is, or with the header put right
+    /// (other offset deltas, a wrong timestamp type), is refused here and not in this list.
+    #[test]
+    fn a_producer_is_told_what_kafka_would_tell_it() {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.add(1, Some(b"k"), Some(b"v")).expect("is small");
+        let good = builder.build_mut().expect("builds").to_vec();
+        let with = |at: usize, bytes: &[u8]| {
+            let mut changed = good.clone();
+            changed[at..at + bytes.len()].copy_from_slice(bytes);
+            if at > 20 {
+                batch::seal(&mut changed);
+            }
+            changed
+        };
+        let invalid = ResponseError::InvalidRecord;
+        let corrupt = ResponseError::CorruptMessage;
+        let cases: [(&str, Vec<u8>, ResponseError); 16] = [
+            ("nothing", Vec::new(), invalid),
+            ("two batches", [&good[..], &good].concat(), invalid),
+            ("cut", good[..good.len() - 1].to_vec(), invalid),
+            ("cut header", good[..40].to_vec(), invalid),
+            ("magic 0", with(16, &[0]), invalid),
+            ("magic 1", with(16, &[1]), invalid),
+            ("magic 3", with(16, &[3]), corrupt),
+            ("length 0", with(8, &[0, 0, 0, 0]), corrupt),
+            ("length -1", with(8, &[0xff; 4]), corrupt),
+            ("length 20", with(8, &[0, 0, 0, 20]), corrupt),
+            ("checksum", with(17, &[1, 2, 3, 4]), corrupt),
+            ("base offset", with(0, &[0, 0, 0, 0, 0, 0, 0, 7]), invalid),
+            ("control", with(22, &[0x20]), invalid),
+            ("no records", with(57, &[0, 0, 0, 0]), invalid),
+            ("two records announced", with(60, &[2]), invalid),
+            ("last offset delta", with(26, &[5]), invalid),
+        ];
+        for (what, records, code) in cases {
+            let error = check_for_produce(&records).expect_err(what);
+            assert_eq!(error.kafka_error(), code, "{what}: {error}");
+        }
     }
 }

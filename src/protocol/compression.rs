@@ -11,7 +11,11 @@
 //! a hostile block is never larger, whatever the block promises.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::{Read, Write};
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
+use zstd::zstd_safe::{DCtx, ResetDirective};
 
 use super::batch::{BatchError, Compression};
 use super::reader::Reader;
@@ -25,6 +29,15 @@ const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 const SNAPPY_RATIO_MAX: usize = 22;
 /// What a decompressor's output buffer holds before the first byte came out.
 const FIRST_BYTES: usize = 16 * 1024;
+
+/// A thread keeps its zstd decoder up to this size: what the usual levels need, not what a hostile
+/// frame's window (128 MiB at most, as level 22 needs it) made of it.
+const ZSTD_KEPT_BYTES: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    /// A decoder costs several microseconds to make, more than most batches to decompress.
+    static ZSTD: Cell<Option<DCtx<'static>>> = const { Cell::new(None) };
+}
 
 /// Undoes `compression`; gives `bytes` themselves when there is none.
 ///
@@ -44,12 +57,7 @@ pub fn decompress(
         Compression::Gzip => read_all(flate2::read::MultiGzDecoder::new(bytes), compression, limit_bytes)?,
         Compression::Snappy => unsnap(bytes, limit_bytes)?,
         Compression::Lz4 => read_all(lz4_flex::frame::FrameDecoder::new(bytes), compression, limit_bytes)?,
-        Compression::Zstd => {
-            // The decoder's own bound on a frame's window (128 MiB) is what level 22 needs.
-            let decoder = zstd::stream::read::Decoder::with_buffer(bytes)
-                .map_err(|error| failed(compression, error))?;
-            read_all(decoder, compression, limit_bytes)?
-        }
+        Compression::Zstd => unzstd(bytes, limit_bytes)?,
     };
     Ok(Cow::Owned(out))
 }
@@ -79,7 +87,10 @@ pub fn compress(
         }
         Compression::Snappy => snap(bytes)?,
         Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::with_capacity(bytes.len() / 2));
+            // Blocks as Kafka's clients write them: readers keep a buffer of a block's size.
+            let frame = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+            let out = Vec::with_capacity(bytes.len() / 2);
+            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, out);
             encoder.write_all(bytes).map_err(|error| failed(compression, error))?;
             encoder.finish().map_err(|error| failed(compression, error))?
         }
@@ -104,6 +115,20 @@ fn read_all(reader: impl Read, compression: Compression, limit_bytes: usize) -> 
         true => Err(BatchError::DecompressedTooLarge { limit: limit_bytes }),
         false => Ok(out),
     }
+}
+
+fn unzstd(bytes: &[u8], limit_bytes: usize) -> Result<Vec<u8>, BatchError> {
+    let mut context = ZSTD.take().unwrap_or_default();
+    // The last frame may have been left in its middle.
+    context
+        .reset(ResetDirective::SessionOnly)
+        .map_err(|code| failed(Compression::Zstd, zstd::zstd_safe::get_error_name(code)))?;
+    let decoder = zstd::stream::read::Decoder::with_context(bytes, &mut context);
+    let out = read_all(decoder, Compression::Zstd, limit_bytes);
+    if context.sizeof() <= ZSTD_KEPT_BYTES {
+        ZSTD.set(Some(context));
+    }
+    out
 }
 
 fn unsnap(bytes: &[u8], limit_bytes: usize) -> Result<Vec<u8>, BatchError> {

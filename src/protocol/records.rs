@@ -98,13 +98,39 @@ fn nullable<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, RecordError
     }
 }
 
+/// What a walk over a producer's records saw. Timestamps are ms after the batch's base timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked {
+    pub timestamp_delta_min: i64,
+    pub timestamp_delta_max: i64,
+    /// The first record without a key, which a compacted topic does not take.
+    pub keyless: Option<i32>,
+}
+
+impl Walked {
+    /// The largest timestamp of the records, in ms. Kafka writes it into the header of every batch
+    /// that it appends, as not every client finds it (some put the last record's there).
+    pub fn max_timestamp(&self, header: &BatchHeader) -> i64 {
+        header.base_timestamp.wrapping_add(self.timestamp_delta_max)
+    }
+
+    /// The smallest timestamp of the records, in ms.
+    pub fn min_timestamp(&self, header: &BatchHeader) -> i64 {
+        header.base_timestamp.wrapping_add(self.timestamp_delta_min)
+    }
+}
+
 /// Holds `payload` (not compressed) to be `records_count` records with the offset deltas 0, 1, 2 ...
 /// and nothing after them. Keys, values and headers are passed over.
 ///
 /// # Errors
-/// `Record` of the first that is not right, `LeftOver`.
-pub fn walk_payload(records_count: i32, payload: &[u8]) -> Result<(), BatchError> {
+/// `Record` of the first that is not right, `LeftOver`, `RecordsCount` when there are none.
+pub fn walk_payload(records_count: i32, payload: &[u8]) -> Result<Walked, BatchError> {
+    if records_count <= 0 {
+        return Err(BatchError::RecordsCount(records_count));
+    }
     let mut reader = Reader::new(payload);
+    let mut walked = Walked { timestamp_delta_min: i64::MAX, timestamp_delta_max: i64::MIN, keyless: None };
     for index in 0..records_count {
         let record = RawRecord::read(&mut reader)
             .and_then(|record| record.headers(|_, _| ()).map(|()| record))
@@ -113,9 +139,14 @@ pub fn walk_payload(records_count: i32, payload: &[u8]) -> Result<(), BatchError
             let cause = RecordError::OffsetDelta { expected: index, found: record.offset_delta };
             return Err(BatchError::Record { index, cause });
         }
+        walked.timestamp_delta_min = walked.timestamp_delta_min.min(record.timestamp_delta);
+        walked.timestamp_delta_max = walked.timestamp_delta_max.max(record.timestamp_delta);
+        if record.key.is_none() && walked.keyless.is_none() {
+            walked.keyless = Some(index);
+        }
     }
     match reader.remaining() {
-        0 => Ok(()),
+        0 => Ok(walked),
         left => Err(BatchError::LeftOver(left)),
     }
 }
@@ -145,15 +176,15 @@ impl<'a> Batch<'a> {
     }
 
     /// Holds the records of a producer's batch to their count, their lengths and the offset deltas
-    /// 0, 1, 2 ..., without copying or decoding anything. Compressed records are left alone; see
-    /// [`Batch::walk_compressed`].
+    /// 0, 1, 2 ..., without copying or decoding anything. Compressed records are left alone, with
+    /// `None`; see [`Batch::walk_compressed`].
     ///
     /// # Errors
     /// Those of [`walk_payload`], `UnknownCompression`.
-    pub fn walk(&self) -> Result<(), BatchError> {
+    pub fn walk(&self) -> Result<Option<Walked>, BatchError> {
         match self.header.compression()? {
-            Compression::None => walk_payload(self.header.records_count, self.payload()),
-            _ => Ok(()),
+            Compression::None => walk_payload(self.header.records_count, self.payload()).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -161,7 +192,7 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// Those of [`walk_payload`] and [`Batch::decompressed`].
-    pub fn walk_compressed(&self, limit_bytes: usize) -> Result<(), BatchError> {
+    pub fn walk_compressed(&self, limit_bytes: usize) -> Result<Walked, BatchError> {
         walk_payload(self.header.records_count, &self.decompressed(limit_bytes)?)
     }
 }
@@ -248,7 +279,9 @@ mod tests {
             assert_eq!(header.compression().expect("is known").name(), name);
             assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (7, 1, 5));
             let batch = Batch::parse(&bytes).expect("parses");
-            assert_eq!(batch.walk_compressed(1000), Ok(()), "{name}");
+            let walked = batch.walk_compressed(1000).expect("is right");
+            assert_eq!((walked.min_timestamp(&header), walked.max_timestamp(&header)), (999, 1001), "{name}");
+            assert_eq!((header.max_timestamp, walked.keyless), (1001, Some(1)), "{name}");
             let records: Vec<_> = batch.records(1000).expect("opens").map(|r| r.expect("reads")).collect();
             let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
             let record = |offset, timestamp, key, value| RecordView {

@@ -1,14 +1,15 @@
 //! The metadata quorum: one Raft group that agrees on the cluster's metadata records.
 //!
-//! openraft runs the protocol. This room gives it a log store ([`log_store`]), a state machine
-//! ([`state_machine`]) with snapshots ([`snapshot`]), and a network ([`network`]), and shows the rest of
+//! openraft runs the protocol. This room gives it a log store ([`log_store`], its file [`journal`]), a state
+//! machine ([`state_machine`]) with snapshots ([`snapshot`]), and a network ([`network`]), and shows the rest of
 //! the broker nothing of it but [`MetadataQuorum`].
 //!
 //! One folder holds it all:
 //!
 //! | name | what |
 //! |---|---|
-//! | `db`, `conf`, `snap.*`, `blobs/` | sled: vote, committed and purged index, log entries (see [`log_store`]) |
+//! | `<index of the first entry, 20 digits>.log` | log entries (see [`journal`]) |
+//! | `vote` | the vote (see [`log_store`]) |
 //! | `<index, 20 digits>.snapshot` | the image after the entry with that index (see [`snapshot`]) |
 //!
 //! Invariants, from the disk upwards:
@@ -18,6 +19,7 @@
 //!    on the disk. Both are checked when the folder is opened, and so are all checksums.
 //! 3. The image is published before the index that it stands for.
 
+mod journal;
 mod log_store;
 mod network;
 mod quorum;
@@ -30,11 +32,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::metadata::MetadataRecord;
 
+pub use log_store::LogStoreError;
 pub(crate) use quorum::records_bytes;
 pub use quorum::{
     MetadataQuorum, MetadataSubscription, OpenError, ProposeError, Published, QuorumConfig, QuorumStatus,
     RECORDS_BYTES_MAX, ReplicaStatus,
 };
+pub use snapshot::SnapshotError;
 
 openraft::declare_raft_types!(
     /// The types that openraft works with.

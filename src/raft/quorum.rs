@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,9 +29,10 @@ const SNAPSHOT_ENTRIES: u64 = 1024;
 const SNAPSHOT_RECORDS: u64 = 10_000;
 /// Entries that stay in the log though a snapshot holds them, for followers that are a little behind.
 const ENTRIES_KEPT: u64 = 128;
-/// Ticks serve elections and heartbeats, which the only voter of a cluster needs not.
-const HEARTBEAT_INTERVAL_MS: u64 = 500;
-const ELECTION_TIMEOUT_MS: (u64, u64) = (1500, 3000);
+/// Heartbeat interval, and least and greatest election timeout.
+const INTERVALS_MS: (u64, u64, u64) = (500, 1500, 3000);
+/// The only voter of a cluster needs neither, and openraft's ticker sleeps for as long even when disabled.
+const INTERVALS_ALONE_MS: (u64, u64, u64) = (600_000, 1_200_000, 1_800_000);
 /// How long an opening waits until the quorum has a leader and this node its image.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -44,7 +45,6 @@ pub struct QuorumConfig {
     /// All voters with their controller addresses (`host:port`), when the cluster is formed. Later the
     /// log knows.
     pub voters: BTreeMap<NodeId, String>,
-    /// The disk of the snapshots. (sled knows only the real one.)
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     /// The first records of a new cluster: its id and feature levels.
@@ -203,11 +203,13 @@ impl MetadataQuorum {
         let is_new = vote.is_none() && store.ends() == (None, None);
         let led = vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == id);
         let is_alone = voters.len() == 1;
+        let (heartbeat_interval, election_timeout_min, election_timeout_max) =
+            if is_alone { INTERVALS_ALONE_MS } else { INTERVALS_MS };
         let settings = openraft::Config {
             cluster_name: "metadata".into(),
-            heartbeat_interval: HEARTBEAT_INTERVAL_MS,
-            election_timeout_min: ELECTION_TIMEOUT_MS.0,
-            election_timeout_max: ELECTION_TIMEOUT_MS.1,
+            heartbeat_interval,
+            election_timeout_min,
+            election_timeout_max,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,
             enable_tick: !is_alone,
@@ -231,10 +233,9 @@ impl MetadataQuorum {
             raft.trigger().elect().await.map_err(|e| stopped(&e))?;
         }
         quorum.ready(id, is_alone).await?;
-        if quorum.image().cluster_id().is_none() && quorum.leader() == Some(config.node_id) {
-            if !config.bootstrap.is_empty() {
-                quorum.propose(config.bootstrap).await?;
-            }
+        let is_unnamed = quorum.image().cluster_id().is_none();
+        if is_unnamed && !config.bootstrap.is_empty() && quorum.leader() == Some(config.node_id) {
+            quorum.propose(config.bootstrap).await?;
         }
         Ok(quorum)
     }
@@ -254,15 +255,15 @@ impl MetadataQuorum {
         };
         let mut metrics = self.inner.raft.metrics();
         let waited = tokio::time::timeout(READY_TIMEOUT, async {
-            metrics
+            let metrics = metrics
                 .wait_for(|metrics| metrics.running_state.is_err() || ready(metrics))
                 .await
-                .map(|metrics| metrics.running_state.clone())
+                .map_err(|e| e.to_string())?;
+            metrics.running_state.clone().map_err(|e| e.to_string())
         });
         match waited.await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(e))) => Err(OpenError::Stopped(e.to_string())),
-            Ok(Err(e)) => Err(OpenError::Stopped(e.to_string())),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(OpenError::Stopped(e)),
             Err(_) => Err(OpenError::NoLeader(self.inner.raft.metrics().borrow().to_string())),
         }
     }
@@ -275,6 +276,11 @@ impl MetadataQuorum {
     /// Index of the entry that the image stands for, at least.
     pub fn applied_index(&self) -> u64 {
         *self.inner.shared.applied_index.borrow()
+    }
+
+    /// Follows the index alone.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.shared.applied_index.subscribe()
     }
 
     /// Follows the image from what it is now.
@@ -330,7 +336,7 @@ impl MetadataQuorum {
         let metrics = self.inner.raft.metrics().borrow().clone();
         let replica = |id: u64| {
             if id == metrics.id {
-                let log_end_offset = metrics.last_log_index.map_or(0, |index| index as i64 + 1);
+                let log_end_offset = offset_after(self.inner.store.ends().1);
                 return ReplicaStatus {
                     id: node_id(id),
                     log_end_offset,
@@ -350,7 +356,8 @@ impl MetadataQuorum {
         QuorumStatus {
             leader_id: metrics.current_leader.map(node_id),
             leader_epoch: i32::try_from(metrics.current_term).unwrap_or(i32::MAX),
-            high_watermark: offset_after(metrics.last_applied),
+            // Ahead of the metrics, which openraft brings up to date after it has answered.
+            high_watermark: i64::try_from(self.applied_index()).unwrap_or(i64::MAX - 1) + 1,
             voters: membership.voter_ids().map(replica).collect(),
             observers: membership.learner_ids().map(replica).collect(),
         }
@@ -380,25 +387,34 @@ fn open_storage(
     disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
 ) -> Result<(LogStore, StateMachine), OpenError> {
-    disk.create_dir_all(&dir).map_err(|e| OpenError::Folder(dir.clone(), e))?;
-    let store = LogStore::open(&dir)?;
+    if !disk.exists(&dir) {
+        let made = disk.create_dir_all(&dir).and_then(|()| match dir.parent() {
+            // A relative path of one component has the empty path for its parent.
+            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
+            Some(parent) => disk.sync_dir(parent),
+            None => Ok(()),
+        });
+        made.map_err(|e| OpenError::Folder(dir.clone(), e))?;
+    }
+    let store = LogStore::open(disk.clone(), &dir)?;
+    let folder = dir.clone();
     let machine = StateMachine::open(SnapshotStore { disk, dir }, shared)?;
     // The pieces must fit each other, else something acknowledged is gone.
+    let gone = |why: String| OpenError::Log(LogStoreError::Damaged(folder.clone(), why));
     let ((purged, last), snapshot) = (store.ends(), machine.snapshot_log_id());
     let index = |id: Option<LogId>| id.map_or_else(|| "none".to_owned(), |id| id.index.to_string());
-    let (committed, known) = (store.committed()?, last.max(snapshot));
-    if committed > known {
-        let (known, committed) = (index(known), index(committed));
-        return Err(store
-            .damaged(format!("its last entry is {known}, though {committed} was committed"))
-            .into());
+    let known = last.max(snapshot).map(|id| id.index);
+    if store.committed() > known {
+        let committed = store.committed().unwrap_or_default();
+        let known = known.map_or_else(|| "none".to_owned(), |index| index.to_string());
+        return Err(gone(format!("its last entry is {known}, though {committed} was committed")));
     }
     if purged > snapshot {
         let (purged, snapshot) = (index(purged), index(snapshot));
         let why = format!(
             "its entries up to {purged} went into a snapshot, but the newest snapshot beside it ends at {snapshot}"
         );
-        return Err(store.damaged(why).into());
+        return Err(gone(why));
     }
     if snapshot.is_some() && store.vote()?.is_none() {
         return Err(store.damaged("there is a snapshot beside it, but it knows of no election").into());

@@ -132,8 +132,7 @@ pub(super) fn decode(path: &Path, content: &[u8]) -> Result<(Meta, MetadataImage
     let meta = lines.next().ok_or_else(short)?;
     let meta: Meta = serde_json::from_str(meta).map_err(|e| damaged(e.to_string()))?;
     let mut image = MetadataImage::default();
-    let mut count = 0_u64;
-    for line in lines {
+    for (count, line) in lines.enumerate() {
         if let Some(expected) = line.strip_prefix("end ") {
             if expected.parse() != Ok(count) {
                 return Err(damaged(format!("it holds {count} records instead of {expected}")));
@@ -142,7 +141,6 @@ pub(super) fn decode(path: &Path, content: &[u8]) -> Result<(Meta, MetadataImage
         }
         let record: MetadataRecord = serde_json::from_str(line).map_err(|e| damaged(e.to_string()))?;
         image.replay(&record).map_err(|e| damaged(e.to_string()))?;
-        count += 1;
     }
     Err(short())
 }

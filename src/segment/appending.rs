@@ -147,10 +147,10 @@ impl Log {
             if self.is_failed() {
                 return Err((asker, AppendError::Failed));
             }
-            let base_offset = match origin {
-                Origin::Leader { .. } => self.log_end_offset().0,
-                Origin::Follower => first_offset,
-            };
+            // A gap goes into a segment, not between two (recovery takes such for a lost tail), unless
+            // it is wider than a segment can be.
+            let is_out_of_reach = last_offset - self.log_end_offset().0 > i64::from(i32::MAX);
+            let base_offset = if is_out_of_reach { first_offset } else { self.log_end_offset().0 };
             if let Err(error) = self.roll_to(writer, base_offset) {
                 *run = self.new_run();
                 return Err((asker, AppendError::from_io(error)));
@@ -215,7 +215,8 @@ impl Log {
             Some(first) => newest.saturating_sub(first),
             None => self.clock.now_ms().saturating_sub(run.segment.created_ms),
         };
-        age_ms > config.segment_ms.saturating_sub(jitter_ms(config, run.segment.base_offset, self.files.log))
+        let log = self.files.log.load(Ordering::Relaxed);
+        age_ms > config.segment_ms.saturating_sub(jitter_ms(config, run.segment.base_offset, log))
     }
 
     /// Writes a run and tells everybody.

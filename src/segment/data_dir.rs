@@ -386,10 +386,13 @@ impl DataDir {
             }
         }
         // Taken before epochs and indexes are written: those must not be older than what is noted.
-        let points: BTreeMap<_, _> =
+        let mut points: BTreeMap<_, _> =
             logs.iter().map(|(name, log)| (name.clone(), log.recovery_point())).collect();
-        for (_, log) in logs.iter().filter(|(_, log)| !log.is_failed() && !log.is_closed()) {
-            log.checkpoint()?;
+        for (name, log) in logs.iter().filter(|(_, log)| !log.is_failed() && !log.is_closed()) {
+            if let Err(error) = log.checkpoint() {
+                tracing::error!(partition = %name, %error, "a log could not be checkpointed");
+                points.remove(name);
+            }
         }
         self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
         self.write_offsets(&mut written, LOG_STARTS, starts(&logs))

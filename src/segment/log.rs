@@ -265,6 +265,9 @@ impl Log {
     /// The log is offline after a failed sync: what the operating system dropped cannot be told.
     pub fn flush(&self) -> io::Result<Offset> {
         let _one_at_a_time = self.flushing.lock();
+        if self.is_closed() && self.recovery_point() < self.log_end_offset() {
+            return Err(io::Error::other("the log is closed"));
+        }
         self.flush_locked()
     }
 
@@ -279,7 +282,7 @@ impl Log {
         let (unsynced, last) = {
             let segments = self.segments.read();
             let unsynced: Vec<_> =
-                segments.iter().filter(|segment| segment.next_offset() > synced).cloned().collect();
+                segments.iter().filter(|segment| segment.next_offset() >= synced).cloned().collect();
             (unsynced, segments.last().map_or(0, |segment| segment.base_offset))
         };
         let sync = || {

@@ -24,11 +24,15 @@
 mod appending;
 pub mod checkpoint;
 pub mod data_dir;
+#[cfg(test)]
+mod fault_tests;
 pub mod file_cache;
 pub mod index;
 pub mod leader_epochs;
 pub mod log;
 pub mod meta_properties;
+#[cfg(test)]
+mod power_cuts;
 pub mod producer_state;
 mod reading;
 mod recovery;

@@ -127,12 +127,22 @@ fn read_segment(
     up_to: i64,
     whole_first_batch: bool,
 ) -> io::Result<Option<LogSlice>> {
-    let (len, next_offset) = {
+    let (len, next_offset, known) = {
         let state = segment.state.read();
-        (state.len, state.next_offset)
+        (state.len, state.next_offset, state.known_position(from))
     };
     if from >= next_offset || len == 0 {
         return Ok(None);
+    }
+    // A consumer that keeps up takes all that is left from where an earlier write ended: nothing has
+    // to be looked at for that.
+    if let Some(position) = known
+        && up_to >= next_offset
+        && position < len
+        && let Ok(left) = usize::try_from(len - position)
+        && left <= bytes_max
+    {
+        return Ok(Some(LogSlice { file: segment.log_file(&log.files)?, position, len: left }));
     }
     let Some(first) = segment.find(&log.files, from, len)? else { return Ok(None) };
     if first.header.base_offset >= up_to {

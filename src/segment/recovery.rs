@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -41,7 +41,7 @@ struct Found {
 
 pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let files = Files {
-        log: place.cache.next_log(),
+        log: AtomicU64::new(place.cache.next_log()),
         disk: place.disk.clone(),
         cache: place.cache.clone(),
         dir: RwLock::new(place.dir.clone()),
@@ -52,6 +52,11 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
     let mut epochs = read_epochs(&files, has_epochs)?;
     let written_epochs = epochs.clone();
+    if !place.was_closed {
+        // What lies above is read anyway, and says when its epochs began. The file may tell of an end
+        // of the log that has been cut off since.
+        epochs.truncate_to(recovery_point.max(start + 1));
+    }
 
     let mut opener = Opener {
         files: &files,
@@ -75,12 +80,16 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         segments.push(Arc::new(segment));
     }
     let bytes_since_entry = opener.bytes_since_entry;
+    // Offsets below the log start offset were given out: they must not be given again.
+    if segments.last().is_some_and(|last| last.next_offset() < start) {
+        tracing::warn!(log = %place.dir.display(), start, "the log ends before its start; it begins anew there");
+        segments.drain(..).try_for_each(|segment| remove_segment(&files, segment.base_offset))?;
+    }
     if segments.is_empty() {
         files.open(start, FileKind::Log, OpenMode::Create)?;
         segments.push(Arc::new(Segment::new(start, State::new(0, start), place.clock.now_ms())));
     }
     let end = segments.last().map_or(start, |segment| segment.next_offset());
-    let start = start.min(end);
     // A segment that others follow ends where the next begins.
     for pair in segments.windows(2) {
         pair[0].state.write().next_offset = pair[1].base_offset;
@@ -91,7 +100,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
 
     remove_snapshots_beyond(&files, &mut snapshots, end)?;
     let (producers, snapshot_offset) = recover_producers(&files, &segments, snapshots, start, end)?;
-    let recovered_to = if place.was_closed { end } else { recovery_point.clamp(start.min(end), end) };
+    let recovered_to = if place.was_closed { end } else { recovery_point.clamp(start, end) };
     Ok(Log {
         files,
         clock: place.clock,
@@ -166,10 +175,12 @@ fn list_segments(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, 
 }
 
 fn remove_snapshots_beyond(files: &Files, snapshots: &mut Snapshots, end: i64) -> io::Result<()> {
-    for offset in snapshots.split_off(&(end + 1)) {
-        files.disk.remove_file(&files.path(&file_name(offset, "snapshot")))?;
+    let beyond = snapshots.split_off(&(end + 1));
+    for offset in &beyond {
+        files.disk.remove_file(&files.path(&file_name(*offset, "snapshot")))?;
     }
-    Ok(())
+    // They must not come back beside what is appended now.
+    if beyond.is_empty() { Ok(()) } else { files.disk.sync_dir(&files.dir.read()) }
 }
 
 fn read_epochs(files: &Files, exists: bool) -> io::Result<LeaderEpochs> {
@@ -194,7 +205,8 @@ fn remove_segment(files: &Files, base: i64) -> io::Result<()> {
             files.disk.remove_file(&path)?;
         }
     }
-    Ok(())
+    // It must not come back beside what is appended now.
+    files.disk.sync_dir(&files.dir.read())
 }
 
 struct Opener<'a> {
@@ -216,7 +228,9 @@ impl Opener<'_> {
             self.reset_indexes(base, found)?;
             return Ok((Segment::new(base, state, self.created_ms), false));
         }
-        let is_whole_below = next.is_some_and(|next| next <= self.recovery_point);
+        // A segment that ends just at the recovery point may have been synced while it was the last one,
+        // without its indexes.
+        let is_whole_below = next.is_some_and(|next| next < self.recovery_point);
         let indexes = self.indexes(base, found)?;
         if let (true, Some((offsets, times))) = (is_whole_below, indexes) {
             (state.offsets, state.times) = (offsets, times);
@@ -238,10 +252,13 @@ impl Opener<'_> {
         base: i64,
         found: &Found,
     ) -> io::Result<Option<(Index<OffsetEntry>, Index<TimeEntry>)>> {
-        let Some(times) =
-            last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, found.time_index_bytes)?
-        else {
-            return Ok(None);
+        // Records may be without timestamps, and then there is nothing to enter.
+        let times = match found.time_index_bytes {
+            None => Index::default(),
+            bytes => match last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, bytes)? {
+                Some(times) => times,
+                None => return Ok(None),
+            },
         };
         // A small segment may be without an entry, and without a file for them.
         let offsets = match found.index_bytes {
@@ -303,7 +320,10 @@ impl Opener<'_> {
             if header.last_offset() > entered {
                 let interval = self.config.index_interval_bytes;
                 state.index_batch(base, header, batch.position, &mut self.bytes_since_entry, interval);
-                self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                // Epochs do not go down in a log: an older one is of a batch that the file tells of.
+                if self.epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
+                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                }
             } else {
                 self.bytes_since_entry += header.size() as u64;
             }
@@ -319,9 +339,19 @@ impl Opener<'_> {
         if next.is_some() {
             state.push_time(base);
         }
+        // Where nothing says that the next segment was synced, a gap before it is a lost tail. (Below the
+        // recovery point, compaction made it, as it did where a segment could not reach over it.)
+        let is_cut_short = next.is_some_and(|next| {
+            let is_within_reach = next - expected <= i64::from(i32::MAX) / 2;
+            expected < next && next > self.recovery_point && is_within_reach
+        });
+        let is_torn = is_torn || is_cut_short;
         let segment_end = if is_torn { expected } else { next.unwrap_or(expected) };
         state.found_end(end, segment_end);
-        self.spill(base, state)?;
+        if let Err(error) = self.spill(base, state) {
+            // The entries stay in memory: a full disk is no reason not to start.
+            tracing::warn!(log = %self.files.dir.read().display(), base, %error, "index entries could not be written");
+        }
         Ok(is_torn)
     }
 
@@ -339,14 +369,27 @@ impl Opener<'_> {
         Ok(())
     }
 
-    /// Writes the entries that were made, if they are many.
+    /// Writes the entries that were made.
     fn spill(&self, base: i64, state: &mut State) -> io::Result<()> {
-        if let Some((bytes, position)) = state.offsets.unwritten() {
-            index::write(&*self.files.open(base, FileKind::Index, OpenMode::Create)?, &bytes, position)?;
+        let write = |kind, unwritten: Option<(Vec<u8>, u64)>| match unwritten {
+            None => Ok(false),
+            Some((bytes, position)) => {
+                let written = self
+                    .files
+                    .open(base, kind, OpenMode::Create)
+                    .and_then(|file| index::write(&*file, &bytes, position));
+                match written {
+                    Ok(()) => Ok(true),
+                    // A log must open on a full disk too: the entries stay in memory.
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        if write(FileKind::Index, state.offsets.unwritten())? {
             state.offsets.written();
         }
-        if let Some((bytes, position)) = state.times.unwritten() {
-            index::write(&*self.files.open(base, FileKind::TimeIndex, OpenMode::Create)?, &bytes, position)?;
+        if write(FileKind::TimeIndex, state.times.unwritten())? {
             state.times.written();
         }
         Ok(())
@@ -381,7 +424,8 @@ fn last_entry<E: Entry>(
     Ok(grows.then(|| Index::on_file(entries, last)))
 }
 
-/// The part of the indexes that belongs to offsets below the recovery point.
+/// The part of the indexes that belongs to offsets below the recovery point. The index files may be
+/// older than the log, or torn: every entry is held to the batch that it names.
 fn indexes_below(
     files: &Files,
     base: i64,
@@ -389,39 +433,61 @@ fn indexes_below(
     recovery_point: i64,
 ) -> io::Result<(Index<OffsetEntry>, Index<TimeEntry>)> {
     let nothing = || (Index::default(), Index::default());
-    if recovery_point <= base {
+    if recovery_point <= base || found.log_bytes == 0 {
         return Ok(nothing());
     }
-    let offsets: Vec<OffsetEntry> = read_entries(files, base, FileKind::Index, found.index_bytes)?;
-    let times: Vec<TimeEntry> = read_entries(files, base, FileKind::TimeIndex, found.time_index_bytes)?;
-    let below = |relative: u32| base + i64::from(relative) < recovery_point;
-    let mut kept = 0u32;
-    let mut last: Option<OffsetEntry> = None;
-    for entry in offsets {
-        let grows = last.is_none_or(|last| {
+    let mut offsets: Vec<OffsetEntry> = read_entries(files, base, FileKind::Index, found.index_bytes)?;
+    let mut times: Vec<TimeEntry> = read_entries(files, base, FileKind::TimeIndex, found.time_index_bytes)?;
+    if offsets.is_empty() || times.is_empty() {
+        return Ok(nothing());
+    }
+    let file = files.open(base, FileKind::Log, OpenMode::ReadWrite)?;
+    let batch_at = |position: u64| scan::headers(&*file, position, found.log_bytes).next().transpose();
+    let (mut kept, mut last) = (0, None);
+    for entry in &offsets {
+        let grows = last.is_none_or(|last: OffsetEntry| {
             last.relative_offset < entry.relative_offset && last.position < entry.position
         });
-        if !grows || !below(entry.relative_offset) || u64::from(entry.position) >= found.log_bytes {
+        let offset = base + i64::from(entry.relative_offset);
+        if !grows || offset >= recovery_point {
             break;
         }
-        (kept, last) = (kept + 1, Some(entry));
+        match batch_at(u64::from(entry.position)) {
+            Ok(Some(batch)) if batch.header.last_offset() == offset => {}
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            _ => break,
+        }
+        (kept, last) = (kept + 1, Some(*entry));
     }
-    let Some(last) = last else { return Ok(nothing()) };
-    let (mut kept_times, mut last_time): (u32, Option<TimeEntry>) = (0, None);
-    for entry in times {
-        let grows = last_time.is_none_or(|last| {
+    offsets.truncate(kept);
+    let (mut kept, mut last) = (0, None);
+    for entry in &times {
+        let grows = last.is_none_or(|last: TimeEntry| {
             last.timestamp < entry.timestamp && last.relative_offset < entry.relative_offset
         });
-        if !grows || entry.relative_offset > last.relative_offset {
+        let offset = base + i64::from(entry.relative_offset);
+        let before = offsets.partition_point(|other| other.relative_offset <= entry.relative_offset);
+        let start = before.checked_sub(1).and_then(|at| offsets.get(at)).map_or(0, |other| other.position);
+        if !grows || offsets.last().is_none_or(|other| entry.relative_offset > other.relative_offset) {
             break;
         }
-        (kept_times, last_time) = (kept_times + 1, Some(entry));
+        let batch = scan::headers(&*file, u64::from(start), found.log_bytes)
+            .find(|batch| batch.as_ref().map_or(true, |batch| batch.header.last_offset() >= offset))
+            .transpose();
+        match batch {
+            Ok(Some(batch))
+                if batch.header.last_offset() == offset && batch.header.max_timestamp == entry.timestamp => {}
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            _ => break,
+        }
+        (kept, last) = (kept + 1, Some(*entry));
     }
-    // Without its time entries the segment's largest timestamp would be guessed.
-    if last_time.is_none() {
-        return Ok(nothing());
-    }
-    Ok((Index::on_file(kept, Some(last)), Index::on_file(kept_times, last_time)))
+    times.truncate(kept);
+    // Later time entries may have been lost: only up to the last one the largest timestamp is known.
+    let Some(last_time) = last else { return Ok(nothing()) };
+    offsets.truncate(offsets.partition_point(|entry| entry.relative_offset <= last_time.relative_offset));
+    let (count, time_count) = (offsets.len() as u32, times.len() as u32);
+    Ok((Index::on_file(count, offsets.last().copied()), Index::on_file(time_count, Some(last_time))))
 }
 
 fn read_entries<E: Entry>(

@@ -47,11 +47,20 @@ impl Log {
         self.check_usable()?;
         let config = self.config();
         let segments = self.segments.read().clone();
-        let count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
+        let mut count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
         if count == 0 {
             return Ok(0);
         }
         let mut writer = self.lock_writer();
+        {
+            // A truncation may have come in between.
+            let now = self.segments.read();
+            if now.len() < count
+                || !std::iter::zip(now.iter(), &segments[..count]).all(|(a, b)| Arc::ptr_eq(a, b))
+            {
+                return Ok(0);
+            }
+        }
         if count == segments.len() {
             // Somebody may have appended since: what came late stays.
             let last = self.last_segment();
@@ -61,7 +70,13 @@ impl Log {
                 return Ok(0);
             }
             let end = self.log_end_offset().0;
-            self.roll_to(&mut writer, end)?;
+            if let Err(error) = self.roll_to(&mut writer, end) {
+                // On a full disk the others have to go all the same, to make room.
+                count -= 1;
+                if count == 0 {
+                    return Err(error);
+                }
+            }
         }
         self.remove_first(&writer, count, now_ms.saturating_add(config.file_delete_delay_ms))?;
         Ok(count)
@@ -199,6 +214,7 @@ impl Log {
         for later in after.iter().rev() {
             self.remove_segment(later.base_offset)?;
         }
+        self.files.renumber();
         if let Some(end) = end {
             segment.log_file(&self.files)?.set_len(end)?;
         }
@@ -232,6 +248,7 @@ impl Log {
                 self.remove_file(self.files.path(&entry.name))?;
             }
         }
+        self.files.renumber();
         let segment = self.new_segment(offset)?;
         *self.segments.write() = vec![Arc::new(segment)];
         *writer = Writer {

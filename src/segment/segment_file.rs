@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -20,8 +21,8 @@ use crate::protocol::batch::BatchHeader;
 pub struct Files {
     pub disk: Arc<dyn Disk>,
     pub cache: Arc<FileCache>,
-    /// The log's number in the cache.
-    pub log: u64,
+    /// The log's number in the cache; another one after a truncation.
+    pub log: AtomicU64,
     /// The partition's folder; changes when the partition is deleted.
     pub dir: RwLock<PathBuf>,
 }
@@ -34,14 +35,20 @@ impl Files {
 
     /// The open file of a segment.
     pub fn open(&self, base_offset: i64, kind: FileKind, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let key = FileKey { log: self.log, base_offset, kind };
+        let key = FileKey { log: self.log.load(Ordering::Acquire), base_offset, kind };
         self.cache.get(key, || self.disk.open(&self.path(&file_name(base_offset, kind.extension())), mode))
+    }
+
+    /// Files were removed whose names may come again: a reader that is just opening one of them must
+    /// not leave it in the cache for who writes to the new one.
+    pub fn renumber(&self) {
+        self.log.store(self.cache.next_log(), Ordering::Release);
     }
 
     /// Lets go of a segment's open files.
     pub fn forget(&self, base_offset: i64) {
         for kind in FileKind::ALL {
-            self.cache.forget(FileKey { log: self.log, base_offset, kind });
+            self.cache.forget(FileKey { log: self.log.load(Ordering::Acquire), base_offset, kind });
         }
     }
 }
@@ -139,7 +146,7 @@ impl State {
     }
 
     /// The position of the batch that starts with `offset`, when that is known without looking.
-    fn known_position(&self, offset: i64) -> Option<u64> {
+    pub fn known_position(&self, offset: i64) -> Option<u64> {
         if offset == self.next_offset {
             return Some(self.len);
         }
@@ -175,11 +182,6 @@ impl Segment {
 
     pub fn next_offset(&self) -> i64 {
         self.state.read().next_offset
-    }
-
-    /// Bytes of the log file and of its indexes' entries.
-    pub fn size_bytes(&self) -> u64 {
-        self.len()
     }
 
     /// Writes the index entries that are in memory only. For who holds the writer lock.

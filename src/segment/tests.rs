@@ -276,3 +276,50 @@ fn timestamps_lead_to_the_first_record_that_is_as_late() {
         assert_eq!((latest.timestamp, latest.offset.0, latest.leader_epoch.0), (1991, 199, 0));
     }
 }
+
+#[test]
+fn a_log_that_lost_its_end_begins_at_its_start_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    for at in 0..50 {
+        append(&log, plain(2, 50, at)).unwrap();
+    }
+    drop(log);
+    let log_start_offset = Some(Offset(300));
+    let log = Log::open(LogPlace { log_start_offset, ..place(dir.path()) }, small()).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(300), Offset(300)));
+    assert_eq!(append(&log, plain(1, 1, 1)).unwrap().first_offset, Offset(300));
+}
+
+#[test]
+fn followers_take_offsets_as_they_are_and_only_forwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    let follow = |base_offset, partition_leader_epoch| {
+        let options = BatchOptions { base_offset, partition_leader_epoch, ..BatchOptions::default() };
+        let request = AppendRequest { records: batch_of(2, 10, 1, options), origin: Origin::Follower };
+        match log.append(request) {
+            Append::Done(result) => result,
+            Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
+        }
+    };
+    assert_eq!(follow(0, 3).unwrap().last_offset, Offset(1));
+    // Compaction leaves gaps, even such that no relative offset reaches over them.
+    for (base, epoch) in [(10, 3), (1 << 33, 4)] {
+        assert_eq!(follow(base, epoch).unwrap().first_offset, Offset(base));
+    }
+    assert!(matches!(follow(5, 4), Err(AppendError::OffsetsNotMonotonic { .. })));
+    assert_eq!(log.segment_count(), 2);
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(3)), (LeaderEpoch(3), Offset(1 << 33)));
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), (LeaderEpoch(4), Offset((1 << 33) + 2)));
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(5)), (LeaderEpoch::NONE, Offset::NONE));
+    let expected = [(0, 1), (10, 11), (1 << 33, (1 << 33) + 1)];
+    for from in [2, 11, 12, 1 << 32] {
+        let at = expected.iter().position(|(_, last)| *last >= from).unwrap();
+        assert_eq!(offsets(&read_all(&log, from, 1 << 20)), expected[at..], "{from}");
+    }
+    drop(log);
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    assert_eq!(offsets(&read_all(&log, 0, 1 << 20)), expected);
+    assert_eq!(log.latest_epoch(), LeaderEpoch(4));
+}

@@ -143,8 +143,8 @@ fn read_config(arguments: &ServerArguments) -> Result<BrokerConfig, String> {
 }
 
 fn start_logging() {
-    let filter = EnvFilter::try_from_env("RAFTSMAN_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,sled=warn"));
+    let filter =
+        EnvFilter::try_from_env("RAFTSMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call (tests) finds the first one's subscriber in place.
     let _ = match std::env::var("RAFTSMAN_LOG_FORMAT").as_deref() {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
@@ -41,7 +41,8 @@ impl Broker {
         for value in own.iter().chain(overrides) {
             command.args(["--override", value]);
         }
-        let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the broker starts");
+        let mut child =
+            command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the broker starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, receiver) = std::sync::mpsc::channel();
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -96,7 +97,8 @@ impl Broker {
 
     /// Resident memory, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("there is a VmRSS line");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
     }
@@ -209,16 +211,32 @@ impl Client {
         assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
     }
 
+    /// A new idempotent producer's id.
+    pub fn producer_id(&mut self) -> i64 {
+        let request = InitProducerIdRequest::default().with_transactional_id(None);
+        let response = self.call(&request, 4).expect("answered");
+        assert_eq!(response.error_code, 0);
+        response.producer_id.0
+    }
+
     pub fn metadata(&mut self, topics: &[&str]) -> MetadataResponse {
-        let topics =
-            topics.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name)))).collect();
+        let topics = topics
+            .iter()
+            .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
+            .collect();
         let request =
             MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
         self.call(&request, 12).expect("answered")
     }
 
     /// Produces one batch; gives the error code and the base offset.
-    pub fn produce(&mut self, topic: &str, partition: i32, acks: i16, batch: Bytes) -> std::io::Result<(i16, i64)> {
+    pub fn produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        acks: i16,
+        batch: Bytes,
+    ) -> std::io::Result<(i16, i64)> {
         let response = self.call(&produce_request(topic, partition, acks, batch), 12)?;
         let answer = &response.responses[0].partition_responses[0];
         Ok((answer.error_code, answer.base_offset))
@@ -226,7 +244,8 @@ impl Client {
 
     /// Fetches once; gives the error code, the high watermark and the records' bytes.
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, bytes_max: i32) -> (i16, i64, Bytes) {
-        let response = self.call(&fetch_request(topic, partition, offset, bytes_max, 0), 12).expect("answered");
+        let response =
+            self.call(&fetch_request(topic, partition, offset, bytes_max, 0), 12).expect("answered");
         let answer = &response.responses[0].partitions[0];
         (answer.error_code, answer.high_watermark, answer.records.clone().unwrap_or_default())
     }
