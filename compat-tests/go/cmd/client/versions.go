@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	. "raftsman/compat/checks"
 	"raftsman/compat/wire"
@@ -558,6 +559,61 @@ func addVersions(list *List) {
 			return nil
 		})
 	}
+	list.Add("Metadata by topic id, with a null name and with an empty one as the Java client sends it", func() error {
+		prepare()
+		empty := ""
+		for _, wireName := range []*string{nil, &empty} {
+			for version := int16(12); version <= min(advertised[3].MaxVersion, 13); version++ {
+				r := kmsg.NewPtrMetadataRequest()
+				r.SetVersion(version)
+				known, unknown := kmsg.NewMetadataRequestTopic(), kmsg.NewMetadataRequestTopic()
+				known.Topic, known.TopicID = wireName, given.id
+				unknown.Topic, unknown.TopicID = wireName, given.noID
+				r.Topics = append(r.Topics, known, unknown)
+				c := Must(wire.Dial(bootstrap))
+				response := Must(c.Ask(r)).(*kmsg.MetadataResponse)
+				c.Close()
+				Same(2, len(response.Topics), "topics")
+				for _, t := range response.Topics {
+					if t.TopicID == given.id {
+						Same(int16(0), t.ErrorCode, "error")
+						That(t.Topic != nil && *t.Topic == given.topic, "name by id")
+						Same(2, len(t.Partitions), "partitions")
+					} else {
+						Same(code(kerr.UnknownTopicID), t.ErrorCode, "error of the unknown id")
+						That(t.Topic == nil, "name of the unknown id")
+					}
+				}
+			}
+		}
+		return nil
+	})
+	list.Add("a fetch whose limit holds no whole batch has no records in any partition but the first", func() error {
+		prepare()
+		to := topic("whole", 2)
+		for partition := range int32(2) {
+			c := client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			sent(c, []*kgo.Record{{Topic: to, Partition: partition, Value: make([]byte, 5000)}})
+			c.Close()
+		}
+		c := Must(wire.Dial(bootstrap))
+		defer c.Close()
+		r := kmsg.NewPtrFetchRequest()
+		r.SetVersion(11)
+		r.MaxWaitMillis, r.MinBytes, r.MaxBytes, r.SessionEpoch = 100, 1, 1<<20, -1
+		t := kmsg.NewFetchRequestTopic()
+		t.Topic = to
+		for partition := range int32(2) {
+			p := kmsg.NewFetchRequestTopicPartition()
+			p.Partition, p.PartitionMaxBytes = partition, 100
+			t.Partitions = append(t.Partitions, p)
+		}
+		r.Topics = append(r.Topics, t)
+		for _, p := range Must(c.Ask(r)).(*kmsg.FetchResponse).Topics[0].Partitions {
+			Same(p.Partition == 0, len(p.RecordBatches) > 0, fmt.Sprintf("records in partition %d", p.Partition))
+		}
+		return nil
+	})
 	list.Add("every API that is advertised has such a check (Raftsman), none is advertised twice", func() error {
 		prepare()
 		if os.Getenv("BROKER") == "kafka" {

@@ -144,7 +144,8 @@ func addBatches(each func(string, func())) {
 		for range 3 {
 			refused(to, wire.RawBatch(4, 1<<20, bomb), "with many records", kerr.CorruptMessage, kerr.InvalidRecord, kerr.MessageTooLarge)
 		}
-		for codec := int16(1); codec <= 4; codec++ {
+		// Not gzip: what has the topic's codec already passes as it is, undecoded (docs tell this difference to Kafka).
+		for codec := int16(2); codec <= 4; codec++ {
 			noise := make([]byte, 1000)
 			for i := range noise {
 				noise[i] = byte(random.Uint32())

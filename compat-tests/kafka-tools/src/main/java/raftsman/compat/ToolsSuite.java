@@ -308,8 +308,11 @@ public final class ToolsSuite {
         if (!snapshots.isEmpty()) {
             Tool.run(DUMP, "--files", join(snapshots)).ended(0).says("producerId: ", "lastSequence: ");
         }
-        String checkpoint = Files.readString(Path.of(DATA_DIR, topic + "-0", "leader-epoch-checkpoint"), StandardCharsets.US_ASCII);
-        same("0\n1\n0 0\n", checkpoint, "leader-epoch-checkpoint");
+        // Kafka writes it with the first epoch, Raftsman with the next checkpoint
+        Path checkpoint = Path.of(DATA_DIR, topic + "-0", "leader-epoch-checkpoint");
+        if (Files.exists(checkpoint) || "kafka".equals(System.getenv("BROKER"))) {
+            same("0\n1\n0 0\n", Files.readString(checkpoint, StandardCharsets.US_ASCII), "leader-epoch-checkpoint");
+        }
         String metadata = Files.readString(Path.of(DATA_DIR, topic + "-0", "partition.metadata"), StandardCharsets.US_ASCII);
         that(metadata.matches("version: 0\ntopic_id: [A-Za-z0-9_-]{22}\n?"), "partition.metadata: " + metadata);
     }
