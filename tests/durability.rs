@@ -1,5 +1,7 @@
 //! What was acknowledged survives `kill -9` at any moment, under load, many times.
 
+#![allow(clippy::unwrap_used)] // A test that unwraps says what failed.
+
 mod support;
 
 use std::sync::Arc;

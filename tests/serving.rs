@@ -1,5 +1,7 @@
 //! What clients of a running broker see: order, limits, waiting, zero copy, metrics.
 
+#![allow(clippy::unwrap_used)] // A test that unwraps says what failed.
+
 mod support;
 
 use std::io::Write;

@@ -30,7 +30,9 @@ the start; a bad value is an error.
 - With `flush.messages=1`, consumers see records only once they are synced.
 - One data folder, PLAINTEXT listeners, and both roles in one node: anything else is refused.
 - A broker's own keys cannot be changed while it runs.
-- `cleanup.policy=compact`, `preallocate=true`, tiered storage and replication throttles of topics are
+- `cleanup.policy=compact` is taken and demands keys, but the cleaner is not there yet: such a topic
+  keeps every record, and the broker's log warns of it when one is created.
+- `preallocate=true`, tiered storage and replication throttles of topics are
   refused: they are not served.
 - Records inside a compressed batch are looked at only where the topic recompresses
   (`compression.type`); otherwise the batch's checksum is checked, and its header is believed

@@ -126,7 +126,6 @@ pub fn validate(name: &str, value: &str) -> Result<(), ConfigError> {
                 reason: "Value must be between 1 and 9 or equal to -1".to_owned(),
             });
         }
-        "cleanup.policy" => key::list(value).any(|policy| policy == "compact"),
         "preallocate"
         | "remote.storage.enable"
         | "remote.log.copy.disable"
@@ -172,6 +171,8 @@ pub struct TopicConfig {
     pub compression_lz4_level: i32,
     pub compression_zstd_level: i32,
     pub delete: bool,
+    /// Records need keys. (The cleaner that removes all but the last of each key is not there yet.)
+    pub compact: bool,
     pub file_delete_delay_ms: i64,
     pub flush_messages: i64,
     pub flush_ms: i64,
@@ -266,6 +267,7 @@ impl TopicConfig {
             compression_lz4_level: int("compression.lz4.level"),
             compression_zstd_level: int("compression.zstd.level"),
             delete: key::list(&text("cleanup.policy")).any(|policy| policy == "delete"),
+            compact: key::list(&text("cleanup.policy")).any(|policy| policy == "compact"),
             file_delete_delay_ms: long("file.delete.delay.ms"),
             flush_messages: long("flush.messages"),
             flush_ms: long("flush.ms"),

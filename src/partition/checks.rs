@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use crate::config::TopicConfig;
 use crate::config::topic::{CompressionType, TimestampType};
 use crate::protocol::batch::{self, Batch, BatchError, Compression};
-use crate::protocol::check::{ProducerBatch, check_producer_batch};
+use crate::protocol::check::{ProducerBatch, check_keys, check_producer_batch};
 
 /// Why a produce is refused before it reaches the log.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +44,17 @@ pub fn check(mut records: BytesMut, config: &TopicConfig, now_ms: i64) -> Result
     if header.is_transactional() {
         return Err(CheckError::Transactional);
     }
-    let target = target_codec(config, header.compression()?);
-    if let Some(codec) = target {
+    if config.compact {
+        check_keys(&records, &ProducerBatch { header, walked }, DECOMPRESSED_BYTES_MAX)?;
+    }
+    let came_with = header.compression()?;
+    let target = target_codec(config);
+    if target == Some(came_with) {
+        // Nothing to change, but the topic names its codec: what it stores is in it.
+        if walked.is_none() {
+            Batch::parse(&records)?.walk_compressed(DECOMPRESSED_BYTES_MAX)?;
+        }
+    } else if let Some(codec) = target {
         let level = match codec {
             Compression::Gzip => Some(config.compression_gzip_level).filter(|level| *level >= 0),
             Compression::Lz4 => Some(config.compression_lz4_level),
@@ -78,17 +87,16 @@ pub fn check(mut records: BytesMut, config: &TopicConfig, now_ms: i64) -> Result
     Ok(Checked { records, log_append_time_ms })
 }
 
-/// The codec to store a batch with, when it is not the one it came with.
-fn target_codec(config: &TopicConfig, came_with: Compression) -> Option<Compression> {
-    let target = match config.compression {
-        CompressionType::Producer => return None,
-        CompressionType::Uncompressed => Compression::None,
-        CompressionType::Gzip => Compression::Gzip,
-        CompressionType::Snappy => Compression::Snappy,
-        CompressionType::Lz4 => Compression::Lz4,
-        CompressionType::Zstd => Compression::Zstd,
-    };
-    (target != came_with).then_some(target)
+/// The codec to store a batch with, when the topic names one.
+fn target_codec(config: &TopicConfig) -> Option<Compression> {
+    match config.compression {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Compression::None),
+        CompressionType::Gzip => Some(Compression::Gzip),
+        CompressionType::Snappy => Some(Compression::Snappy),
+        CompressionType::Lz4 => Some(Compression::Lz4),
+        CompressionType::Zstd => Some(Compression::Zstd),
+    }
 }
 
 /// Checks the least and the greatest timestamp of a batch against the broker's clock.

@@ -13,6 +13,7 @@ pub struct Replica {
     leader_epoch: LeaderEpoch,
     partition_epoch: i32,
     isr: Vec<NodeId>,
+    replicas: usize,
     /// How far the followers' logs go, as their fetches told; of a leader only.
     follower_ends: BTreeMap<NodeId, Offset>,
 }
@@ -35,6 +36,7 @@ impl Replica {
             leader_epoch: LeaderEpoch::NONE,
             partition_epoch: -1,
             isr: Vec::new(),
+            replicas: 0,
             follower_ends: BTreeMap::new(),
         }
     }
@@ -53,6 +55,7 @@ impl Replica {
         self.leader_epoch = image.leader_epoch;
         self.partition_epoch = image.partition_epoch;
         self.isr.clone_from(&image.isr);
+        self.replicas = image.replicas.len();
         is_new_leadership
     }
 
@@ -66,6 +69,11 @@ impl Replica {
 
     pub fn isr(&self) -> &[NodeId] {
         &self.isr
+    }
+
+    /// How many must be in sync, of those that `min.insync.replicas` asks for: no more than there are.
+    pub fn needed_in_sync(&self, min_insync_replicas: i32) -> usize {
+        usize::try_from(min_insync_replicas).unwrap_or_default().min(self.replicas)
     }
 
     /// Checks the leader epoch that a request expects; a negative one expects nothing.

@@ -38,9 +38,9 @@ pub enum ProduceError {
     #[error("this node does not lead the partition")]
     NotLeader,
     #[error("{in_sync} replicas are in sync, and min.insync.replicas is {needed}")]
-    NotEnoughReplicas { in_sync: usize, needed: i32 },
+    NotEnoughReplicas { in_sync: usize, needed: usize },
     #[error("{in_sync} replicas have the records, and min.insync.replicas is {needed}")]
-    NotEnoughReplicasAfterAppend { in_sync: usize, needed: i32 },
+    NotEnoughReplicasAfterAppend { in_sync: usize, needed: usize },
     #[error("the records were not replicated in time")]
     TimedOut,
     #[error(transparent)]
@@ -224,8 +224,8 @@ impl Partition {
             if !replica.is_leader() {
                 return Err(ProduceError::NotLeader);
             }
-            let (in_sync, needed) = (replica.isr().len(), config.min_insync_replicas);
-            if acks == -1 && in_sync < usize::try_from(needed).unwrap_or_default() {
+            let (in_sync, needed) = (replica.isr().len(), replica.needed_in_sync(config.min_insync_replicas));
+            if acks == -1 && in_sync < needed {
                 return Err(ProduceError::NotEnoughReplicas { in_sync, needed });
             }
             replica.leader_epoch()
@@ -277,9 +277,10 @@ impl Partition {
         log_append_time_ms: i64,
     ) -> Result<Produced, ProduceError> {
         if acks == -1 {
-            let needed = self.topic.config().min_insync_replicas;
-            let in_sync = self.replica.read().isr().len();
-            if in_sync < usize::try_from(needed).unwrap_or_default() {
+            let replica = self.replica.read();
+            let needed = replica.needed_in_sync(self.topic.config().min_insync_replicas);
+            let in_sync = replica.isr().len();
+            if in_sync < needed {
                 return Err(ProduceError::NotEnoughReplicasAfterAppend { in_sync, needed });
             }
         }

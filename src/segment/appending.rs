@@ -270,7 +270,7 @@ impl Log {
             writer.first_timestamp = run.headers.first().map(|header| header.max_timestamp);
         }
         for header in &run.headers {
-            self.assign_epoch(header.partition_leader_epoch, header.base_offset);
+            self.note_appended_epoch(header.partition_leader_epoch, header.base_offset);
         }
         self.log_end_offset.store(run.next_offset, Ordering::Release);
         if is_tail_full && let Err(error) = segment.spill_indexes(&self.files) {

@@ -7,6 +7,8 @@ use super::checkpoint;
 
 /// Name of the file in a partition's folder.
 pub const FILE_NAME: &str = "leader-epoch-checkpoint";
+/// While it is written; recovery removes it.
+pub const TEMPORARY_FILE_NAME: &str = "leader-epoch-checkpoint.tmp";
 
 /// One epoch's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

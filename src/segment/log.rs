@@ -60,6 +60,8 @@ pub struct Log {
     pub(super) is_dir_unsynced: AtomicBool,
     /// The epochs changed since they were written.
     pub(super) are_epochs_unwritten: AtomicBool,
+    /// The file holds the epochs, though not durably.
+    pub(super) are_epochs_noted: AtomicBool,
     /// Renamed files with the time (ms) when they are to go.
     pub(super) removals: Mutex<Vec<(i64, PathBuf)>>,
 }
@@ -222,6 +224,28 @@ impl Log {
         Ok(())
     }
 
+    /// Notes the epoch of an appended batch; writes the file, unsynced, when it is a new one. What a power
+    /// cut takes of it, recovery reads out of the batches.
+    pub(super) fn note_appended_epoch(&self, epoch: i32, offset: i64) {
+        self.assign_epoch(epoch, offset);
+        if self.are_epochs_unwritten.load(Ordering::Acquire)
+            && !self.are_epochs_noted.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.note_epochs()
+        {
+            tracing::warn!(log = %self.files.dir.read().display(), %error, "the leader epochs could not be noted");
+        }
+    }
+
+    fn note_epochs(&self) -> io::Result<()> {
+        let content = self.epochs.read().encode();
+        let path = self.files.path(leader_epochs::FILE_NAME);
+        let temporary = self.files.path(leader_epochs::TEMPORARY_FILE_NAME);
+        let file = self.files.disk.open(&temporary, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_at(&mut [io::IoSlice::new(content.as_bytes())], 0)?;
+        self.files.disk.rename(&temporary, &path)
+    }
+
     pub(super) fn assign_epoch(&self, epoch: i32, offset: i64) {
         if self
             .epochs
@@ -232,6 +256,7 @@ impl Log {
             return;
         }
         if self.epochs.write().assign(epoch, offset) {
+            self.are_epochs_noted.store(false, Ordering::Release);
             self.are_epochs_unwritten.store(true, Ordering::Release);
         }
     }

@@ -17,7 +17,7 @@ const LOOKED_INTO_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 impl Log {
     /// Where the records from `from` on are: up to `bytes_max` bytes, and none from `up_to` on. The last batch may
-    /// be cut; with `whole_first_batch` the first one is whole whatever its size.
+    /// be cut, but not the first: when it does not fit there is nothing, or with `whole_first_batch` all of it.
     ///
     /// # Errors
     /// `OffsetOutOfRange` when `from` is below the log start offset or above the log end offset.
@@ -161,8 +161,12 @@ fn read_segment(
         }
     };
     let mut count = wanted.min(limit.saturating_sub(first.position));
-    if whole_first_batch {
-        count = count.max(first.header.size() as u64);
+    // Part of a batch serves nobody: a consumer cannot get on with it, nor know that there is more.
+    if count < first.header.size() as u64 {
+        if !whole_first_batch {
+            return Ok(Some(LogSlice::nothing()));
+        }
+        count = first.header.size() as u64;
     }
     let file = segment.log_file(&log.files)?;
     Ok(Some(LogSlice { file, position: first.position, len: usize::try_from(count).unwrap_or(usize::MAX) }))

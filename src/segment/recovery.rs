@@ -49,10 +49,18 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let (found, mut snapshots, has_epochs) = list(&files)?;
     let first = found.keys().next().copied();
     let start = place.log_start_offset.map_or(0, |offset| offset.0).max(first.unwrap_or(0)).max(0);
-    let recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
-    let mut epochs = read_epochs(&files, has_epochs)?;
+    let mut recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
+    let mut was_closed = place.was_closed;
+    let mut epochs = match read_epochs(&files, has_epochs)? {
+        Some(epochs) => epochs,
+        // Only the batches know them now: all are looked at.
+        None => {
+            (recovery_point, was_closed) = (0, false);
+            LeaderEpochs::default()
+        }
+    };
     let written_epochs = epochs.clone();
-    if !place.was_closed {
+    if !was_closed {
         // What lies above is read anyway, and says when its epochs began. The file may tell of an end
         // of the log that has been cut off since.
         epochs.truncate_to(recovery_point.max(start + 1));
@@ -64,7 +72,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         created_ms: place.clock.now_ms(),
         epochs: &mut epochs,
         bytes_since_entry: 0,
-        recovery_point: if place.was_closed { i64::MAX } else { recovery_point },
+        recovery_point: if was_closed { i64::MAX } else { recovery_point },
     };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let mut is_torn = false;
@@ -100,7 +108,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
 
     remove_snapshots_beyond(&files, &mut snapshots, end)?;
     let (producers, snapshot_offset) = recover_producers(&files, &segments, snapshots, start, end)?;
-    let recovered_to = if place.was_closed { end } else { recovery_point.clamp(start, end) };
+    let recovered_to = if was_closed { end } else { recovery_point.clamp(start, end) };
     Ok(Log {
         files,
         clock: place.clock,
@@ -116,8 +124,9 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         writer: Mutex::new(Writer { producers, bytes_since_entry, first_timestamp: None, snapshot_offset }),
         flushing: Mutex::new(()),
         checkpointed_end: AtomicI64::new(end),
-        is_dir_unsynced: AtomicBool::new(!place.was_closed),
+        is_dir_unsynced: AtomicBool::new(!was_closed),
         are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
+        are_epochs_noted: AtomicBool::new(false),
         removals: Mutex::default(),
     })
 }
@@ -183,17 +192,18 @@ fn remove_snapshots_beyond(files: &Files, snapshots: &mut Snapshots, end: i64) -
     if beyond.is_empty() { Ok(()) } else { files.disk.sync_dir(&files.dir.read()) }
 }
 
-fn read_epochs(files: &Files, exists: bool) -> io::Result<LeaderEpochs> {
+/// The epochs that the file tells of; `None` when it cannot be read.
+fn read_epochs(files: &Files, exists: bool) -> io::Result<Option<LeaderEpochs>> {
     if !exists {
-        return Ok(LeaderEpochs::default());
+        return Ok(Some(LeaderEpochs::default()));
     }
     let path = files.path(leader_epochs::FILE_NAME);
     let content = files.disk.read(&path)?;
     let epochs = std::str::from_utf8(&content).ok().and_then(LeaderEpochs::decode);
-    Ok(epochs.unwrap_or_else(|| {
+    if epochs.is_none() {
         tracing::warn!(path = %path.display(), "the leader epochs cannot be read; they are made again");
-        LeaderEpochs::default()
-    }))
+    }
+    Ok(epochs)
 }
 
 fn remove_segment(files: &Files, base: i64) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! A broker process of the built binary, and a client that speaks the wire as plainly as can be.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

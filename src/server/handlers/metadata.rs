@@ -69,6 +69,7 @@ fn missing_topics(broker: &Broker, message: &MetadataRequest) -> Vec<String> {
         .topics
         .iter()
         .flatten()
+        .filter(|topic| topic.topic_id.is_nil())
         .filter_map(|topic| topic.name.as_ref())
         .filter(|name| image.topic(name).is_none() && validate_topic_name(name).is_ok())
         .map(|name| name.to_string())
@@ -124,18 +125,18 @@ fn asked_topic(
     let failed = |error: ResponseError| {
         MetadataResponseTopic::default()
             .with_error_code(error.code())
-            .with_name(name.map(topic_name))
+            .with_name(name.filter(|_| id.is_nil()).map(topic_name))
             .with_topic_id(id)
             .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
     };
     match name {
-        // A name wins over an id, as an id of zero stands beside every name.
-        Some(name) => match image.topic(name) {
+        // An id of zero is none; beside any other, clients leave the name empty.
+        Some(name) if id.is_nil() => match image.topic(name) {
             Some(topic) => described(image, topic, operations),
             None if validate_topic_name(name).is_err() => failed(ResponseError::InvalidTopicException),
             None => failed(ResponseError::UnknownTopicOrPartition),
         },
-        None => match image.topic_by_id(TopicId(id)) {
+        _ => match image.topic_by_id(TopicId(id)) {
             Some(topic) => described(image, topic, operations),
             None => failed(ResponseError::UnknownTopicId),
         },
