@@ -239,19 +239,10 @@ final class AdminChecks {
                 throw new AssertionError(error);
             }
         });
-        if (Broker.COMPACTS) {
-            alter(topic, false, operation("cleanup.policy", "compact", AlterConfigOp.OpType.APPEND));
-            until("appended", () -> policy(topic).equals(Set.of("compact", "delete")));
-            alter(topic, false, operation("cleanup.policy", "delete", AlterConfigOp.OpType.SUBTRACT));
-            until("subtracted", () -> policy(topic).equals(Set.of("compact")));
-        } else {
-            alter(topic, false, operation("cleanup.policy", "delete", AlterConfigOp.OpType.APPEND));
-            same(Set.of("delete"), policy(topic), "what was there appended again");
-            fails(InvalidConfigurationException.class, () -> {
-                alter(topic, false, operation("cleanup.policy", "compact", AlterConfigOp.OpType.SET));
-                return null;
-            });
-        }
+        alter(topic, false, operation("cleanup.policy", "compact", AlterConfigOp.OpType.APPEND));
+        until("appended", () -> policy(topic).equals(Set.of("compact", "delete")));
+        alter(topic, false, operation("cleanup.policy", "delete", AlterConfigOp.OpType.SUBTRACT));
+        until("subtracted", () -> policy(topic).equals(Set.of("compact")));
         fails(InvalidConfigurationException.class, () -> {
             alter(topic, false, operation("retention.ms", "never", AlterConfigOp.OpType.SET));
             return null;

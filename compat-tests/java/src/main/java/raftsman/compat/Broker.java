@@ -31,10 +31,6 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /** The broker under test, and short ways to do what every check does. */
 final class Broker {
     static final String BOOTSTRAP = System.getenv().getOrDefault("BOOTSTRAP", "127.0.0.1:9092");
-
-    /** Whether the broker compacts logs. Raftsman does not yet, and refuses topics that ask for it. */
-    static final boolean COMPACTS = "kafka".equals(System.getenv("BROKER"));
-
     static final Admin ADMIN = Admin.create(properties("request.timeout.ms", "20000"));
     private static final String RUN = Long.toString(System.currentTimeMillis(), 36);
     private static final AtomicInteger COUNT = new AtomicInteger();
