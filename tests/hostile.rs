@@ -130,7 +130,7 @@ fn bad_batches_are_refused_with_kafka_s_errors() {
         ("a wrong checksum", changed(good.len() - 1, b'!'), corrupt),
         ("an old magic", changed(16, 1), invalid_record),
         ("a magic of the future", changed(16, 3), corrupt),
-        ("a truncated batch", good.slice(..good.len() - 3), corrupt),
+        ("a truncated batch", good.slice(..good.len() - 3), invalid_record),
         ("no batch", Bytes::new(), invalid_record),
         ("two batches", two, invalid_record),
         ("a count that is not so", resealed(60, 9), invalid_record),

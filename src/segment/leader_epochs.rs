@@ -99,6 +99,10 @@ impl LeaderEpochs {
 
     /// Reads a file's content; `None` when it is malformed.
     pub fn decode(text: &str) -> Option<Self> {
+        // A file that was cut inside its last number would tell of another offset.
+        if !text.ends_with('\n') {
+            return None;
+        }
         let found = checkpoint::decode(text, |line| {
             let (epoch, start_offset) = line.trim().split_once(' ')?;
             Some(EpochStart { epoch: epoch.parse().ok()?, start_offset: start_offset.parse().ok()? })

@@ -443,6 +443,12 @@ impl Log {
             self.write_snapshot(&mut writer)?;
         }
         self.flush_locked()?;
+        // What is closed is not checked at the next start: its indexes must be as durable as its records.
+        let segments = self.segments.read().clone();
+        segments.iter().try_for_each(|segment| segment.sync_indexes(&self.files))?;
+        if self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
+            self.files.disk.sync_dir(&self.files.dir.read())?;
+        }
         self.write_epochs_of_records()?;
         self.release_files();
         Ok(())

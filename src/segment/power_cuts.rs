@@ -95,8 +95,8 @@ impl World {
             self.disk.list(Path::new(DIR)).unwrap().into_iter().map(|f| (f.name, f.len)).collect();
         files.sort();
         let epochs = self.disk.read(&Path::new(DIR).join("leader-epoch-checkpoint")).unwrap_or_default();
-        let epochs = String::from_utf8(epochs).unwrap();
-        tracing::debug!(?files, epochs, "opening");
+        let epochs = String::from_utf8_lossy(&epochs);
+        tracing::debug!(?files, %epochs, "opening");
         let place = LogPlace {
             disk: Arc::new(self.disk.clone()),
             clock: self.clock.clone(),

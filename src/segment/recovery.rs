@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -49,16 +49,11 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let (found, mut snapshots, has_epochs) = list(&files)?;
     let first = found.keys().next().copied();
     let start = place.log_start_offset.map_or(0, |offset| offset.0).max(first.unwrap_or(0)).max(0);
-    let mut recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
-    let mut was_closed = place.was_closed;
-    let mut epochs = match read_epochs(&files, has_epochs)? {
-        Some(epochs) => epochs,
-        // Only the batches know them now: all are looked at.
-        None => {
-            (recovery_point, was_closed) = (0, false);
-            LeaderEpochs::default()
-        }
-    };
+    let recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
+    let was_closed = place.was_closed;
+    let read = read_epochs(&files, has_epochs)?;
+    let are_epochs_lost = read.is_none();
+    let mut epochs = read.unwrap_or_default();
     let written_epochs = epochs.clone();
     if !was_closed {
         // What lies above is read anyway, and says when its epochs began. The file may tell of an end
@@ -84,6 +79,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         }
         let next = bases.get(at + 1).copied();
         let (segment, torn) = opener.segment(base, next, found)?;
+        segment.are_indexes_unsynced.store(!was_closed, Ordering::Release);
         is_torn = torn;
         segments.push(Arc::new(segment));
     }
@@ -101,6 +97,9 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     // A segment that others follow ends where the next begins.
     for pair in segments.windows(2) {
         pair[0].state.write().next_offset = pair[1].base_offset;
+    }
+    if are_epochs_lost {
+        epochs = epochs_of_batches(&files, &segments)?;
     }
     epochs.truncate_to(end.max(start + 1));
     epochs.advance_start(start);
@@ -190,6 +189,21 @@ fn remove_snapshots_beyond(files: &Files, snapshots: &mut Snapshots, end: i64) -
     }
     // They must not come back beside what is appended now.
     if beyond.is_empty() { Ok(()) } else { files.disk.sync_dir(&files.dir.read()) }
+}
+
+/// The epochs that the batches tell of.
+fn epochs_of_batches(files: &Files, segments: &[Arc<Segment>]) -> io::Result<LeaderEpochs> {
+    let mut epochs = LeaderEpochs::default();
+    for segment in segments.iter().filter(|segment| !segment.is_empty()) {
+        let file = segment.log_file(files)?;
+        for batch in scan::many_headers(&*file, 0, segment.len()) {
+            let header = batch?.header;
+            if epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
+                epochs.assign(header.partition_leader_epoch, header.base_offset);
+            }
+        }
+    }
+    Ok(epochs)
 }
 
 /// The epochs that the file tells of; `None` when it cannot be read.

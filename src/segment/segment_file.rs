@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -161,11 +161,14 @@ pub struct Segment {
     pub state: RwLock<State>,
     /// When it was made or found (ms): what `segment.ms` counts from while it is without timestamps.
     pub created_ms: i64,
+    /// Index entries were written to the files since these were synced.
+    pub are_indexes_unsynced: AtomicBool,
 }
 
 impl Segment {
     pub fn new(base_offset: i64, state: State, created_ms: i64) -> Self {
-        Self { base_offset, state: RwLock::new(state), created_ms }
+        let are_indexes_unsynced = AtomicBool::new(false);
+        Self { base_offset, state: RwLock::new(state), created_ms, are_indexes_unsynced }
     }
 
     pub fn log_file(&self, files: &Files) -> io::Result<Arc<dyn File>> {
@@ -191,6 +194,9 @@ impl Segment {
             let state = self.state.read();
             (state.offsets.unwritten(), state.times.unwritten())
         };
+        if offsets.is_some() || times.is_some() {
+            self.are_indexes_unsynced.store(true, Ordering::Release);
+        }
         if let Some((bytes, position)) = offsets {
             let file = files.open(self.base_offset, FileKind::Index, OpenMode::Create)?;
             index::write(&*file, &bytes, position)?;
@@ -207,15 +213,21 @@ impl Segment {
     /// Makes what is written of the segment durable.
     pub fn sync(&self, files: &Files, with_indexes: bool) -> io::Result<()> {
         self.log_file(files)?.sync_data()?;
-        if with_indexes {
-            for kind in [FileKind::Index, FileKind::TimeIndex] {
-                match files.open(self.base_offset, kind, OpenMode::ReadWrite) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    other => other?.sync_data()?,
-                }
-            }
+        if with_indexes { self.sync_indexes(files) } else { Ok(()) }
+    }
+
+    /// Makes the index entries durable that were written to the files.
+    pub fn sync_indexes(&self, files: &Files) -> io::Result<()> {
+        if !self.are_indexes_unsynced.swap(false, Ordering::AcqRel) {
+            return Ok(());
         }
-        Ok(())
+        let sync = |kind| match files.open(self.base_offset, kind, OpenMode::ReadWrite) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other?.sync_data(),
+        };
+        sync(FileKind::Index).and_then(|()| sync(FileKind::TimeIndex)).inspect_err(|_| {
+            self.are_indexes_unsynced.store(true, Ordering::Release);
+        })
     }
 
     fn search<E: Entry>(
