@@ -46,7 +46,8 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         cache: place.cache.clone(),
         dir: RwLock::new(place.dir.clone()),
     };
-    let (found, mut snapshots, has_epochs) = list(&files)?;
+    let (mut found, mut snapshots, has_epochs) = list(&files)?;
+    remove_empty_segments(&files, &mut found)?;
     let first = found.keys().next().copied();
     let start = place.log_start_offset.map_or(0, |offset| offset.0).max(first.unwrap_or(0)).max(0);
     let recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
@@ -74,6 +75,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let bases: Vec<i64> = found.keys().copied().collect();
     for (at, (&base, found)) in found.iter().enumerate() {
         if is_torn {
+            tracing::warn!(log = %files.dir.read().display(), base, "a segment after a torn one is removed");
             remove_segment(&files, base)?;
             continue;
         }
@@ -128,6 +130,21 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         are_epochs_noted: AtomicBool::new(false),
         removals: Mutex::default(),
     })
+}
+
+/// Removes the files of segments without a batch between others. A roll that failed (on a full disk) leaves
+/// one, and the segment before it goes on beyond its base offset. (When a power cut took its batches, the one
+/// before it does not reach the next, which shows as a gap.)
+fn remove_empty_segments(files: &Files, found: &mut BTreeMap<i64, Found>) -> io::Result<()> {
+    let ends = [found.keys().next().copied(), found.keys().next_back().copied()];
+    let is_left_over = |base: i64, segment: &Found| segment.log_bytes == 0 && !ends.contains(&Some(base));
+    let empty: Vec<i64> =
+        found.iter().filter(|(base, segment)| is_left_over(**base, segment)).map(|(base, _)| *base).collect();
+    for base in empty {
+        remove_segment(files, base)?;
+        found.remove(&base);
+    }
+    Ok(())
 }
 
 /// Offsets of snapshot files.
@@ -221,7 +238,6 @@ fn read_epochs(files: &Files, exists: bool) -> io::Result<Option<LeaderEpochs>> 
 }
 
 fn remove_segment(files: &Files, base: i64) -> io::Result<()> {
-    tracing::warn!(log = %files.dir.read().display(), base, "a segment after a torn one is removed");
     files.forget(base);
     for extension in ["log", "index", "timeindex"] {
         let path = files.path(&file_name(base, extension));
