@@ -59,6 +59,11 @@ impl Replica {
         is_new_leadership
     }
 
+    /// The partition is gone from this node: it leads nothing any more, whatever it is still asked.
+    pub fn retire(&mut self) {
+        self.leader = None;
+    }
+
     pub fn is_leader(&self) -> bool {
         self.leader == Some(self.node)
     }
@@ -148,5 +153,7 @@ mod tests {
         assert_eq!(replica.check_epoch(LeaderEpoch(3)), Ok(()));
         assert_eq!(replica.check_epoch(LeaderEpoch(2)), Err(EpochError::Fenced));
         assert_eq!(replica.check_epoch(LeaderEpoch(4)), Err(EpochError::Unknown));
+        replica.retire();
+        assert!(!replica.is_leader());
     }
 }

@@ -145,7 +145,10 @@ impl Partition {
     }
 
     /// Tells everybody who waits that the partition is gone.
+    ///
+    /// A fetch that waits holds on to it, and would otherwise go on waiting for a log that never grows.
     pub fn closed(&self) {
+        self.replica.write().retire();
         self.waiting_produces.leadership_lost();
         self.waiting_fetches.wake_all();
     }

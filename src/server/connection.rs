@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
@@ -115,14 +115,13 @@ pub async fn serve<S: Stream>(
             }
         }
         if !out.is_empty() {
-            stream.send(&mut out, &broker.sent).await?;
-            info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+            noting_activity(&broker, &info, stream.send(&mut out, &broker.sent)).await?;
             continue;
         }
         // Nothing more to take: wait for the next answer or for more bytes.
         let may_read = !must_finish && waiting.len() < OVERLAPPING_MAX;
         if waiting.is_empty() {
-            if !reader.fill(&mut stream, &broker).await? {
+            if !noting_activity(&broker, &info, reader.fill(&mut stream, &broker)).await? {
                 return Ok(());
             }
         } else if may_read {
@@ -150,10 +149,20 @@ pub async fn serve<S: Stream>(
             while let Some((envelope, body)) = ready_first(&mut waiting).await {
                 envelope.finish(&broker, body, &mut out);
             }
-            stream.send(&mut out, &broker.sent).await?;
-            info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+            noting_activity(&broker, &info, stream.send(&mut out, &broker.sent)).await?;
         }
     }
+}
+
+/// Drives a transfer; each of its steps counts as activity, so that a slow client that gets on with a
+/// large request or response is not idle.
+async fn noting_activity<T>(broker: &Broker, info: &ConnectionInfo, transfer: impl Future<Output = T>) -> T {
+    let mut transfer = pin!(transfer);
+    poll_fn(|context| {
+        info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+        transfer.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Polls every waiting answer, so that each makes progress, and gives the first when it is there.

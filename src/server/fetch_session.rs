@@ -214,8 +214,9 @@ impl FetchContext {
     }
 }
 
+/// Names are copied: a session that kept a view would keep its request's whole buffer.
 fn topic_key(name: &StrBytes, id: Uuid, uses_topic_ids: bool) -> TopicKey {
-    if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name.clone()) }
+    if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(StrBytes::from_string(name.to_string())) }
 }
 
 fn wanted(request: &FetchRequest, uses_topic_ids: bool) -> Vec<Wanted> {
@@ -300,5 +301,14 @@ mod tests {
         let late = sessions.context(&request(0, 0, &[0], &[]), false, IDLE_MS + 1).unwrap();
         assert_ne!(late.session_id, 0);
         assert_eq!(sessions.count(), 1);
+    }
+
+    #[test]
+    fn a_session_keeps_no_view_of_the_request_that_made_it() {
+        let request = request(0, 0, &[0], &[]);
+        let sent = request.topics[0].topic.as_ptr();
+        let context = FetchSessions::new(1).context(&request, false, 0).unwrap();
+        let TopicKey::Name(kept) = &context.wanted[0].topic else { panic!("by name") };
+        assert!(kept.as_str() == "t" && kept.as_ptr() != sent);
     }
 }

@@ -102,6 +102,7 @@ impl Connections {
                 task.abort();
             }
         }
+        broker.metrics.connections.set(i64::try_from(self.count()).unwrap_or(i64::MAX));
     }
 
     /// Closes all connections.

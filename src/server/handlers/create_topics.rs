@@ -73,6 +73,7 @@ fn result(
     let result = CreatableTopicResult::default().with_name(topic_name(name));
     match answer {
         Ok(created) => result
+            .with_error_message(None)
             .with_topic_id(created.id.0)
             .with_num_partitions(created.partition_count)
             .with_replication_factor(created.replication_factor)

@@ -14,13 +14,21 @@ pub const API: Api = Api { key: ApiKey::DescribeCluster, least: 0, greatest: 2, 
 
 /// Endpoint types on the wire.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     answer(request, |request, message: DescribeClusterRequest| {
         if message.endpoint_type != BROKERS {
+            let (error, reason) = match message.endpoint_type {
+                CONTROLLERS => (
+                    ResponseError::MismatchedEndpointType,
+                    "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".to_owned(),
+                ),
+                other => (ResponseError::UnsupportedEndpointType, format!("Unsupported endpoint type {other}")),
+            };
             return DescribeClusterResponse::default()
-                .with_error_code(ResponseError::MismatchedEndpointType.code())
-                .with_error_message(Some(text("The request was sent to an endpoint of the wrong type.")))
+                .with_error_code(error.code())
+                .with_error_message(Some(text(&reason)))
                 .with_endpoint_type(BROKERS);
         }
         let image = broker.image();

@@ -131,10 +131,7 @@ fn told(
         });
         told = told.with_synonyms(synonyms.collect());
     }
-    if message.include_documentation {
-        told = told.with_documentation(Some(text(key.doc)));
-    }
-    told
+    told.with_documentation(message.include_documentation.then(|| text(key.doc)))
 }
 
 /// The number of a type on the wire (KIP-569).

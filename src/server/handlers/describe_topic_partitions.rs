@@ -44,6 +44,10 @@ fn page(
     let mut left = usize::try_from(message.response_partition_limit.clamp(1, limit_max.max(1))).unwrap_or(1);
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names {
+        let from = if *name == *first_topic { first_partition } else { 0 };
+        if left == 0 {
+            return response.with_next_cursor(Some(cursor(&name, from)));
+        }
         let Some(topic) = image.topic(&name) else {
             let error = match validate_topic_name(&name) {
                 Ok(()) => ResponseError::UnknownTopicOrPartition,
@@ -55,12 +59,7 @@ fn page(
             response.topics.push(missing);
             continue;
         };
-        let from = if *name == *first_topic { first_partition } else { 0 };
         let from = usize::try_from(from).unwrap_or_default();
-        if left == 0 {
-            let index = i32::try_from(from).unwrap_or_default();
-            return response.with_next_cursor(Some(cursor(&name, index)));
-        }
         let to = topic.partitions.len().min(from.saturating_add(left));
         response.topics.push(described(image, topic, from, to));
         left -= to.saturating_sub(from);
@@ -102,4 +101,24 @@ fn described(
         .with_is_internal(topic.is_internal())
         .with_partitions(described.collect())
         .with_topic_authorized_operations(TOPIC_OPERATIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_of_nothing_known_tells_what_is_unknown() {
+        let asked = |name: &str| TopicRequest::default().with_name(topic_name(name));
+        let message = DescribeTopicPartitionsRequest::default()
+            .with_topics(vec![asked("b"), asked("a b"), asked("b")])
+            .with_response_partition_limit(1);
+        let response = page(&MetadataImage::default(), &message, 2000);
+        let told: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+        let codes = [ResponseError::InvalidTopicException, ResponseError::UnknownTopicOrPartition];
+        assert_eq!(told, codes.map(|error| error.code()));
+        assert!(response.next_cursor.is_none());
+    }
 }

@@ -20,12 +20,13 @@ use super::super::Broker;
 use super::super::api::{Api, Body, Reply, Request, with_message};
 use super::super::fetch_session::{FetchContext, Told, TopicKey, Wanted};
 use super::fetch_error;
+use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
 use crate::protocol::fetch::{
     EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, Piece as WirePiece,
 };
-use crate::segment::{LogSlice, ReadError};
+use crate::segment::LogSlice;
 use crate::types::{LeaderEpoch, Offset, TopicId};
 use crate::zerocopy::{FileSlice, Piece};
 
@@ -107,7 +108,8 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             context,
             partitions,
             bound,
-            bytes_min: i64::from(message.min_bytes),
+            // More than may be sent never comes.
+            bytes_min: i64::from(message.min_bytes.min(bytes_max)),
             bytes_max: usize::try_from(bytes_max).unwrap_or_default(),
             wait: Duration::from_millis(
                 u64::try_from(message.max_wait_ms.clamp(0, WAIT_MS_MAX)).unwrap_or(0),
@@ -175,16 +177,14 @@ impl Fetch {
             Err(error) => {
                 let mut answer = Answer::failed(fetch_error(&error));
                 match error {
-                    FetchError::Read(ReadError::OffsetOutOfRange { .. }) => {
-                        answer.log_start_offset = partition.log.log_start_offset();
-                    }
-                    FetchError::NotLeader | FetchError::Epoch(_) => {
+                    // From the version on in which clients look at it (KIP-951).
+                    FetchError::NotLeader | FetchError::Epoch(EpochError::Fenced) if self.version >= 16 => {
                         let image = self.broker.image();
                         let known = image.partition(&partition.name.topic, partition.name.partition);
                         answer.current_leader = known
                             .map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
                     }
-                    FetchError::Read(_) => {}
+                    FetchError::NotLeader | FetchError::Epoch(_) | FetchError::Read(_) => {}
                 }
                 answer
             }

@@ -26,6 +26,9 @@ async fn response(broker: &Broker, message: &InitProducerIdRequest) -> InitProdu
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
     };
+    if message.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+        return failed(ResponseError::InvalidRequest);
+    }
     if message.transactional_id.is_some() {
         return failed(ResponseError::UnsupportedVersion);
     }

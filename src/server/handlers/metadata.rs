@@ -27,6 +27,9 @@ pub const API: Api = Api { key: ApiKey::Metadata, least: 0, greatest: 13, handle
 
 fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     with_message(request, |request, message: MetadataRequest| {
+        if request.version < ID_LOOKUP_SINCE && !asks_by_name_only(&message) {
+            return Reply::Now(body(&refused(&message), request.version));
+        }
         let missing = missing_topics(broker, &message);
         if missing.is_empty() {
             return Reply::Now(body(&response(broker, &request, &message), request.version));
@@ -57,6 +60,28 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             response(&broker, &request, &message)
         })
     })
+}
+
+/// First version in which an answer may be without a topic's name, and topics be asked for by id.
+const ID_LOOKUP_SINCE: i16 = 12;
+
+fn asks_by_name_only(message: &MetadataRequest) -> bool {
+    message.topics.iter().flatten().all(|topic| topic.topic_id.is_nil() && topic.name.is_some())
+}
+
+/// Kafka's answer to a request that asks for what its version cannot: nothing but the error.
+fn refused(message: &MetadataRequest) -> MetadataResponse {
+    let topics = message.topics.iter().flatten().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ResponseError::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+            .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
+    });
+    MetadataResponse::default()
+        .with_cluster_id(None)
+        .with_controller_id(BrokerId(-1))
+        .with_topics(topics.collect())
 }
 
 /// Names that are asked for, not there, and allowed to be created.
@@ -98,8 +123,11 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
     let topics = if all {
         image.topics().map(|topic| described(&image, topic, operations)).collect()
     } else {
+        // Who asks twice is told once, as by Kafka.
+        let mut seen = std::collections::HashSet::new();
         let asked = message.topics.iter().flatten();
         asked
+            .filter(|topic| seen.insert((topic.name.as_ref().map(|name| name.as_str()), topic.topic_id)))
             .map(|topic| {
                 asked_topic(&image, topic.name.as_ref().map(|name| name.as_str()), topic.topic_id, operations)
             })
@@ -173,4 +201,26 @@ pub fn leader_is_there(image: &MetadataImage, partition: &PartitionImage) -> boo
 pub fn offline_replicas(image: &MetadataImage, partition: &PartitionImage) -> Vec<BrokerId> {
     let offline = |node: &&crate::types::NodeId| image.broker(**node).is_none_or(|known| known.fenced);
     partition.replicas.iter().filter(offline).map(|node| BrokerId(node.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::protocol::Encodable;
+
+    use super::*;
+
+    #[test]
+    fn topics_asked_for_by_id_in_versions_without_it_are_refused_readably() {
+        let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(7));
+        let message = MetadataRequest::default().with_topics(Some(vec![by_id]));
+        assert!(!asks_by_name_only(&message));
+        for version in 0..ID_LOOKUP_SINCE {
+            let refused = refused(&message);
+            assert_eq!(refused.topics[0].name, Some(topic_name("")), "null cannot be read");
+            let mut bytes = bytes::BytesMut::new();
+            refused.encode(&mut bytes, version).unwrap();
+        }
+        assert!(asks_by_name_only(&MetadataRequest::default().with_topics(None)));
+    }
 }
