@@ -114,6 +114,11 @@ pub trait File: Send + Sync + Debug {
     }
     /// `fdatasync`: content and length are durable when this returns.
     fn sync_data(&self) -> io::Result<()>;
+    /// Sets room on the disk aside for the first `len` bytes, without changing the length; a hint where
+    /// the file system cannot. Cutting the file gives the room back.
+    fn reserve(&self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Reads only what is in memory already: `Ok(None)` where a device would have to be asked.
     /// (`preadv2` with `RWF_NOWAIT`.) The way to learn whether a `sendfile` would block.
     fn is_cached(&self, position: u64, len: u64) -> bool;

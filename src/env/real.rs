@@ -143,6 +143,15 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        use nix::fcntl::{FallocateFlags, fallocate};
+        let len = i64::try_from(len).map_err(io::Error::other)?;
+        match fallocate(&self.0, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
+            Ok(()) | Err(nix::Error::EOPNOTSUPP) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     fn is_cached(&self, position: u64, len: u64) -> bool {
         real_is_cached(&self.0, position, len)
     }

@@ -35,6 +35,9 @@ const FRAME_HEAD_BYTES: usize = 17;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A file that has reached this size is followed by another one.
 const FILE_BYTES: u64 = 1024 * 1024;
+/// Room that is set aside behind the end of the last file, so that topics can still be deleted when
+/// records have filled the disk.
+const RESERVED_BYTES: u64 = 2 * FILE_BYTES;
 const SUFFIX: &str = ".log";
 
 const HEAD: u8 = 0;
@@ -161,7 +164,16 @@ impl Journal {
         if journal.files.is_empty() {
             journal.start_file()?;
         }
+        journal.reserve();
         Ok(journal)
+    }
+
+    /// Sets room aside for what comes next. A disk that has none left is no error yet.
+    fn reserve(&self) {
+        let Some(file) = self.files.back() else { return };
+        if let Err(error) = file.file.reserve(file.len + RESERVED_BYTES) {
+            tracing::warn!(path = %file.path.display(), %error, "no room could be set aside for the metadata log");
+        }
     }
 
     /// Reads one file, whose entries follow those there are.
@@ -255,10 +267,16 @@ impl Journal {
         let head = Head { format: 1, previous: self.last };
         let head = frame(HEAD, first_index, &to_json(&path, &head)?);
         let file = self.disk.open(&path, OpenMode::Create).map_err(io)?;
-        file.set_len(0).map_err(io)?;
-        file.write_all_at(&mut [IoSlice::new(&head)], 0).map_err(io)?;
-        file.sync_data().map_err(io)?;
-        self.disk.sync_dir(&self.dir).map_err(io)?;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.write_all_at(&mut [IoSlice::new(&head)], 0))
+            .and_then(|()| file.sync_data())
+            .and_then(|()| self.disk.sync_dir(&self.dir));
+        if let Err(error) = written {
+            // Half a file would be in the way of what is read at the next start.
+            _ = self.disk.remove_file(&path);
+            return Err(io(error));
+        }
         self.files.push_back(LogFile { path, file, len: head.len() as u64, first_index });
         Ok(())
     }
@@ -275,11 +293,16 @@ impl Journal {
     /// journal takes no more.
     fn write(&mut self, frames: &[u8], sync: bool) -> Result<(), LogStoreError> {
         let file = self.last_file()?;
-        let written = file
-            .file
-            .write_all_at(&mut [IoSlice::new(frames)], file.len)
-            .and_then(|()| if sync { file.file.sync_data() } else { Ok(()) });
-        match written {
+        if let Err(e) = file.file.write_all_at(&mut [IoSlice::new(frames)], file.len) {
+            let is_full = e.kind() == io::ErrorKind::StorageFull;
+            let error = LogStoreError::Io(file.path.clone(), e);
+            let is_undone = file.file.set_len(file.len).is_ok();
+            // Nothing was dropped: when there is room again, it goes on.
+            self.failed = !(is_full && is_undone);
+            return Err(error);
+        }
+        let synced = if sync { file.file.sync_data() } else { Ok(()) };
+        match synced {
             Ok(()) => {
                 file.len += frames.len() as u64;
                 Ok(())
@@ -311,7 +334,12 @@ impl Journal {
             }
         }
         if self.last_file()?.len >= FILE_BYTES {
-            self.start_file()?;
+            match self.start_file() {
+                Ok(()) => self.reserve(),
+                // The file there is has room set aside.
+                Err(error) if error.is_full() => {}
+                Err(error) => return Err(error),
+            }
         }
         let (position, file) = {
             let file = self.last_file()?;
@@ -335,7 +363,11 @@ impl Journal {
     /// Bears witness that entries up to this one are committed.
     pub fn save_committed(&mut self, index: u64) -> Result<(), LogStoreError> {
         if self.committed < Some(index) {
-            self.write(&frame(COMMITTED, index, &[]), false)?;
+            match self.write(&frame(COMMITTED, index, &[]), false) {
+                // A witness less is no loss; the next one says more.
+                Err(error) if error.is_full() && !self.failed => return Ok(()),
+                other => other?,
+            }
             self.committed = Some(index);
         }
         Ok(())

@@ -9,6 +9,8 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
@@ -21,6 +23,8 @@ use super::{Entry, LogId, StorageError, Types};
 use crate::env::Disk;
 
 const VOTE: &str = "vote";
+/// How often a write is tried again on a disk that is full.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(200);
 
 /// The log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,13 @@ pub enum LogStoreError {
     Io(PathBuf, io::Error),
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
+}
+
+impl LogStoreError {
+    /// The disk has no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io(_, error) if error.kind() == io::ErrorKind::StorageFull)
+    }
 }
 
 /// The store. Clones share it.
@@ -41,13 +52,21 @@ struct Inner {
     disk: Arc<dyn Disk>,
     vote_path: PathBuf,
     journal: Mutex<Journal>,
+    is_closing: AtomicBool,
 }
 
 impl LogStore {
     /// Opens the store in `dir`, which exists, and checks every checksum. Blocks.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, LogStoreError> {
         let journal = Mutex::new(Journal::open(disk.clone(), dir)?);
-        let store = Self { inner: Arc::new(Inner { disk, vote_path: dir.join(VOTE), journal }) };
+        let store = Self {
+            inner: Arc::new(Inner {
+                disk,
+                vote_path: dir.join(VOTE),
+                journal,
+                is_closing: AtomicBool::new(false),
+            }),
+        };
         let (vote, last) = (store.vote()?, store.ends().1);
         // The entry that forms a cluster comes before any vote; every other one follows one.
         let needed = last.filter(|last| last.index > 0).map(|last| last.leader_id);
@@ -73,6 +92,11 @@ impl LogStore {
     /// An error that names the file of the vote.
     pub fn damaged(&self, why: impl Into<String>) -> LogStoreError {
         self.inner.damaged(why)
+    }
+
+    /// From now on nothing waits for room on a full disk.
+    pub fn start_closing(&self) {
+        self.inner.is_closing.store(true, Ordering::Release);
     }
 
     /// Brings all that was written so far to the disk. Blocks.
@@ -101,6 +125,30 @@ impl LogStore {
 }
 
 impl Inner {
+    /// Appends, and waits while the disk is full: openraft takes an error for the end of the node, and
+    /// records that are deleted or expire make room.
+    fn append(&self, entries: &[Entry]) -> Result<(), LogStoreError> {
+        let mut is_told = false;
+        loop {
+            let appended = self.journal.lock().append(entries);
+            match appended {
+                Err(error) if error.is_full() && !self.is_closing.load(Ordering::Acquire) => {
+                    if !is_told {
+                        tracing::error!(%error, "the disk is full: changes of metadata wait until there is room");
+                        is_told = true;
+                    }
+                    std::thread::sleep(FULL_DISK_RETRY);
+                }
+                other => {
+                    if is_told && other.is_ok() {
+                        tracing::info!("there is room again: metadata is written");
+                    }
+                    return other;
+                }
+            }
+        }
+    }
+
     fn damaged(&self, why: impl Into<String>) -> LogStoreError {
         LogStoreError::Damaged(self.vote_path.clone(), why.into())
     }
@@ -205,7 +253,7 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let append = move |inner: &Inner| inner.journal.lock().append(&entries);
+        let append = move |inner: &Inner| inner.append(&entries);
         let result = self.change(ErrorSubject::Logs, append).await;
         callback.log_io_completed(result.as_ref().copied().map_err(|e| io::Error::other(e.to_string())));
         result

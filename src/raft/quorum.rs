@@ -365,6 +365,7 @@ impl MetadataQuorum {
 
     /// Stops the quorum. What was acknowledged is on the disk already.
     pub async fn shutdown(&self) {
+        self.inner.store.start_closing();
         if let Err(e) = self.inner.raft.shutdown().await {
             tracing::warn!(error = %e, "the metadata quorum did not stop in order");
         }

@@ -16,6 +16,9 @@ use super::listener::Connections;
 /// Least and greatest time between two looks at idle connections.
 const IDLE_LOOK_MS: (i64, i64) = (100, 10_000);
 
+/// How often deleted logs are looked at, whose delay may be over: a full disk waits for it.
+const REMOVAL_LOOK_MS: i64 = 1_000;
+
 /// Starts the tasks; they end when `stop` says so.
 pub fn start(broker: &Arc<Broker>, connections: &Arc<Connections>, stop: &watch::Receiver<bool>) {
     let config = &broker.config;
@@ -24,6 +27,15 @@ pub fn start(broker: &Arc<Broker>, connections: &Arc<Connections>, stop: &watch:
         move || {
             let broker = broker.clone();
             blocking(move || retention(&broker))
+        }
+    });
+    every(stop, REMOVAL_LOOK_MS, {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            blocking(move || {
+                broker.partitions.data.remove_deleted(broker.now_ms());
+            })
         }
     });
     let checkpoint_ms =
@@ -89,7 +101,6 @@ fn retention(broker: &Broker) {
         }
         partition.log.expire_producers(now_ms);
     }
-    broker.partitions.data.remove_deleted(now_ms);
 }
 
 fn checkpoint(broker: &Broker) {
