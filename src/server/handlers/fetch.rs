@@ -27,7 +27,7 @@ use crate::protocol::fetch::{
     EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, Piece as WirePiece,
 };
 use crate::segment::LogSlice;
-use crate::types::{LeaderEpoch, Offset, TopicId};
+use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 use crate::zerocopy::{FileSlice, Piece};
 
 pub const API: Api = Api { key: ApiKey::Fetch, least: 4, greatest: 18, handle };
@@ -93,9 +93,10 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             Ok(context) => context,
             Err(error) => return Reply::Now(refused(version, error)),
         };
-        let partitions = context.wanted.iter().map(|wanted| lookup(broker, wanted)).collect();
         let replica_id =
             if version >= 15 { message.replica_state.replica_id.0 } else { message.replica_id.0 };
+        let follower = (replica_id >= 0).then_some(NodeId(replica_id));
+        let partitions = context.wanted.iter().map(|wanted| lookup(broker, wanted, follower)).collect();
         let bound = match message.isolation_level {
             _ if replica_id >= 0 => ReadBound::LogEnd,
             READ_COMMITTED => ReadBound::LastStableOffset,
@@ -123,13 +124,27 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     })
 }
 
-fn lookup(broker: &Broker, wanted: &Wanted) -> Result<Arc<Partition>, ResponseError> {
+/// The partition that is wanted. Only another of its replicas may fetch as a `follower`, which reads
+/// what is not replicated yet.
+fn lookup(
+    broker: &Broker,
+    wanted: &Wanted,
+    follower: Option<NodeId>,
+) -> Result<Arc<Partition>, ResponseError> {
     let (topic, unknown) = match &wanted.topic {
         TopicKey::Name(name) => (broker.partitions.topic(name), ResponseError::UnknownTopicOrPartition),
         TopicKey::Id(id) => (broker.partitions.topic_by_id(TopicId(*id)), ResponseError::UnknownTopicId),
     };
     let topic = topic.ok_or(unknown)?;
-    topic.partition(wanted.partition).ok_or(ResponseError::UnknownTopicOrPartition)
+    let partition = topic.partition(wanted.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    if let Some(follower) = follower {
+        let image = broker.image();
+        let known = image.partition(&partition.name.topic, partition.name.partition);
+        if follower == broker.node || known.is_none_or(|known| !known.replicas.contains(&follower)) {
+            return Err(ResponseError::NotLeaderOrFollower);
+        }
+    }
+    Ok(partition)
 }
 
 impl Fetch {
