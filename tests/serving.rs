@@ -158,3 +158,37 @@ fn two_brokers_do_not_share_a_data_folder() {
     assert!(text.contains("another broker"), "{text}");
     broker.stop();
 }
+
+#[test]
+fn a_stop_under_load_is_in_order_and_quick_to_start_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    broker.connect().create_topic("busy", 1, &[]);
+    let acknowledged: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = broker.connect();
+            std::thread::spawn(move || {
+                let mut last = -1;
+                while let Ok((0, offset)) = client.produce("busy", 0, -1, batch(&[b"v"], None)) {
+                    last = offset;
+                }
+                last
+            })
+        })
+        .collect();
+    // A fetch that would wait for a minute.
+    let mut waiting = broker.connect();
+    waiting.send(&fetch_request("busy", 0, 0, 1000, 60_000).with_min_bytes(1_000_000_000), 12).unwrap();
+    while broker.connect().fetch("busy", 0, 0, 1000).1 < 100 {
+        std::thread::yield_now();
+    }
+    broker.stop();
+    let last = acknowledged.into_iter().map(|writer| writer.join().unwrap()).max().unwrap();
+    assert!(folder.path().join(".kafka_cleanshutdown").exists());
+
+    let broker = Broker::start(folder.path(), &[]);
+    assert!(!folder.path().join(".kafka_cleanshutdown").exists());
+    assert!(!broker.log_text().contains("torn"), "{}", broker.log_text());
+    assert!(broker.connect().fetch("busy", 0, last, 1000).1 > last);
+    broker.stop();
+}

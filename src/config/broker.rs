@@ -84,8 +84,8 @@ pub const KEYS: &[Key] = keys! {
         "Threads that serve connections; 0 is one per core.";
     "replica.high.watermark.checkpoint.interval.ms", Kind::Long(1, I64), Some("5000"),
         "How often high watermarks are noted.";
-    "socket.listen.backlog.size", Kind::Int(1, I32), Some("50"),
-        "Connections that wait to be accepted.";
+    "socket.listen.backlog.size", Kind::Int(1, I32), Some("1024"),
+        "Connections that wait to be accepted. (Kafka's default is 50, which drops some when thousands come at once.)";
     "socket.receive.buffer.bytes", Kind::Int(-1, I32), Some("-1"),
         "Receive buffer of a connection; -1 lets the kernel tune it. (Kafka's default is 102400.)";
     "socket.request.max.bytes", Kind::Int(1, I32), Some("104857600"),

@@ -18,6 +18,9 @@ use super::{Append, AppendError, AppendRequest, Appended, LogConfig, Origin};
 use crate::protocol::batch::{self, BatchError, BatchHeader};
 use crate::types::Offset;
 
+/// Producers try again and again; the log of the broker is told of their failures this often.
+const WRITE_ERROR_TOLD_EVERY_MS: i64 = 10_000;
+
 /// An append that waits for the writer.
 #[derive(Debug)]
 pub struct Queued {
@@ -251,7 +254,12 @@ impl Log {
             if let Err(error) = file.set_len(len) {
                 self.fail("undoing a write that failed", &error);
             }
-            tracing::warn!(log = ?self.dir(), %error, "an append could not be written");
+            let now_ms = self.clock.now_ms();
+            let told_ms = self.write_error_told_ms.load(Ordering::Relaxed);
+            if now_ms.saturating_sub(told_ms) >= WRITE_ERROR_TOLD_EVERY_MS {
+                self.write_error_told_ms.store(now_ms, Ordering::Relaxed);
+                tracing::error!(log = %self.dir().display(), %error, "appends cannot be written");
+            }
             return Err(AppendError::from_io(error));
         }
         let is_tail_full = {

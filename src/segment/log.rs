@@ -51,6 +51,8 @@ pub struct Log {
     pub(super) recovery_point: AtomicI64,
     pub(super) is_failed: AtomicBool,
     pub(super) is_closed: AtomicBool,
+    /// When the broker's log was last told that appends cannot be written (ms).
+    pub(super) write_error_told_ms: AtomicI64,
     pub(super) queue: Queue,
     pub(super) writer: Mutex<Writer>,
     pub(super) flushing: Mutex<()>,

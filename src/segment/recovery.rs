@@ -121,6 +121,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         recovery_point: AtomicI64::new(recovered_to),
         is_failed: AtomicBool::new(false),
         is_closed: AtomicBool::new(false),
+        write_error_told_ms: AtomicI64::new(i64::MIN),
         queue: Mutex::default(),
         writer: Mutex::new(Writer { producers, bytes_since_entry, first_timestamp: None, snapshot_offset }),
         flushing: Mutex::new(()),

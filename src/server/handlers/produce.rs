@@ -17,13 +17,13 @@ use tokio::task::JoinHandle;
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, body};
+use super::super::request_memory::Held;
 use super::{leader_id, text};
 use crate::partition::checks::CheckError;
 use crate::partition::{Appending, ProduceError, Produced, Topic};
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::check::check_codec_for_version;
 use crate::protocol::produce::{ProducePartition, ProduceTopic, ProduceView, TopicReference};
-use crate::segment::AppendError;
 use crate::types::TopicId;
 
 pub const API: Api = Api { key: ApiKey::Produce, least: 3, greatest: 13, handle };
@@ -67,16 +67,16 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
             let pending = match (&refusal, &found) {
                 (Some((error, reason)), _) => Pending::Done(Err((*error, (*reason).to_owned()))),
                 (None, Err(error)) => Pending::Done(Err((*error, String::new()))),
-                (None, Ok(topic)) => append(broker, topic, partition, version, acks, now_ms, timeout),
+                (None, Ok(topic)) => append(topic, partition, version, acks, now_ms, timeout),
             };
             (index, pending)
         });
         topics.push(PendingTopic { partitions: partitions.collect(), topic, name });
     }
-    // The request's bytes belong to the log now, or are gone.
-    drop(request);
+    // Records that queue for their log are still in memory: they are charged for until they are written.
+    let held = request.held;
     if acks == 0 {
-        return without_answer(topics);
+        return without_answer(topics, held);
     }
     let is_done = topics
         .iter()
@@ -107,6 +107,7 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
             }
             done.push((topic.topic, topic.name, outcomes));
         }
+        drop(held);
         body(&response(&broker, version, listener, done), version)
     }))
 }
@@ -123,7 +124,6 @@ fn lookup(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, Respons
 }
 
 fn append(
-    broker: &Broker,
     topic: &Topic,
     produced: ProducePartition,
     version: i16,
@@ -144,17 +144,7 @@ fn append(
     traffic.produced_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
     traffic.produced_batches.fetch_add(1, Ordering::Relaxed);
     match partition.produce(records, acks, now_ms, timeout) {
-        Appending::Done(outcome) => {
-            if let Err(
-                error @ ProduceError::Append(
-                    AppendError::Io(_) | AppendError::StorageFull | AppendError::Failed,
-                ),
-            ) = &outcome
-            {
-                tracing::error!(partition = %partition.name, %error, node = %broker.node, "an append failed");
-            }
-            Pending::Done(outcome.map_err(told))
-        }
+        Appending::Done(outcome) => Pending::Done(outcome.map_err(told)),
         Appending::Coming(coming) => Pending::Coming(coming),
     }
 }
@@ -184,7 +174,7 @@ fn told(error: ProduceError) -> (ResponseError, String) {
 }
 
 /// With acks=0 nobody is answered. An error closes the connection, which is all a client can notice.
-fn without_answer(topics: Vec<PendingTopic>) -> Reply {
+fn without_answer(topics: Vec<PendingTopic>, held: Held) -> Reply {
     for topic in &topics {
         for (index, pending) in &topic.partitions {
             if let Pending::Done(Err((error, reason))) = pending {
@@ -194,6 +184,22 @@ fn without_answer(topics: Vec<PendingTopic>) -> Reply {
                 ));
             }
         }
+    }
+    let coming =
+        topics.into_iter().flat_map(|topic| topic.partitions).filter_map(|(_, pending)| match pending {
+            Pending::Done(_) => None,
+            Pending::Coming(coming) => Some(coming),
+        });
+    let coming: Vec<_> = coming.collect();
+    if !coming.is_empty() {
+        tokio::spawn(async move {
+            for append in coming {
+                if let Err((error, reason)) = finished(append.await) {
+                    tracing::warn!(?error, reason, "a produce with acks=0 failed after it had queued");
+                }
+            }
+            drop(held);
+        });
     }
     Reply::Nothing
 }
