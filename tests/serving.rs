@@ -192,3 +192,59 @@ fn a_stop_under_load_is_in_order_and_quick_to_start_after() {
     assert!(broker.connect().fetch("busy", 0, last, 1000).1 > last);
     broker.stop();
 }
+
+#[test]
+fn connections_are_limited_and_idle_ones_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = ["max.connections=3", "connections.max.idle.ms=400"];
+    let broker = Broker::start(folder.path(), &limits);
+    let mut all: Vec<_> = (0..3).map(|_| broker.connect()).collect();
+    for client in &mut all {
+        client.call(&ApiVersionsRequest::default(), 0).unwrap();
+    }
+    // The fourth waits in the kernel's queue until another goes: here, because it is idle.
+    let mut fourth = broker.connect();
+    fourth.call(&ApiVersionsRequest::default(), 0).unwrap();
+    let deadline = Instant::now() + support::PATIENCE;
+    while broker.metric("raftsman_connections_refused_total{reason=\"idle\"}") < 3.0 {
+        assert!(Instant::now() < deadline, "idle connections stay");
+        std::thread::yield_now();
+    }
+    assert!(all[0].call(&ApiVersionsRequest::default(), 0).is_err());
+    broker.stop();
+
+    let broker = Broker::start(folder.path(), &["max.connections.per.ip=2"]);
+    let mut first = broker.connect();
+    first.call(&ApiVersionsRequest::default(), 0).unwrap();
+    let mut second = broker.connect();
+    second.call(&ApiVersionsRequest::default(), 0).unwrap();
+    assert!(broker.connect().call(&ApiVersionsRequest::default(), 0).is_err());
+    first.call(&ApiVersionsRequest::default(), 0).unwrap();
+    broker.stop();
+}
+
+#[test]
+fn the_binary_is_kafka_s_script_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let run = |script: &str, arguments: &[&str]| {
+        let path = folder.path().join(script);
+        if !path.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_raftsman"), &path).unwrap();
+        }
+        let address = broker.address.to_string();
+        std::process::Command::new(path)
+            .args(["--bootstrap-server", &address])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let created = run("kafka-topics.sh", &["--create", "--topic", "named", "--partitions", "2"]);
+    assert_eq!(String::from_utf8_lossy(&created.stdout), "Created topic named.\n");
+    let again = run("kafka-topics.sh", &["--create", "--topic", "named"]);
+    assert_eq!(again.status.code(), Some(1));
+    let offsets = run("kafka-get-offsets", &["--topic", "named"]);
+    assert_eq!(String::from_utf8_lossy(&offsets.stdout), "named:0:0\nnamed:1:0\n");
+    assert_eq!(run("kafka-topics", &["--nonsense"]).status.code(), Some(2));
+    broker.stop();
+}
