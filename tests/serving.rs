@@ -246,5 +246,13 @@ fn the_binary_is_kafka_s_script_under_its_name() {
     let offsets = run("kafka-get-offsets", &["--topic", "named"]);
     assert_eq!(String::from_utf8_lossy(&offsets.stdout), "named:0:0\nnamed:1:0\n");
     assert_eq!(run("kafka-topics", &["--nonsense"]).status.code(), Some(2));
+    // The whole data folder passes the check, metadata and all.
+    broker.connect().produce("named", 0, 1, batch(&[b"v"], None)).unwrap();
+    let data = folder.path().to_str().unwrap();
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_raftsman"))
+        .args(["dump-log", "--verify", "--files", data])
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     broker.stop();
 }

@@ -1,6 +1,6 @@
 //! The raft log on disk: files of frames, appended and synced.
 //!
-//! A file is called `<index of its first entry, 20 digits>.log` and holds frames, one after the other:
+//! A file is called `<index of its first entry, 20 digits>.journal` and holds frames, one after the other:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -38,7 +38,7 @@ const FILE_BYTES: u64 = 1024 * 1024;
 /// Room that is set aside behind the end of the last file, so that topics can still be deleted when
 /// records have filled the disk.
 const RESERVED_BYTES: u64 = 2 * FILE_BYTES;
-const SUFFIX: &str = ".log";
+const SUFFIX: &str = ".journal";
 
 const HEAD: u8 = 0;
 const ENTRY: u8 = 1;

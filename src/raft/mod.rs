@@ -8,7 +8,7 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `<index of the first entry, 20 digits>.log` | log entries (see [`journal`]) |
+//! | `<index of the first entry, 20 digits>.journal` | log entries (see [`journal`]) |
 //! | `vote` | the vote (see [`log_store`]) |
 //! | `<index, 20 digits>.snapshot` | the image after the entry with that index (see [`snapshot`]) |
 //!

@@ -76,7 +76,7 @@ async fn what_was_proposed_is_there_again_after_a_clean_close() {
 }
 
 /// The only file of a small log.
-const LOG_FILE: &str = "metadata/00000000000000000000.log";
+const LOG_FILE: &str = "metadata/00000000000000000000.journal";
 
 /// Set in the child process of the crash tests: the folder to work in.
 const CHILD_DIR: &str = "RAFTSMAN_TEST_QUORUM_DIR";
