@@ -6,9 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, MetadataRequest, RequestKind};
 use kafka_protocol::protocol::Decodable;
@@ -16,52 +13,14 @@ use raftsman::protocol::guard::{self, GuardError};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+#[path = "support/allocations.rs"]
+mod allocations;
 #[allow(dead_code)]
 #[path = "../src/protocol/guard/schema.rs"]
 mod schema;
 
+use allocations::peak_bytes;
 use schema::{Api, Field, Kind};
-
-thread_local! {
-    static HELD_BYTES: Cell<isize> = const { Cell::new(0) };
-    static PEAK_BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count(change_bytes: isize) {
-    // A thread that ends has no counters any more, and nobody asks for them.
-    let _ = HELD_BYTES.try_with(|held| {
-        held.set(held.get() + change_bytes);
-        let _ = PEAK_BYTES.try_with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: the system's allocator does the work; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Runs `work` and says how many bytes it held at most beyond those held before.
-fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD_BYTES.get();
-    PEAK_BYTES.set(before);
-    let result = work();
-    (result, (PEAK_BYTES.get() - before) as usize)
-}
 
 /// What decoding may hold besides the request: the counter shared by the slices of the body.
 const SLACK_BYTES: usize = 64;

@@ -3,8 +3,6 @@
 //! may take memory out of proportion to the bytes that were sent. (Requests behind the guard have a
 //! test of their own.)
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write;
 
 use bytes::{Bytes, BytesMut};
@@ -19,55 +17,10 @@ use raftsman::protocol::compression::decompress;
 use raftsman::protocol::header::RequestHeader;
 use raftsman::protocol::produce::ProduceView;
 
-/// Counts what the current thread holds, so that tests beside each other do not count each other's.
-struct Counting;
+#[path = "support/allocations.rs"]
+mod allocations;
 
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    // A thread that ends frees memory when its counters may be gone.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as isize - layout.size() as isize);
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `work` gives, and the most memory that it held at one time beyond what was held before.
-fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.with(Cell::get);
-    PEAK.with(|peak| peak.set(before));
-    let value = work();
-    (value, usize::try_from(PEAK.with(Cell::get) - before).unwrap_or(0))
-}
+use allocations::peak_bytes;
 
 /// One change to valid bytes, as a hostile client would try it.
 #[derive(Debug, Clone)]
@@ -213,7 +166,7 @@ proptest! {
             batch::seal(&mut bytes);
         }
         let limit = 64 << 10;
-        let ((), held) = peak(|| read_all(&bytes, limit));
+        let ((), held) = peak_bytes(|| read_all(&bytes, limit));
         prop_assert!(held <= CODEC_BYTES + 8 * (limit + bytes.len()), "{} bytes held for {}", held, bytes.len());
     }
 
@@ -228,7 +181,7 @@ proptest! {
         builder.add(0, None, Some(&text)).unwrap();
         let batch = builder.build().unwrap();
         for block in [changed(batch[BatchHeader::SIZE..].to_vec(), &changes), text] {
-            let (out, held) = peak(|| decompress(codec, &block, limit).map(|out| out.len()));
+            let (out, held) = peak_bytes(|| decompress(codec, &block, limit).map(|out| out.len()));
             prop_assert!(out.is_err() || out.as_ref().is_ok_and(|length| *length <= limit), "{:?}", out);
             prop_assert!(held <= CODEC_BYTES, "{:?}: {} bytes held", codec, held);
         }
@@ -257,7 +210,7 @@ proptest! {
         let body = changed(body.to_vec(), &changes);
         let length = body.len();
         let frame = BytesMut::from(&body[..]);
-        let (view, held) = peak(|| ProduceView::parse(frame, version));
+        let (view, held) = peak_bytes(|| ProduceView::parse(frame, version));
         if changes.is_empty() {
             prop_assert!(view.is_ok());
         }
@@ -272,7 +225,7 @@ proptest! {
     ) {
         let mut frame = BytesMut::from(&[&api_key.to_be_bytes()[..], &api_version.to_be_bytes(), &rest].concat()[..]);
         let length = frame.len();
-        let (header, held) = peak(|| RequestHeader::parse(&mut frame));
+        let (header, held) = peak_bytes(|| RequestHeader::parse(&mut frame));
         prop_assert!(held <= 2 * length + 256, "{} bytes held for {}", held, length);
         match header {
             Ok(header) => {
@@ -303,7 +256,7 @@ fn bombs_go_off_at_the_limit() {
                 encoder.finish().unwrap()
             }
         };
-        let (out, held) = peak(|| decompress(*codec, &block, limit).map(|out| out.len()));
+        let (out, held) = peak_bytes(|| decompress(*codec, &block, limit).map(|out| out.len()));
         assert_eq!(out, Err(BatchError::DecompressedTooLarge { limit }), "{codec:?}");
         assert!(held <= CODEC_BYTES + 4 * limit, "{codec:?} held {held}");
         // What a thread keeps of a codec is clean again.
@@ -320,7 +273,7 @@ fn eight_bytes_do_not_cost_gigabytes() {
             // Transactional id null, acks, timeout, then the topics' count.
             let id: &[u8] = if version >= 9 { &[0] } else { &[0xff, 0xff] };
             let body = [id, &[0, 1, 0, 0, 0, 1], &count].concat();
-            let (view, held) = peak(|| ProduceView::parse(BytesMut::from(&body[..]), version));
+            let (view, held) = peak_bytes(|| ProduceView::parse(BytesMut::from(&body[..]), version));
             assert!(view.is_err() && held < 1024, "version {version}: {held}");
         }
     }

@@ -219,11 +219,6 @@ impl MetadataImage {
         }
     }
 
-    /// All resources but topics that have configurations.
-    pub fn config_resources(&self) -> impl Iterator<Item = (&ConfigResource, &Configs)> {
-        self.configs.iter()
-    }
-
     /// Producer ids below this one are given away.
     pub fn next_producer_id(&self) -> ProducerId {
         self.next_producer_id

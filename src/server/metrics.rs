@@ -30,7 +30,6 @@ pub struct Metrics {
     pub produced_bytes: IntCounterVec,
     pub produced_batches: IntCounterVec,
     pub fetched_bytes: IntCounterVec,
-    pub errors: IntCounterVec,
     pub log_bytes_sent: IntGaugeVec,
     pub topics: IntGauge,
     pub partitions: IntGauge,
@@ -114,11 +113,6 @@ impl Metrics {
                 "raftsman_topic_fetched_bytes_total",
                 "Bytes of records given to consumers.",
                 &["topic"],
-            ),
-            errors: counters(
-                "raftsman_errors_total",
-                "Errors answered, by API and Kafka's name of the error.",
-                &["api", "error"],
             ),
             log_bytes_sent: gauges(
                 "raftsman_log_sent_bytes_total",

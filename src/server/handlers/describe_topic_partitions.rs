@@ -12,7 +12,7 @@ use kafka_protocol::messages::{ApiKey, DescribeTopicPartitionsRequest, DescribeT
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, answer};
-use super::metadata::{leader_is_there, offline_replicas};
+use super::metadata::{leader_error_code, offline_replicas};
 use super::{TOPIC_OPERATIONS, broker_ids, leader_id, topic_name};
 use crate::controller::validate_topic_name;
 use crate::metadata::{MetadataImage, TopicImage};
@@ -82,10 +82,8 @@ fn described(
     to: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
     let described = (0..).zip(&topic.partitions).take(to).skip(from).map(|(index, partition)| {
-        let error =
-            if leader_is_there(image, partition) { 0 } else { ResponseError::LeaderNotAvailable.code() };
         DescribeTopicPartitionsResponsePartition::default()
-            .with_error_code(error)
+            .with_error_code(leader_error_code(image, partition))
             .with_partition_index(index)
             .with_leader_id(leader_id(partition.leader))
             .with_leader_epoch(partition.leader_epoch.0)

@@ -173,10 +173,8 @@ fn asked_topic(
 
 fn described(image: &MetadataImage, topic: &TopicImage, operations: i32) -> MetadataResponseTopic {
     let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| {
-        let error =
-            if leader_is_there(image, partition) { 0 } else { ResponseError::LeaderNotAvailable.code() };
         MetadataResponsePartition::default()
-            .with_error_code(error)
+            .with_error_code(leader_error_code(image, partition))
             .with_partition_index(index)
             .with_leader_id(leader_id(partition.leader))
             .with_leader_epoch(partition.leader_epoch.0)
@@ -192,9 +190,10 @@ fn described(image: &MetadataImage, topic: &TopicImage, operations: i32) -> Meta
         .with_topic_authorized_operations(operations)
 }
 
-/// True when the partition has a leader that answers.
-pub fn leader_is_there(image: &MetadataImage, partition: &PartitionImage) -> bool {
-    partition.leader.is_some_and(|leader| image.broker(leader).is_some_and(|known| !known.fenced))
+/// The error code of a partition in an answer: 0 when it has a leader that answers.
+pub fn leader_error_code(image: &MetadataImage, partition: &PartitionImage) -> i16 {
+    let leader = partition.leader.and_then(|leader| image.broker(leader));
+    if leader.is_some_and(|known| !known.fenced) { 0 } else { ResponseError::LeaderNotAvailable.code() }
 }
 
 /// Replicas whose brokers do not answer.

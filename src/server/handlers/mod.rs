@@ -85,11 +85,7 @@ fn leader_id(leader: Option<NodeId>) -> BrokerId {
 
 /// Code and message of a controller's refusal, as they go on the wire.
 fn refusal(error: &ControllerError) -> (i16, Option<StrBytes>) {
-    (error.code.code(), Some(error.message.as_str()).filter(|text| !text.is_empty()).map(text_of))
-}
-
-fn text_of(message: &str) -> StrBytes {
-    text(message)
+    (error.code.code(), Some(error.message.as_str()).filter(|text| !text.is_empty()).map(text))
 }
 
 /// Answers when the future ends; the connection's next request waits for it.
