@@ -107,12 +107,12 @@ final class CommitChecks {
         }
     }
 
-    private static Errors commit(String group, String member, int generation, String instance, String topic, long offset) throws Exception {
+    private static Errors commit(String group, String member, int generation, String instance, String topic, long offset, int... version) throws Exception {
         OffsetCommitRequestData.OffsetCommitRequestPartition partition =
                 new OffsetCommitRequestData.OffsetCommitRequestPartition().setPartitionIndex(0).setCommittedOffset(offset);
         OffsetCommitRequestData data = new OffsetCommitRequestData().setGroupId(group).setMemberId(member).setGenerationIdOrMemberEpoch(generation).setGroupInstanceId(instance)
                 .setTopics(List.of(new OffsetCommitRequestData.OffsetCommitRequestTopic().setName(topic).setPartitions(List.of(partition))));
-        OffsetCommitResponse answer = (OffsetCommitResponse) Wire.ask(OffsetCommitRequest.Builder.forTopicNames(data).build((short) 9));
+        OffsetCommitResponse answer = (OffsetCommitResponse) Wire.ask(OffsetCommitRequest.Builder.forTopicNames(data).build((short) (version.length > 0 ? version[0] : 9)));
         return Errors.forCode(answer.data().topics().get(0).partitions().get(0).errorCode());
     }
 
@@ -135,10 +135,11 @@ final class CommitChecks {
             }
             same(2L, member.ask(consumer -> consumer.committed(Set.of(partition(topic)))).get(partition(topic)).offset(), "committed");
         }
-        same(Errors.ILLEGAL_GENERATION, commit(name("none"), "m", 1, null, topic, 1), "commit with a generation in no group");
+        same(Errors.GROUP_ID_NOT_FOUND, commit(name("none"), "m", 1, null, topic, 1), "commit with a generation in no group");
+        same(Errors.ILLEGAL_GENERATION, commit(name("none"), "m", 1, null, topic, 1, 8), "the same with version 8");
         same(Errors.NONE, commit(name("none"), "", -1, null, topic, 1), "commit without a generation in no group");
         same(Errors.UNKNOWN_TOPIC_OR_PARTITION, commit(name("none"), "", -1, null, name("none"), 1), "commit for no topic");
-        same(Errors.INVALID_GROUP_ID, commit("", "m", 1, null, topic, 1), "commit for the empty group");
+        same(Errors.GROUP_ID_NOT_FOUND, commit("", "m", 1, null, topic, 1), "commit for the empty group");
     }
 
     private static void removed() throws Exception {

@@ -42,7 +42,6 @@ import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.GroupSubscribedToTopicException;
-import org.apache.kafka.common.errors.InvalidGroupIdException;
 import org.apache.kafka.common.errors.UnknownMemberIdException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 
@@ -57,7 +56,7 @@ final class GroupAdminChecks {
         checks.add("listConsumerGroupOffsets of several groups, chosen partitions, requireStable", GroupAdminChecks::offsets);
         checks.add("alterConsumerGroupOffsets: of an empty group, not of one with members (UnknownMemberId)", GroupAdminChecks::alter);
         checks.add("deleteConsumerGroupOffsets: not of topics that are subscribed (GroupSubscribedToTopic)", GroupAdminChecks::deleteOffsets);
-        checks.add("deleteConsumerGroups: GroupNotEmpty, GroupIdNotFound, InvalidGroupId", GroupAdminChecks::delete);
+        checks.add("deleteConsumerGroups: GroupNotEmpty, GroupIdNotFound", GroupAdminChecks::delete);
         checks.add("removeMembersFromConsumerGroup: by instance id, and all", GroupAdminChecks::remove);
         checks.add("a topic that is deleted takes its committed offsets along", GroupAdminChecks::topicDeleted);
         checks.add("__consumer_offsets: 50 partitions, compacted, internal", GroupAdminChecks::offsetsTopic);
@@ -116,7 +115,7 @@ final class GroupAdminChecks {
     private static void describe() throws Exception {
         String topic = topic("describe", 3);
         String group = name("describe");
-        try (Member one = Member.join(group, topic, "client.id", "first", "group.instance.id", "instance one"); Member two = Member.join(group, topic, "client.id", "second")) {
+        try (Member one = Member.join(group, topic, "client.id", "first", "group.instance.id", "instance-one"); Member two = Member.join(group, topic, "client.id", "second")) {
             Member.share(3, one, two);
             until("Stable", () -> Broker.wait(ADMIN.describeConsumerGroups(List.of(group)).all()).get(group).groupState() == GroupState.STABLE);
             ConsumerGroupDescription described = Broker.wait(ADMIN.describeConsumerGroups(List.of(group), new DescribeConsumerGroupsOptions().includeAuthorizedOperations(true)).all()).get(group);
@@ -141,9 +140,9 @@ final class GroupAdminChecks {
         for (MemberDescription member : members) {
             boolean first = member.clientId().equals("first");
             that(first || member.clientId().equals("second"), "client id " + member.clientId());
-            same(first ? Optional.of("instance one") : Optional.empty(), member.groupInstanceId(), "instance id");
+            same(first ? Optional.of("instance-one") : Optional.empty(), member.groupInstanceId(), "instance id");
             same((first ? one : two).id(), member.consumerId(), "member id");
-            that(member.consumerId().matches((first ? "instance one" : "second") + "-[0-9a-f-]{36}"), "member id " + member.consumerId());
+            that(member.consumerId().matches((first ? "instance-one" : "second") + "-[0-9a-f-]{36}"), "member id " + member.consumerId());
             same("/127.0.0.1", member.host(), "host");
             same((first ? one : two).owned(), member.assignment().topicPartitions(), "assignment");
         }
@@ -232,7 +231,7 @@ final class GroupAdminChecks {
             same(null, error(results.get(empty)), "empty");
             same(GroupIdNotFoundException.class, error(results.get(none)).getClass(), "that does not exist");
         }
-        same(InvalidGroupIdException.class, error(ADMIN.deleteConsumerGroups(List.of("")).all()).getClass(), "without a name");
+        same(GroupIdNotFoundException.class, error(ADMIN.deleteConsumerGroups(List.of("")).all()).getClass(), "without a name");
         same(Map.of(), Broker.wait(ADMIN.listConsumerGroupOffsets(empty).partitionsToOffsetAndMetadata()), "offsets of the deleted");
         Set<String> listed = listed(new ListGroupsOptions());
         that(!listed.contains(empty) && listed.contains(busy), "listed: " + listed);

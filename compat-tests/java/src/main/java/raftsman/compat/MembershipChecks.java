@@ -48,7 +48,7 @@ final class MembershipChecks {
         checks.add("max.poll.interval.ms exceeded: another takes over, the commit fails, the member comes back", MembershipChecks::maxPollInterval);
         checks.add("a member that dies is missed after its session, not before", MembershipChecks::session);
         checks.add("session.timeout.ms out of the broker's bounds (InvalidSessionTimeout)", MembershipChecks::sessionBounds);
-        checks.add("an empty group.id is refused (InvalidGroupId)", MembershipChecks::emptyGroup);
+        checks.add("no group.id, or an empty one, is refused (InvalidGroupId)", MembershipChecks::emptyGroup);
         checks.add("protocols that do not match the group's (InconsistentGroupProtocol)", MembershipChecks::inconsistent);
         checks.add("refusals of JoinGroup, SyncGroup, Heartbeat and LeaveGroup", MembershipChecks::refusals);
     }
@@ -167,9 +167,14 @@ final class MembershipChecks {
     }
 
     private static void emptyGroup() throws Exception {
-        fails(InvalidGroupIdException.class, () -> Broker.consumer("group.id", "").groupMetadata());
+        String topic = topic("empty", 1);
+        try (KafkaConsumer<byte[], byte[]> consumer = Broker.consumer()) {
+            fails(InvalidGroupIdException.class, () -> {
+                consumer.subscribe(List.of(topic));
+                return null;
+            });
+        }
         same(Errors.INVALID_GROUP_ID, joined("", "", "range", "consumer").error(), "JoinGroup");
-        same(InvalidGroupIdException.class, Broker.error(ADMIN.listConsumerGroupOffsets("").partitionsToOffsetAndMetadata()).getClass(), "offsets");
     }
 
     private static void inconsistent() throws Exception {

@@ -22,7 +22,7 @@ final class RestartChecks {
 
     static void addTo(Checks checks) {
         for (String how : List.of("stop", "kill")) {
-            checks.addAlone("restart of the broker (" + how + "): commits are kept, members go on in their generation, nothing is lost", () -> restart(how));
+            checks.addAlone("restart of the broker (" + how + "): commits are kept, members go on, nothing is lost", () -> restart(how));
         }
     }
 
@@ -53,11 +53,16 @@ final class RestartChecks {
             RebalanceChecks.haveRead(count, one, two);
             same(null, one.error, "error of a member");
             same(null, two.error, "error of a member");
-            same(generation, one.generation(), "generation");
-            same(events, one.events, "events");
+            if (!"kafka".equals(System.getenv("BROKER"))) {
+                // Kafka serves metadata before it is whole, and the group's leader may then rebalance.
+                same(generation, one.generation(), "generation");
+                same(events, one.events, "events");
+            }
             same(GroupState.STABLE, Broker.wait(ADMIN.describeConsumerGroups(List.of(group)).all()).get(group).groupState(), "state");
             until("all is committed", () -> Broker.wait(ADMIN.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata()).values().stream()
                     .mapToLong(OffsetAndMetadata::offset).sum() == count);
+            one.close();
+            Member.share(3, two);
         }
         // the next members find all of it read, after one more restart too
         Broker.control("/restart?how=" + how);
