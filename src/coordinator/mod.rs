@@ -1,15 +1,16 @@
 //! Coordinators: state machines whose state lies in an internal topic, one shard for each partition.
 //!
 //! * [`Shard`] is the pure half: it decides and replays, does no IO, and is given the time.
-//! * The runtime is the other half, the same for all coordinators: it loads a shard by replaying its
+//! * [`runtime`] is the other half, the same for all coordinators: it loads a shard by replaying its
 //!   partition, appends what was decided, answers once that is committed, and unloads the shard when
 //!   its partition is led elsewhere.
 //! * [`group`] holds consumer groups and their offsets, on `__consumer_offsets`.
 
 pub mod group;
+mod loading;
+pub mod runtime;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 /// The time that a decision is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +86,4 @@ pub trait Shard: Send + Sized + 'static {
 
     /// Follows a change of an appended decision.
     fn install(&mut self, change: Self::Change);
-
-    /// Whoever asked went away (its connection closed): the answer is not wanted any more.
-    fn abandon(&mut self, _ticket: Ticket) {}
-
-    /// The shard is unloaded: the answers to all who wait, with this error.
-    fn refuse_all(&mut self, error: ResponseError) -> Vec<(Ticket, Self::Response)>;
 }
