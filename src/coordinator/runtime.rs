@@ -224,7 +224,11 @@ impl<S: Shard> Runtime<S> {
         }
     }
 
-    async fn ask_place(&self, place: &Arc<Place<S>>, request: S::Request) -> Result<S::Response, ResponseError> {
+    async fn ask_place(
+        &self,
+        place: &Arc<Place<S>>,
+        request: S::Request,
+    ) -> Result<S::Response, ResponseError> {
         place.wait_loaded().await?;
         let answer = {
             let mut guard = place.active.lock().await;
@@ -280,9 +284,8 @@ impl<S: Shard> Runtime<S> {
         }
         self.deadline_changed(place, active.shard.deadline());
         let answers = decision.answers.into_iter();
-        let due: Vec<_> = answers
-            .filter_map(|(ticket, answer)| Some((active.waiting.remove(&ticket)?, answer)))
-            .collect();
+        let due: Vec<_> =
+            answers.filter_map(|(ticket, answer)| Some((active.waiting.remove(&ticket)?, answer))).collect();
         if due.is_empty() {
             return Ok(());
         }
