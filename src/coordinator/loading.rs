@@ -38,7 +38,7 @@ pub fn replay<S: Shard>(partition: &Partition, shard: &mut S, now: Now) -> Resul
         if slice.len == 0 {
             break;
         }
-        bytes.resize(usize::try_from(slice.len).unwrap_or(usize::MAX), 0);
+        bytes.resize(slice.len, 0);
         let count = slice.file.read_at(&mut bytes, slice.position).map_err(|error| at(offset, &error))?;
         bytes.truncate(count);
         let before = offset;

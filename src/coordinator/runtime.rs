@@ -83,6 +83,14 @@ struct Active<S: Shard> {
     end: Offset,
 }
 
+/// What came of a request.
+enum Answer<R> {
+    /// It is decided; the answer may leave when all below the offset is committed.
+    Now(R, Offset),
+    /// It comes with a later decision.
+    Later(oneshot::Receiver<Result<R, ResponseError>>),
+}
+
 impl<S: Shard> Runtime<S> {
     /// A runtime without shards; [`Self::follow`] loads them.
     pub fn new(
@@ -199,13 +207,20 @@ impl<S: Shard> Runtime<S> {
     /// # Errors
     /// `NotCoordinator` when this node does not lead the partition, `CoordinatorLoadInProgress` while the
     /// shard is loaded, and what the append or the commit of the decision failed with.
-    pub async fn ask(&self, partition: i32, request: S::Request) -> Result<S::Response, ResponseError> {
+    pub async fn ask(
+        self: &Arc<Self>,
+        partition: i32,
+        request: S::Request,
+    ) -> Result<S::Response, ResponseError> {
         let place = self.places.read().get(&partition).cloned();
         self.ask_place(&place.ok_or(ResponseError::NotCoordinator)?, request).await
     }
 
     /// Asks every shard of this node, one after the other.
-    pub async fn ask_all(&self, request: impl Fn() -> S::Request) -> Vec<Result<S::Response, ResponseError>> {
+    pub async fn ask_all(
+        self: &Arc<Self>,
+        request: impl Fn() -> S::Request,
+    ) -> Vec<Result<S::Response, ResponseError>> {
         let places: Vec<_> = self.places.read().values().cloned().collect();
         let mut answers = Vec::with_capacity(places.len());
         for place in places {
@@ -225,41 +240,46 @@ impl<S: Shard> Runtime<S> {
     }
 
     async fn ask_place(
-        &self,
+        self: &Arc<Self>,
         place: &Arc<Place<S>>,
         request: S::Request,
     ) -> Result<S::Response, ResponseError> {
         place.wait_loaded().await?;
-        let answer = {
-            let mut guard = place.active.lock().await;
-            let active = guard.as_mut().ok_or(ResponseError::NotCoordinator)?;
-            let ticket = Ticket(active.next_ticket);
-            active.next_ticket += 1;
-            let now = self.now();
-            let mut decision = active.shard.decide(request, ticket, now);
-            let own = decision.answers.iter().position(|(whose, _)| *whose == ticket);
-            let own = own.map(|at| decision.answers.swap_remove(at).1);
-            let waits = match own {
-                Some(answer) => Ok(answer),
-                None => {
-                    let (sender, receiver) = oneshot::channel();
-                    active.waiting.insert(ticket, sender);
-                    Err(receiver)
-                }
-            };
-            if let Err(error) = self.carry_out(place, active, decision, now).await {
-                active.waiting.remove(&ticket);
-                return Err(error);
+        let (runtime, deciding) = (self.clone(), place.clone());
+        // Once begun, a decision is carried out to its end, also when the client goes away meanwhile.
+        let decided = tokio::spawn(async move { runtime.decide(&deciding, request).await });
+        match decided.await.map_err(|_| ResponseError::UnknownServerError)?? {
+            Answer::Now(answer, end) => {
+                place.committed(end, self.config.commit_timeout).await.map(|()| answer)
             }
-            match waits {
-                Ok(answer) => Ok((answer, active.end)),
-                Err(receiver) => Err(receiver),
-            }
-        };
-        match answer {
-            Ok((answer, end)) => place.committed(end, self.config.commit_timeout).await.map(|()| answer),
-            Err(receiver) => receiver.await.unwrap_or(Err(ResponseError::NotCoordinator)),
+            Answer::Later(receiver) => receiver.await.unwrap_or(Err(ResponseError::NotCoordinator)),
         }
+    }
+
+    async fn decide(
+        &self,
+        place: &Arc<Place<S>>,
+        request: S::Request,
+    ) -> Result<Answer<S::Response>, ResponseError> {
+        let mut guard = place.active.lock().await;
+        let active = guard.as_mut().ok_or(ResponseError::NotCoordinator)?;
+        let ticket = Ticket(active.next_ticket);
+        active.next_ticket += 1;
+        let now = self.now();
+        let mut decision = active.shard.decide(request, ticket, now);
+        let own = decision.answers.iter().position(|(whose, _)| *whose == ticket);
+        if let Some(at) = own {
+            let answer = decision.answers.swap_remove(at).1;
+            self.carry_out(place, active, decision, now).await?;
+            return Ok(Answer::Now(answer, active.end));
+        }
+        let (sender, receiver) = oneshot::channel();
+        active.waiting.insert(ticket, sender);
+        if let Err(error) = self.carry_out(place, active, decision, now).await {
+            active.waiting.remove(&ticket);
+            return Err(error);
+        }
+        Ok(Answer::Later(receiver))
     }
 
     /// Appends what was decided, follows it, and answers those who waited for it. When the append fails,

@@ -7,6 +7,7 @@ pub mod api;
 pub mod command;
 pub mod connection;
 mod dispatch;
+mod errors;
 mod fetch_session;
 pub mod handlers;
 pub mod listener;
