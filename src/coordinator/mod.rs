@@ -9,6 +9,8 @@
 pub mod group;
 mod loading;
 pub mod runtime;
+#[cfg(test)]
+mod runtime_tests;
 
 use bytes::Bytes;
 
