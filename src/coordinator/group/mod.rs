@@ -3,6 +3,8 @@
 //!
 //! * [`request`]: what a shard is asked and answers.
 
+mod offsets;
+pub mod records;
 pub mod request;
 
 pub use request::{GroupId, Request, Response};
