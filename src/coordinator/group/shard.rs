@@ -11,8 +11,8 @@ use super::joining::Joining;
 use super::offsets::{AgesFrom, CommittedOffsets};
 use super::records::{self, GroupRecord};
 use super::request::{
-    CommitOffsets, DeleteOffsets, GroupId, Heartbeat, JoinGroup, LeaveGroup, ListedGroup, Request, Response,
-    SyncGroup,
+    CommitOffsets, DeleteOffsets, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListedGroup,
+    Request, Response, SyncGroup,
 };
 use crate::config::groups::GroupsConfig;
 use crate::coordinator::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
@@ -189,10 +189,13 @@ impl GroupShard {
         if request.group_id.is_empty() {
             return answered(ticket, Response::Leave(Err(ResponseError::InvalidGroupId)));
         }
-        let Some(group) = self.groups.get(&request.group_id) else {
-            return answered(ticket, Response::Leave(Err(ResponseError::UnknownMemberId)));
+        let (mut group, mut effects) = match self.groups.get(&request.group_id) {
+            Some(group) => (ClassicGroup::clone(group), Effects::default()),
+            None => {
+                let nobody = request.members.iter().map(LeavingMember::unknown).collect();
+                return answered(ticket, Response::Leave(Ok(nobody)));
+            }
         };
-        let (mut group, mut effects) = (ClassicGroup::clone(group), Effects::default());
         let left = group.leave(request, now, &mut effects);
         effects.answers.push((ticket, Response::Leave(Ok(left))));
         self.changed(group, effects)
@@ -241,7 +244,7 @@ impl GroupShard {
             }
             // Who assigns itself needs no group before it commits.
             None if request.generation_id < 0 => Ok(()),
-            None => Err(ResponseError::IllegalGeneration),
+            None => Err(ResponseError::GroupIdNotFound),
         };
         if let Err(error) = checked {
             return refuse(error);
