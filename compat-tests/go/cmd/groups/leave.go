@@ -26,16 +26,11 @@ func leaveScenes() {
 		s.tell("b", "the follower joins", s.joining(b))
 	})
 	play("leaving while the group prepares", leaveGroup, func(s *scene) {
-		a, b := s.pair()
-		c := newMember("c")
-		join := s.beginJoin(c)
-		joinB := s.begin("b", s.joining(b))
-		joinB.what = "b joins"
-		join.what = "c joins"
+		a, b := s.alone(), newMember("b")
+		join := s.beginJoin(b)
+		join.what = "b joins"
 		s.tell("a", "the leader leaves", s.leaving(a))
-		for i, each := range s.await(joinB, join) {
-			[]*member{b, c}[i].took(each)
-		}
+		b.took(s.await(join)[0])
 		s.tell("b", "the group", s.describing(s.group))
 	})
 	play("leaving while the group awaits its assignment", leaveGroup, func(s *scene) {

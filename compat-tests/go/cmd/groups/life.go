@@ -133,6 +133,22 @@ func lifeScenes() {
 
 // restartScenes come last, as they end the broker.
 func restartScenes(list *List) {
+	// What all versions share, and other scenes would find: alone.
+	list.Add("a group whose id is empty", func() error {
+		s := newScene(definition{key: noAPI}, -1)
+		defer s.close()
+		s.group = ""
+		s.tell("a", "its offsets", s.fetching(s.topic()))
+		s.tell("a", "a commit of nobody", s.committing(nil, s.at(0, 5, "")))
+		s.tell("a", "its offsets", s.fetching(s.topic()))
+		s.tell("a", "the group", s.describing(""))
+		m := newMember("m")
+		m.id, m.generation = "nobody", 1
+		s.tell("a", "a commit of somebody", s.committing(m, s.at(0, 6, "")))
+		s.tell("a", "it is deleted", s.deleting(""))
+		s.tell("a", "the group", s.describing(""))
+		return compared("a group whose id is empty", s.text.String())
+	})
 	for _, how := range []string{"stop", "kill"} {
 		list.Add("groups after a restart ("+how+")", func() error {
 			control := os.Getenv("BROKER_CONTROL")

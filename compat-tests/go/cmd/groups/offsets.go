@@ -27,9 +27,6 @@ func offsetScenes() {
 		s.tell("a", "the group", s.describing(s.group))
 	})
 	play("commits refused", offsetCommit, func(s *scene) {
-		r := s.committing(nil, s.at(0, 5, ""))
-		r.Group = ""
-		s.tell("a", "group id empty", r)
 		unknown := s.at(0, 5, "")
 		unknown.topic = s.named("no-such-topic")
 		s.tell("a", "unknown topic and unknown partition beside known ones", s.committing(nil, s.at(0, 5, "good"), s.at(9, 5, ""), s.at(-1, 5, ""), unknown))

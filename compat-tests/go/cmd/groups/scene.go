@@ -203,7 +203,8 @@ func (s *scene) value(v reflect.Value, key int16, field string) string {
 			}
 			all = append(all, s.value(v.Index(i), key, ""))
 		}
-		if ordered := key == leaveGroup || field != "Members" && key != offsetFetch && key != listGroups; !ordered {
+		// Kafka orders these as its tables happen to hash them.
+		if ordered := key == leaveGroup || field != "Members" && key != offsetFetch && field != "Groups"; !ordered {
 			slices.Sort(all)
 		}
 		return "[" + strings.Join(all, " ") + "]"
