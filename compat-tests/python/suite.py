@@ -250,6 +250,7 @@ def grow_and_delete():
 def configs():
     given = topic("configs", retention_ms="4321")
     resource = ConfigResource(ResourceType.TOPIC, given)
+    until("listed", lambda: given in ADMIN.list_topics(timeout=LIMIT_S).topics)
 
     def value(key):
         return ADMIN.describe_configs([resource])[resource].result(LIMIT_S)[key].value
