@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, RebalanceInPro
 from harness import BOOTSTRAP
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor, "sticky": StickyPartitionAssignor}
+logging.disable(logging.CRITICAL)
 settings = json.loads(sys.argv[1])
 
 
@@ -65,6 +67,8 @@ async def main():
                 say(value=message.value.decode())
         if batches:
             await commit(reader)
+    # aiokafka does not call the listener when it is stopped
+    say(revoked=[each.partition for each in reader.assignment()], at=time.monotonic())
     await reader.stop()
 
 

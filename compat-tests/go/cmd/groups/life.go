@@ -2,10 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"net/http"
-	"os"
-	"strings"
 	"time"
 
 	. "raftsman/compat/checks"
@@ -151,8 +147,6 @@ func restartScenes(list *List) {
 	})
 	for _, how := range []string{"stop", "kill"} {
 		list.Add("groups after a restart ("+how+")", func() error {
-			control := os.Getenv("BROKER_CONTROL")
-			That(control != "", "no BROKER_CONTROL")
 			s := newScene(definition{key: noAPI}, -1)
 			defer func() { s.close() }()
 			a, b := s.pair()
@@ -176,11 +170,7 @@ func restartScenes(list *List) {
 			s.ask("a", s.committing(nil, s.at(0, 8, "")))
 			s.ask("a", s.deleting(s.group))
 
-			answer, err := http.Post(control+"/restart?how="+how, "", nil)
-			OK(err)
-			defer answer.Body.Close()
-			said, _ := io.ReadAll(answer.Body)
-			That(answer.StatusCode == 200, "%s", strings.TrimSpace(string(said)))
+			Restart(how)
 			s.close()
 			s.actors = map[string]*wire.Connection{}
 			ready()
