@@ -36,10 +36,12 @@ final class RestartChecks {
         Broker.wait(ADMIN.alterConsumerGroupOffsets(simple, offsets).all());
         Broker.wait(ADMIN.alterConsumerGroupOffsets(deleted, offsets).all());
         Broker.wait(ADMIN.deleteConsumerGroups(List.of(deleted)).all());
-        String[] config = {"session.timeout.ms", "45000"};
+        // By default a client that finds no broker forgets its metadata, and a group's leader that does so has it rebalance.
+        String[] config = {"session.timeout.ms", "45000", "metadata.recovery.strategy", "none"};
+        String[] fixed = {"session.timeout.ms", "45000", "metadata.recovery.strategy", "none", "group.instance.id", "static"};
         try (RebalanceChecks.Source source = new RebalanceChecks.Source(topic, 3, 100);
                 Member one = Member.join(group, topic, config);
-                Member two = Member.join(group, topic, "session.timeout.ms", "45000", "group.instance.id", "static")) {
+                Member two = Member.join(group, topic, fixed)) {
             Member.share(3, one, two);
             until("some are read", () -> one.values.size() + two.values.size() > 30);
             int generation = one.generation();
