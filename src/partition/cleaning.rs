@@ -91,6 +91,7 @@ impl LogCleaner {
             }
             for partition in topic.partitions() {
                 let log = &partition.log;
+                log.remove_due(now_ms);
                 if log.is_uncleanable() || log.is_being_cleaned() || log.is_failed() || log.is_closed() {
                     continue;
                 }

@@ -170,7 +170,7 @@ impl Log {
     }
 
     /// Removes the renamed files whose time has come.
-    fn remove_due(&self, now_ms: i64) {
+    pub fn remove_due(&self, now_ms: i64) {
         let due: Vec<_> = self.removals.lock().extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect();
         for (_, path) in due {
             if let Err(error) = self.remove_file(path.clone()) {
