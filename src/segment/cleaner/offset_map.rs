@@ -83,8 +83,8 @@ impl OffsetMap {
         self.latest_offset = self.latest_offset.max(offset);
     }
 
-    /// Number of keys.
-    pub fn len(&self) -> usize {
+    /// Number of keys in it.
+    pub fn key_count(&self) -> usize {
         self.len
     }
 }
@@ -103,7 +103,7 @@ mod tests {
             }
         }
         assert!((0..89).all(|n| map.get(&key(n)) == Some(1000 + n)));
-        assert_eq!((map.get(b"other"), map.len(), map.latest_offset()), (None, 89, 1088));
+        assert_eq!((map.get(b"other"), map.key_count(), map.latest_offset()), (None, 89, 1088));
         assert!(map.put(b"", 2000) && !map.put(b"one more", 2001));
         assert_eq!((map.get(b""), map.get(b"one more"), map.latest_offset()), (Some(2000), None, 2000));
         // The least map takes one key.
