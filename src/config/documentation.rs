@@ -30,8 +30,10 @@ the start; a bad value is an error.
 - With `flush.messages=1`, consumers see records only once they are synced.
 - One data folder, PLAINTEXT listeners, and both roles in one node: anything else is refused.
 - A broker's own keys cannot be changed while it runs.
-- `cleanup.policy=compact` is taken and demands keys, but the cleaner is not there yet: such a topic
-  keeps every record, and the broker's log warns of it when one is created.
+- `log.cleaner.dedupe.buffer.size` is a limit: memory is taken for the keys that come, while a log is
+  compacted. A full disk does not stop the cleaner for good: it tries again. Any other failure of a log
+  takes that log out of compaction until the next start, as in Kafka (where a failing disk takes out
+  its folder).
 - `preallocate=true`, tiered storage and replication throttles of topics are
   refused: they are not served.
 - Records inside a compressed batch are looked at only where the topic recompresses
@@ -96,6 +98,7 @@ fn kind(kind: Kind) -> String {
                 range(least.to_string(), greatest.to_string(), least == i64::MIN, greatest == i64::MAX)
             )
         }
+        Kind::Double(least, f64::MAX) => format!("double from {least}"),
         Kind::Double(least, greatest) => format!("double {least} to {greatest}"),
         Kind::Text => "text".to_owned(),
         Kind::OneOf(words) => format!("one of {}", words.join(", ")),
