@@ -46,8 +46,8 @@ the start; a bad value is an error.
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
     page += "## Broker\n\n| key | type | default | meaning |\n|---|---|---|---|\n";
-    for key in broker::KEYS {
-        row(&mut page, key, key.default.unwrap_or(""), "");
+    for key in broker::all_keys() {
+        row(&mut page, &key, key.default.unwrap_or(""), "");
     }
     page += "\n## Topics\n\nA topic takes what it does not set from the broker's keys named last, the first that is set.\n\n";
     page += "| key | type | default | meaning |\n|---|---|---|---|\n";
@@ -84,6 +84,7 @@ fn kind(kind: Kind) -> String {
         };
     match kind {
         Kind::Boolean => "boolean".to_owned(),
+        Kind::Short(least, greatest) => format!("short {least} to {greatest}"),
         Kind::Int(least, greatest) => {
             format!(
                 "int{}",

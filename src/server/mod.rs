@@ -7,9 +7,11 @@ pub mod api;
 pub mod command;
 pub mod connection;
 mod dispatch;
+pub mod dynamic_config;
 mod fetch_session;
 pub mod handlers;
 pub mod listener;
+pub mod loggers;
 pub mod maintenance;
 pub mod metrics;
 pub mod node;
@@ -29,6 +31,7 @@ use crate::partition::PartitionManager;
 use crate::raft::MetadataQuorum;
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
+use dynamic_config::DynamicConfig;
 use fetch_session::FetchSessions;
 use metrics::Metrics;
 use producer_ids::ProducerIds;
@@ -36,7 +39,9 @@ use request_memory::RequestMemory;
 
 /// What the handlers of one broker share.
 pub struct Broker {
+    /// The configuration that this process started with. What can change at run time is in `dynamic`.
     pub config: BrokerConfig,
+    pub dynamic: DynamicConfig,
     pub clock: Arc<dyn Clock>,
     started: Instant,
     pub cluster_id: Arc<str>,

@@ -15,6 +15,7 @@ pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
@@ -51,6 +52,7 @@ pub const APIS: &[Api] = &[
     describe_quorum::API,
     describe_cluster::API,
     describe_producers::API,
+    list_config_resources::API,
     describe_topic_partitions::API,
 ];
 
