@@ -8,6 +8,7 @@ pub mod command;
 pub mod connection;
 mod dispatch;
 pub mod dynamic_config;
+mod errors;
 mod fetch_session;
 pub mod handlers;
 pub mod listener;

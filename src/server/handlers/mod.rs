@@ -25,9 +25,10 @@ use std::future::Future;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{BrokerId, TopicName};
-use kafka_protocol::protocol::{Encodable, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 
 use super::api::{Api, Reply, body};
+use super::errors::Answered;
 use crate::controller::ControllerError;
 use crate::partition::FetchError;
 use crate::types::NodeId;
@@ -91,7 +92,7 @@ fn refusal(error: &ControllerError) -> (i16, Option<StrBytes>) {
 }
 
 /// Answers when the future ends; the connection's next request waits for it.
-fn later<M: Encodable + 'static>(version: i16, answer: impl Future<Output = M> + Send + 'static) -> Reply {
+fn later<M: Answered + 'static>(version: i16, answer: impl Future<Output = M> + Send + 'static) -> Reply {
     Reply::Later(Box::pin(async move { body(&answer.await, version) }))
 }
 
