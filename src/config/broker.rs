@@ -168,9 +168,54 @@ fn address_limits(value: &str) -> Result<Vec<(IpAddr, i32)>, ConfigError> {
 /// Names of all broker keys of Kafka 4.3, to tell a key that has no meaning here from a mistyped one.
 static KAFKA_KEYS: &str = include_str!("kafka_broker_keys.txt");
 
+/// Keys that Kafka had before 4.0, and beginnings of keys that it hands on to plugins or listeners.
+const EARLIER_KEYS: &[&str] = &[
+    "auto.include.jmx.reporter",
+    "broker.id.generation.enable",
+    "control.plane.listener.name",
+    "delegation.token.master.key",
+    "inter.broker.protocol.version",
+    "log.message.downconversion.enable",
+    "log.message.format.version",
+    "log.message.timestamp.difference.max.ms",
+    "offsets.commit.required.acks",
+    "reserved.broker.max.id",
+];
+const PREFIXES: &[&str] =
+    &["listener.name.", "metrics.context.", "password.encoder.", "rlmm.config.", "rsm.config.", "zookeeper."];
+
 /// True for Kafka's keys, those of a single listener (`listener.name.external.ssl.key.password`) too.
 fn is_of_kafka(name: &str) -> bool {
-    name.starts_with("listener.name.") || KAFKA_KEYS.lines().any(|known| known == name)
+    KAFKA_KEYS.lines().any(|known| known == name)
+        || EARLIER_KEYS.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The known key that somebody may have meant.
+fn nearest_key(name: &str) -> Option<&'static str> {
+    let known = KEYS.iter().map(|key| key.name).chain(KAFKA_KEYS.lines());
+    let nearest = known.map(|known| (typing_errors(name, known), known)).min()?;
+    // One in five letters: more is another word.
+    (nearest.0 <= name.chars().count().div_ceil(5)).then_some(nearest.1)
+}
+
+/// How many letters must be put in, taken out, changed or swapped with their neighbour.
+fn typing_errors(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(100).collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for (i, left) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, right) in other.iter().enumerate() {
+            let changed = rows[i][j] + usize::from(left != right);
+            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *left == other[j - 1] && one[i - 1] == *right {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
 }
 
 /// An address to listen on or to be reached at.
@@ -247,8 +292,8 @@ pub struct BrokerConfig {
 pub struct Remarks {
     /// Kafka's keys that have no meaning here.
     pub without_meaning: Vec<String>,
-    /// Keys that neither Kafka nor Raftsman knows.
-    pub unknown: Vec<String>,
+    /// Keys that neither Kafka nor Raftsman knows, with what may have been meant.
+    pub unknown: Vec<(String, Option<&'static str>)>,
 }
 
 impl BrokerConfig {
@@ -261,7 +306,7 @@ impl BrokerConfig {
             } else if is_of_kafka(name) {
                 remarks.without_meaning.push(name.clone());
             } else {
-                remarks.unknown.push(name.clone());
+                remarks.unknown.push((name.clone(), nearest_key(name)));
             }
         }
         // Two names for one thing, as in Kafka.
@@ -444,7 +489,7 @@ mod tests {
             [Listener { name: "PLAINTEXT".into(), host: String::new(), port: 9092 }]
         );
         assert_eq!(config.advertised_listeners[0].host, "host.example");
-        assert_eq!(remarks.unknown, ["log.retentoin.ms"]);
+        assert_eq!(remarks.unknown, [("log.retentoin.ms".to_owned(), Some("log.retention.ms"))]);
         assert!(remarks.without_meaning.contains(&"num.network.threads".to_owned()));
     }
 

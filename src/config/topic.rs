@@ -43,7 +43,7 @@ pub const KEYS: &[TopicKey] = keys! {
     "compression.gzip.level", Kind::Int(-1, 9), "-1", ["compression.gzip.level" Same],
         "Level when this topic recompresses to gzip; -1 is the codec's own default.";
     "compression.lz4.level", Kind::Int(1, 17), "9", ["compression.lz4.level" Same],
-        "Level when this topic recompresses to lz4.";
+        "Level when this topic recompresses to lz4; 9 alone.";
     "compression.type", Kind::OneOf(CODECS), "producer", ["compression.type" Same],
         "Codec that batches are stored with; `producer` keeps what the producer chose.";
     "compression.zstd.level", Kind::Int(-131_072, 22), "3", ["compression.zstd.level" Same],
@@ -104,7 +104,7 @@ pub const KEYS: &[TopicKey] = keys! {
     "segment.ms", Kind::Long(1, i64::MAX), "604800000", ["log.roll.ms" Same, "log.roll.hours" HoursToMs],
         "Age at which a segment rolls though it is not full.";
     "unclean.leader.election.enable", Kind::Boolean, "false", ["unclean.leader.election.enable" Same],
-        "Let a replica outside the in-sync set lead when no other is left, losing records.";
+        "Let a replica outside the in-sync set lead when no other is left, losing records. (On one node there is no other.)";
 };
 
 /// The key of that name.
@@ -398,5 +398,62 @@ mod tests {
         assert_eq!(text("no.such", "x"), "Unknown topic config name: no.such");
         assert!(KEYS.iter().all(|entry| validate(entry.key.name, entry.key.default.unwrap()).is_ok()));
         assert!(KEYS.is_sorted_by_key(|entry| entry.key.name));
+    }
+
+    /// Topic keys that only the log cleaner reads.
+    const OF_THE_CLEANER: &[&str] = &[
+        "delete.retention.ms",
+        "max.compaction.lag.ms",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+    ];
+
+    #[test]
+    fn every_key_has_an_effect_or_is_refused() {
+        let default = TopicConfig::resolve(&map(&[]), &BrokerValues::default());
+        for entry in KEYS {
+            let name = entry.key.name;
+            let value = match (name, entry.key.kind) {
+                ("cleanup.policy", _) => "compact".to_owned(),
+                ("follower.replication.throttled.replicas" | "leader.replication.throttled.replicas", _) => {
+                    "*".to_owned()
+                }
+                (_, Kind::OneOf(words)) => words[1].to_owned(),
+                (_, Kind::Boolean) => "true".to_owned(),
+                (_, Kind::Double(..)) => "0.25".to_owned(),
+                ("compression.gzip.level" | "compression.lz4.level" | "compression.zstd.level", _) => {
+                    "5".to_owned()
+                }
+                _ => "2097152".to_owned(),
+            };
+            let set = map(&[(name, &value)]);
+            let has_effect = TopicConfig::resolve(&set, &BrokerValues::default()) != default;
+            match validate_all(&set) {
+                Ok(()) => {
+                    assert!(has_effect || OF_THE_CLEANER.contains(&name), "{name}={value} changes nothing")
+                }
+                Err(reason) => assert!(reason.contains("does not serve it: "), "{reason}"),
+            }
+            // The broker's keys lead to the same.
+            for (broker_key, unit) in entry.broker_keys {
+                let values = BrokerValues::fixed(map(&[(broker_key, &value)]));
+                match broker::check(broker_key, &value) {
+                    Ok(()) if *unit == Unit::Same => {
+                        assert_eq!(
+                            TopicConfig::resolve(&map(&[]), &values),
+                            TopicConfig::resolve(&set, &BrokerValues::default()),
+                            "{broker_key}"
+                        );
+                    }
+                    Ok(()) => assert_ne!(TopicConfig::resolve(&map(&[]), &values), default, "{broker_key}"),
+                    Err(reason) => assert!(reason.to_string().contains("does not serve it: "), "{reason}"),
+                }
+            }
+            // What nobody sets says the same in every unit.
+            if let Some((last, unit)) = entry.broker_keys.last() {
+                let in_its_unit = broker::find(last).unwrap().default.unwrap();
+                assert_eq!(converted(in_its_unit, *unit), entry.key.default.unwrap(), "{last}");
+            }
+        }
     }
 }

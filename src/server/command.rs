@@ -140,8 +140,11 @@ fn read_config(arguments: &ServerArguments) -> Result<BrokerConfig, String> {
     if !remarks.without_meaning.is_empty() {
         tracing::info!(keys = remarks.without_meaning.join(", "), "these keys of Kafka have no meaning here");
     }
-    for key in &remarks.unknown {
-        tracing::warn!(key, "unknown configuration key: neither Kafka nor Raftsman has it; is it mistyped?");
+    for (key, meant) in &remarks.unknown {
+        match meant {
+            Some(meant) => tracing::warn!(key, "unknown configuration key: did you mean {meant}?"),
+            None => tracing::warn!(key, "unknown configuration key: neither Kafka nor Raftsman has it"),
+        }
     }
     Ok(config)
 }
