@@ -63,6 +63,8 @@ pub const KEYS: &[Key] = keys! {
         "How often log start offsets are noted.";
     "log.retention.check.interval.ms", Kind::Long(1, I64), Some("300000"),
         "How often retention is looked at.";
+    "max.connection.creation.rate", Kind::Int(0, I32), Some("2147483647"),
+        "Most new connections in a second, over ten seconds; those beyond wait.";
     "max.connections", Kind::Int(0, I32), Some("2147483647"),
         "Most connections at a time.";
     "max.connections.per.ip", Kind::Int(0, I32), Some("2147483647"),
@@ -264,6 +266,8 @@ pub struct BrokerConfig {
     pub delete_topic: bool,
     pub fetch_max_bytes: i32,
     pub connections_max_idle_ms: i64,
+    /// In a second.
+    pub max_connection_creation_rate: i32,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
     /// Limits for some addresses that go before `max_connections_per_ip`.
@@ -369,6 +373,7 @@ impl BrokerConfig {
             delete_topic: values.boolean("delete.topic.enable"),
             fetch_max_bytes: values.int("fetch.max.bytes"),
             connections_max_idle_ms: values.long("connections.max.idle.ms"),
+            max_connection_creation_rate: values.int("max.connection.creation.rate"),
             max_connections: values.int("max.connections"),
             max_connections_per_ip: values.int("max.connections.per.ip"),
             max_connections_per_ip_overrides: address_limits(

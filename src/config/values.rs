@@ -101,6 +101,7 @@ pub enum UpdateMode {
 
 /// Keys that take effect while the broker runs, beside those that topics take their defaults from.
 const DYNAMIC: &[&str] = &[
+    "max.connection.creation.rate",
     "max.connections",
     "max.connections.per.ip",
     "max.connections.per.ip.overrides",

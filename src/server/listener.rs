@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::Broker;
 use super::connection::{self, ConnectionError, ConnectionInfo};
+use super::creation_rate::CreationRate;
 use crate::config::BrokerConfig;
 use crate::config::broker::Listener;
 
@@ -60,6 +61,8 @@ fn bind_address(address: SocketAddr, backlog: i32) -> std::io::Result<TcpListene
 pub struct Connections {
     slots: Arc<Slots>,
     per_ip: RwLock<PerIp>,
+    creation_rate: Mutex<CreationRate>,
+    started: Instant,
     next_id: AtomicU64,
     open: Mutex<Open>,
 }
@@ -161,6 +164,8 @@ impl Connections {
         Arc::new(Self {
             slots: Slots::new(slots_max(config)),
             per_ip: RwLock::new(PerIp::of(config)),
+            creation_rate: Mutex::new(CreationRate::new(config.max_connection_creation_rate, 0)),
+            started: Instant::now(),
             next_id: AtomicU64::new(1),
             open: Mutex::default(),
         })
@@ -170,6 +175,23 @@ impl Connections {
     pub fn set_limits(&self, config: &BrokerConfig) {
         self.slots.resize(slots_max(config));
         *self.per_ip.write() = PerIp::of(config);
+        self.creation_rate.lock().set(config.max_connection_creation_rate, self.uptime_ms());
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Waits for room, by number and by rate (`max.connections`, `max.connection.creation.rate`).
+    async fn room(&self) -> Option<Slot> {
+        let slot = self.slots.take().await;
+        loop {
+            let wait_ms = self.creation_rate.lock().admit(self.uptime_ms());
+            if wait_ms == 0 {
+                return slot;
+            }
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -230,7 +252,7 @@ pub async fn accept(
     loop {
         // With all slots taken, the next connections wait in the kernel's queue, as in Kafka.
         let accepted = async {
-            let slot = connections.slots.take().await;
+            let slot = connections.room().await;
             (slot, listener.accept().await)
         };
         let (slot, accepted) = tokio::select! {

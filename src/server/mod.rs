@@ -6,6 +6,7 @@
 pub mod api;
 pub mod command;
 pub mod connection;
+mod creation_rate;
 mod dispatch;
 pub mod dynamic_config;
 mod errors;
