@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerIdentity, ControllerHandle};
+use crate::coordinator::group::GroupCoordinator;
 use crate::env::Clock;
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionManager;
@@ -55,6 +56,7 @@ pub struct Broker {
     pub quorum: MetadataQuorum,
     pub controller: ControllerHandle,
     pub partitions: Arc<PartitionManager>,
+    pub groups: GroupCoordinator,
     /// Index of the metadata that the partitions of this node follow.
     applied: watch::Receiver<u64>,
     pub request_memory: RequestMemory,

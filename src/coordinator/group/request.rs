@@ -144,6 +144,17 @@ pub struct LeavingMember {
     pub reason: Option<Arc<str>>,
 }
 
+impl LeavingMember {
+    /// The answer that there is no such member.
+    pub fn unknown(&self) -> LeftMember {
+        LeftMember {
+            member_id: self.member_id.clone(),
+            group_instance_id: self.group_instance_id.clone(),
+            result: Err(ResponseError::UnknownMemberId),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct LeftMember {
     pub member_id: Arc<str>,
