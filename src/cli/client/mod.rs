@@ -5,9 +5,13 @@
 //! then reported is the last one met.
 
 pub mod admin;
+pub mod committed;
 pub mod connection;
 pub mod consumer;
+pub mod consumer_protocol;
+pub mod coordinator;
 pub mod error;
+pub mod groups;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
