@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
         Command::Topics(arguments) => block_on(topics::run(arguments, &mut out)),
         Command::Offsets(arguments) => block_on(offsets::run(arguments, &mut out)),
         Command::Produce(arguments) => block_on(produce::run(arguments, &mut out)),
-        Command::Consume(arguments) => block_on(consume::run(arguments, &mut out)),
+        Command::Consume(arguments) => block_on_two_threads(consume::run(arguments, &mut out)),
         Command::Groups(arguments) => block_on(groups::run(arguments, &mut out)),
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
@@ -101,13 +101,25 @@ pub fn main() -> ExitCode {
     finish(result.and_then(|()| Ok(out.flush()?)))
 }
 
-/// Runs a tool on one thread. Tasks that still run when it ends (readers of standard input) are left
-/// behind, so that the process ends at once.
+/// Runs a tool on one thread.
 fn block_on<F: Future<Output = Result<(), CliError>>>(tool: F) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::while_doing("start the runtime", error))?;
+    block_on_with(&mut tokio::runtime::Builder::new_current_thread(), tool)
+}
+
+/// Runs a tool on one thread and its connections on another, so that they go on while the tool waits to
+/// write its output.
+fn block_on_two_threads<F: Future<Output = Result<(), CliError>>>(tool: F) -> Result<(), CliError> {
+    block_on_with(tokio::runtime::Builder::new_multi_thread().worker_threads(1), tool)
+}
+
+/// Tasks that still run when the tool ends (readers of standard input) are left behind, so that the
+/// process ends at once.
+fn block_on_with<F: Future<Output = Result<(), CliError>>>(
+    runtime: &mut tokio::runtime::Builder,
+    tool: F,
+) -> Result<(), CliError> {
+    let runtime =
+        runtime.enable_all().build().map_err(|error| CliError::while_doing("start the runtime", error))?;
     let result = runtime.block_on(tool);
     runtime.shutdown_background();
     result
