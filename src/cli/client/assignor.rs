@@ -190,7 +190,7 @@ fn sticky(candidates: &[&Candidate], subscribers: &Subscribers<'_>, counts: &BTr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{Just, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
     fn member(id: &str, topics: &[&str]) -> Candidate {
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
