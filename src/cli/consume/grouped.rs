@@ -129,6 +129,7 @@ pub(super) async fn read(
         exits_at_end: settings.exits_at_end,
         progress: Offsets::new(),
         committed: Offsets::new(),
+        has_warned: false,
     };
     let result = session.take_part(printer, stop).await;
     session.commit(true).await;
@@ -156,6 +157,8 @@ struct Session {
     progress: Offsets,
     /// What the group is known to have committed of it.
     committed: Offsets,
+    /// A commit has failed, which has been said, and none has succeeded since.
+    has_warned: bool,
 }
 
 impl Session {
@@ -253,10 +256,15 @@ impl Session {
             return;
         }
         match self.member.commit(&moved, COMMIT_TIMEOUT_MS).await {
-            Ok(()) => self.committed.extend(moved),
+            Ok(()) => {
+                self.committed.extend(moved);
+                self.has_warned = false;
+            }
             // The rebalance comes next, and with it the last chance.
             Err(error) if !is_last_chance && error.code() == Some(ResponseError::RebalanceInProgress) => {}
+            Err(_) if self.has_warned && !is_last_chance => {}
             Err(error) => {
+                self.has_warned = true;
                 eprintln!(
                     "warning: group '{}': cannot commit what was printed, which may be printed again: {error}",
                     self.group
