@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::groups::GroupsConfig;
 use super::key::{self, ConfigError, Key, Kind};
 use super::topic;
 
@@ -36,6 +37,14 @@ pub const KEYS: &[Key] = keys! {
         "Allow topics to be deleted.";
     "fetch.max.bytes", Kind::Int(1024, I32), Some("57671680"),
         "Most bytes that one fetch is answered with.";
+    "group.initial.rebalance.delay.ms", Kind::Int(0, I32), Some("3000"),
+        "How long the first rebalance of an empty group waits for more members.";
+    "group.max.session.timeout.ms", Kind::Int(1, I32), Some("1800000"),
+        "Longest session timeout that a member may ask for.";
+    "group.max.size", Kind::Int(1, I32), Some("2147483647"),
+        "Most members of a group.";
+    "group.min.session.timeout.ms", Kind::Int(1, I32), Some("6000"),
+        "Shortest session timeout that a member may ask for.";
     "listener.security.protocol.map", Kind::List(&[]), None,
         "Security protocol of each listener name.";
     "listeners", Kind::List(&[]), Some("PLAINTEXT://127.0.0.1:9092"),
@@ -70,6 +79,22 @@ pub const KEYS: &[Key] = keys! {
         "Partitions of a topic that does not say how many.";
     "num.recovery.threads.per.data.dir", Kind::Int(1, I32), Some("2"),
         "Threads that open logs at start.";
+    "offset.metadata.max.bytes", Kind::Int(0, I32), Some("4096"),
+        "Longest text that a member may commit beside an offset, in bytes.";
+    "offsets.commit.timeout.ms", Kind::Int(1, I32), Some("5000"),
+        "How long a commit may wait for the replicas of the offsets topic.";
+    "offsets.retention.check.interval.ms", Kind::Long(1, I64), Some("600000"),
+        "How often committed offsets that expired are looked for.";
+    "offsets.retention.minutes", Kind::Int(1, I32), Some("10080"),
+        "How long offsets stay that nobody uses: counted from when their group became empty, or from their commit when it has no members that subscribe.";
+    "offsets.topic.compression.codec", Kind::Int(0, 4), Some("0"),
+        "Codec of the offsets topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.";
+    "offsets.topic.num.partitions", Kind::Int(1, I32), Some("50"),
+        "Partitions of the offsets topic; it must not change once the topic is there.";
+    "offsets.topic.replication.factor", Kind::Int(1, i16::MAX as i32), Some("1"),
+        "Replicas of the offsets topic. (Kafka's default is 3.)";
+    "offsets.topic.segment.bytes", Kind::Int(1_048_576, I32), Some("104857600"),
+        "Size of a segment file of the offsets topic.";
     "process.roles", Kind::List(&["broker", "controller"]), Some("broker,controller"),
         "Roles of this node; a single node has both.";
     "producer.id.expiration.check.interval.ms", Kind::Int(1, I32), Some("600000"),
@@ -159,6 +184,7 @@ pub struct BrokerConfig {
     pub start_offset_checkpoint_interval_ms: i64,
     pub high_watermark_checkpoint_interval_ms: i64,
     pub retention_check_interval_ms: i64,
+    pub groups: GroupsConfig,
     /// Every value that somebody set, by key; topic defaults are resolved from it.
     pub set: BTreeMap<String, String>,
 }
@@ -247,6 +273,7 @@ impl BrokerConfig {
             high_watermark_checkpoint_interval_ms: values
                 .long("replica.high.watermark.checkpoint.interval.ms"),
             retention_check_interval_ms: values.long("log.retention.check.interval.ms"),
+            groups: GroupsConfig::from_values(&values),
             set,
         };
         Ok((config, remarks))
@@ -273,23 +300,23 @@ fn check_topic_default(entry: &topic::TopicKey, name: &str, value: &str) -> Resu
 }
 
 /// Reads checked values, or their defaults.
-struct Values<'a>(&'a BTreeMap<String, String>);
+pub(super) struct Values<'a>(&'a BTreeMap<String, String>);
 
 impl Values<'_> {
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         let default = || key::find(KEYS, name).and_then(|key| key.default);
         self.0.get(name).map(String::as_str).or_else(default).unwrap_or_default().trim().to_owned()
     }
 
-    fn long(&self, name: &str) -> i64 {
+    pub(super) fn long(&self, name: &str) -> i64 {
         self.text(name).parse().unwrap_or_default()
     }
 
-    fn int(&self, name: &str) -> i32 {
+    pub(super) fn int(&self, name: &str) -> i32 {
         self.text(name).parse().unwrap_or_default()
     }
 
-    fn boolean(&self, name: &str) -> bool {
+    pub(super) fn boolean(&self, name: &str) -> bool {
         self.text(name).eq_ignore_ascii_case("true")
     }
 }
