@@ -33,7 +33,12 @@ final class Checks {
 
     /** Runs those whose name contains {@code only} (null: all); returns the exit code. */
     int run(String only) throws Exception {
-        ExecutorService pool = Executors.newFixedThreadPool(6);
+        return run(only, 6);
+    }
+
+    /** The same with {@code threads} checks at a time; with one they run in the order in which they were added. */
+    int run(String only, int threads) throws Exception {
+        ExecutorService pool = Executors.newFixedThreadPool(threads);
         Map<String, Future<?>> running = new LinkedHashMap<>();
         bodies.forEach((name, body) -> {
             if (only == null || name.contains(only)) {
