@@ -1,0 +1,219 @@
+"""A log-collection pipeline: rsyslog (imfile, omkafka) follows files that grow and are rotated into topics, while the
+broker is ended and started again. One argument: run only checks with that in their name.
+
+Two actions ship every line: `plain` as most installations have it, which promises each line at least once, and
+`idempotent`, whose producer promises each line once and in order.
+"""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+import time
+
+from checks import BOOTSTRAP, FOLDER, LIMIT_S, Program, broker, check, create_topic, main, same, until
+
+SOURCES = ("web", "worker")
+# A file is renamed and begun anew after so many lines.
+LINES_PER_FILE = 150
+PAUSE_S = 0.005
+CONFIGURATION = """
+global(workDirectory="{folder}/work")
+module(load="imfile")
+module(load="omkafka")
+template(name="line" type="string" string="%msg%")
+template(name="source" type="string" string="%syslogtag%")
+{inputs}
+ruleset(name="ship") {{
+{actions}
+}}
+"""
+INPUT = """
+input(type="imfile" file="{folder}/{source}.log" tag="{source}" ruleset="ship"
+      persistStateInterval="1" freshStartTail="off" reopenOnTruncate="on")
+"""
+ACTION = """
+    action(type="omkafka" name="{topic}" broker=["{broker}"] topic="{topic}" dynaKey="on" key="source" template="line"
+           confParam=[{parameters}]
+           resubmitOnFailure="on" keepFailedMessages="on" failedMsgFile="{folder}/{topic}.failed" closeTimeout="10000"
+           action.resumeRetryCount="-1" action.resumeInterval="1"
+           queue.type="LinkedList" queue.size="100000" queue.saveOnShutdown="on" queue.filename="{topic}")
+"""
+COMMON = '"reconnect.backoff.max.ms=1000", "compression.codec=zstd", "linger.ms=5"'
+
+
+def read(topic, *arguments):
+    """The command that prints partition, key and line of what is in a topic."""
+    return ["kcat", "-b", BOOTSTRAP, "-C", "-q", "-t", topic, "-f", "%p %k %s\\n", *arguments]
+
+
+class Collector:
+    """rsyslogd in the foreground, with its own configuration, state and pid file; never the system's."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rsyslog-", dir=FOLDER))
+        (self.folder / "work").mkdir()
+        self.topics = {"plain": create_topic("plain", 3), "idempotent": create_topic("idempotent", 3)}
+        parameters = {"plain": COMMON + ', "acks=all"', "idempotent": COMMON + ', "enable.idempotence=true"'}
+        actions = [
+            ACTION.format(topic=topic, broker=BOOTSTRAP, parameters=parameters[kind], folder=self.folder)
+            for kind, topic in self.topics.items()
+        ]
+        inputs = [INPUT.format(folder=self.folder, source=source) for source in SOURCES]
+        self.configuration = self.folder / "rsyslog.conf"
+        self.configuration.write_text(
+            CONFIGURATION.format(folder=self.folder, inputs="".join(inputs), actions="".join(actions))
+        )
+        self.program = None
+
+    def start(self):
+        self.program = Program(["rsyslogd", "-n", "-f", str(self.configuration), "-i", str(self.folder / "pid")])
+
+    def stop(self):
+        return self.program.stop()
+
+    def lines(self, kind):
+        """(partition, source, line) of all that is in the topic; for when nothing is written any more."""
+        done = subprocess.run(read(self.topics[kind], "-e"), capture_output=True, timeout=LIMIT_S, check=True)
+        return [tuple(line.split(" ", 2)) for line in done.stdout.decode().splitlines()]
+
+
+class Writer:
+    """A program that logs line after line and rotates its file."""
+
+    def __init__(self, folder, source):
+        self.path, self.source = folder / f"{source}.log", source
+        self.written, self.rotations, self.stops = [], 0, []
+        self.file = open(self.path, "a", buffering=1)
+        self.going = threading.Event()
+        self.lock = threading.Lock()
+        self.going.set()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def write(self):
+        with self.lock:
+            self.written.append(f"{self.source} says {len(self.written)} " + "-" * 80)
+            self.file.write(self.written[-1] + "\n")
+
+    def rotate(self):
+        with self.lock:
+            self.rotations += 1
+            self.file.close()
+            os.rename(self.path, f"{self.path}.{self.rotations}")
+            self.file = open(self.path, "a", buffering=1)
+
+    def run(self):
+        while self.going.is_set():
+            self.write()
+            if len(self.written) % LINES_PER_FILE == 0:
+                self.rotate()
+            time.sleep(PAUSE_S)
+
+    def end(self):
+        self.going.clear()
+        self.thread.join()
+        self.file.close()
+
+
+class Pipeline:
+    """A collector and its writers, made by the first check that needs them."""
+
+    given = None
+
+    def __init__(self):
+        self.collector = Collector()
+        self.collector.start()
+        self.writers = [Writer(self.collector.folder, source) for source in SOURCES]
+        # These follow the topics across the ends of the broker (-E).
+        self.readers = {
+            kind: Program(read(topic, "-u", "-E", "-X", "reconnect.backoff.max.ms=500"))
+            for kind, topic in self.collector.topics.items()
+        }
+
+    @classmethod
+    def get(cls):
+        cls.given = cls.given or cls()
+        return cls.given
+
+    def goes_on(self, what):
+        """Waits until the lines that are written by now are in both topics, and the files were rotated meanwhile."""
+        rotated = [writer.rotations for writer in self.writers]
+        until("a rotation", lambda: all(writer.rotations > count for writer, count in zip(self.writers, rotated)))
+        wanted = self.written()
+        for kind in self.readers:
+            try:
+                until(what, lambda: wanted <= self.followed(kind))
+            except AssertionError:
+                missing = sorted(wanted - self.followed(kind))
+                raise AssertionError(f"{what}: {kind}: {len(missing)} of {len(wanted)} missing: {missing[:3]}") from None
+
+    def written(self):
+        return {line for writer in self.writers for line in list(writer.written)}
+
+    def followed(self, kind):
+        return {line.split(" ", 2)[2] for line in self.readers[kind].lines}
+
+
+@check("rsyslog: lines of files that are rotated are in the topics")
+def ships():
+    Pipeline.get().goes_on("lines")
+
+
+@check("rsyslog: the broker is stopped and started while files grow and are rotated")
+def stopped():
+    pipeline = Pipeline.get()
+    broker("stop")
+    broker("start")
+    pipeline.goes_on("lines after a stop")
+
+
+@check("rsyslog: the broker is killed and started while files grow and are rotated")
+def killed():
+    pipeline = Pipeline.get()
+    for _ in range(2):
+        broker("kill")
+        broker("start")
+        pipeline.goes_on("lines after a kill")
+
+
+@check("rsyslog: the collector is stopped and started, and goes on where it stopped")
+def collector_stopped():
+    pipeline = Pipeline.get()
+    for w in pipeline.writers: w.stops.append(len(w.written))
+    same(0, pipeline.collector.stop(), "exit code of rsyslogd")
+    for w in pipeline.writers: w.stops.append(len(w.written))
+    pipeline.collector.start()
+    pipeline.goes_on("lines after a stop of the collector")
+
+
+@check("rsyslog: no line is lost; with idempotence none is doubled and files keep their order")
+def nothing_lost():
+    pipeline = Pipeline.get()
+    pipeline.goes_on("lines")
+    for writer in pipeline.writers:
+        writer.end()
+    wanted = pipeline.written()
+    for kind in pipeline.readers:
+        until("the last lines", lambda: wanted <= pipeline.followed(kind))
+    same(0, pipeline.collector.stop(), "exit code of rsyslogd")
+    for kind in pipeline.collector.topics:
+        lines = pipeline.collector.lines(kind)
+        same(wanted, {line for _, _, line in lines}, f"{kind}: lines")
+        out_of_order = 0
+        for writer in pipeline.writers:
+            mine = [(partition, line) for partition, source, line in lines if source == writer.source]
+            same(1, len({partition for partition, _ in mine}), f"{kind}: partitions of {writer.source}")
+            numbers = [int(line.split(" ")[2]) for _, line in mine]
+            out_of_order += sum(later < earlier for earlier, later in zip(numbers, numbers[1:]))
+            if os.environ.get("X"):
+                print([i for i in zip(numbers,numbers[1:]) if i[1]!=i[0]+1], writer.stops)
+            if kind == "idempotent":
+                same(writer.written, [line for _, line in mine], f"{kind}: lines of {writer.source}")
+        rotations = sum(writer.rotations for writer in pipeline.writers)
+        print(f"# {kind}: {len(wanted)} lines, {rotations} rotations, {len(lines) - len(wanted)} lines doubled, {out_of_order} out of order")
+
+
+if __name__ == "__main__":
+    main()
