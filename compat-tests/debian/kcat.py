@@ -51,7 +51,7 @@ def lines():
     small, large = FOLDER / "small", FOLDER / "large"
     small.write_text("one\ntwo\n")
     large.write_text("x" * 900_000)
-    same("one\ntwo\n", run("-P", "-t", topic, "-T", "-l", small), "tee")
+    same("onetwo", run("-P", "-t", topic, "-T", "-l", small), "tee")
     run("-P", "-t", topic, small, large)
     same([3, 3, 8, 900_000], [int(line) for line in consume(topic, "-f", "%S\n")], "sizes")
 
