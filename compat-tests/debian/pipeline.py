@@ -1,8 +1,9 @@
 """A log-collection pipeline: rsyslog (imfile, omkafka) follows files that grow and are rotated into topics, while the
 broker is ended and started again. One argument: run only checks with that in their name.
 
-Two actions ship every line: `plain` as most installations have it, which promises each line at least once, and
-`idempotent`, whose producer promises each line once and in order.
+Two actions ship every line. `resubmit` keeps what failed aside and sends it again: each line at least once, in no
+order. `idempotent` leaves repeating to librdkafka: in order; yet the line that rsyslog was handing over when librdkafka
+lost the broker is handed over twice, as omkafka suspends its action only after it has passed that line on.
 """
 
 import os
@@ -55,12 +56,12 @@ class Collector:
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rsyslog-", dir=FOLDER))
         (self.folder / "work").mkdir()
-        self.topics = {"plain": create_topic("plain", 3), "idempotent": create_topic("idempotent", 3)}
+        self.topics = {"resubmit": create_topic("resubmit", 3), "idempotent": create_topic("idempotent", 3)}
         parameters = {
-            "plain": COMMON + ', "acks=all"',
+            "resubmit": COMMON + ', "acks=all"',
             "idempotent": COMMON + ', "enable.idempotence=true", "message.timeout.ms=0"',
         }
-        failures = {"plain": RESUBMIT, "idempotent": ""}
+        failures = {"resubmit": RESUBMIT, "idempotent": ""}
         actions = [
             ACTION.format(
                 topic=topic, broker=BOOTSTRAP, parameters=parameters[kind],
@@ -92,7 +93,7 @@ class Writer:
 
     def __init__(self, folder, source):
         self.path, self.source = folder / f"{source}.log", source
-        self.written, self.rotations, self.stops = [], 0, []
+        self.written, self.rotations = [], 0
         self.file = open(self.path, "a", buffering=1)
         self.going = threading.Event()
         self.rotating, self.next_rotation = True, LINES_PER_FILE
@@ -129,7 +130,7 @@ class Writer:
 
 
 class Pipeline:
-    """A collector and its writers, made by the first check that needs them."""
+    """A collector, its writers and readers, made by the first check that needs them."""
 
     given = None
 
@@ -200,9 +201,7 @@ def collector_stopped():
     for writer in pipeline.writers:
         writer.rotating = False
     pipeline.catches_up("lines before the collector is stopped")
-    for w in pipeline.writers: w.stops.append(len(w.written))
     same(0, pipeline.collector.stop(), "exit code of rsyslogd")
-    for w in pipeline.writers: w.stops.append(len(w.written))
     pipeline.collector.start()
     pipeline.catches_up("lines after the collector was started")
     for writer in pipeline.writers:
@@ -210,7 +209,7 @@ def collector_stopped():
     pipeline.goes_on("lines of the next files")
 
 
-@check("rsyslog: no line is lost; with idempotence none is doubled and files keep their order")
+@check("rsyslog: no line is lost; with idempotence files keep their order")
 def nothing_lost():
     pipeline = Pipeline.get()
     pipeline.goes_on("lines")
@@ -219,21 +218,20 @@ def nothing_lost():
     wanted = pipeline.written()
     pipeline.catches_up("the last lines")
     same(0, pipeline.collector.stop(), "exit code of rsyslogd")
+    rotations = sum(writer.rotations for writer in pipeline.writers)
     for kind in pipeline.collector.topics:
         lines = pipeline.collector.lines(kind)
         same(wanted, {line for _, _, line in lines}, f"{kind}: lines")
         out_of_order = 0
         for writer in pipeline.writers:
-            mine = [(partition, line) for partition, source, line in lines if source == writer.source]
-            same(1, len({partition for partition, _ in mine}), f"{kind}: partitions of {writer.source}")
-            numbers = [int(line.split(" ")[2]) for _, line in mine]
+            mine = [(partition, int(line.split(" ")[2])) for partition, _, line in lines if line.startswith(writer.source)]
+            numbers = [number for _, number in mine]
             out_of_order += sum(later < earlier for earlier, later in zip(numbers, numbers[1:]))
-            if os.environ.get("X"):
-                print([i for i in zip(numbers,numbers[1:]) if i[1]!=i[0]+1], writer.stops)
             if kind == "idempotent":
-                same(writer.written, [line for _, line in mine], f"{kind}: lines of {writer.source}")
-        rotations = sum(writer.rotations for writer in pipeline.writers)
-        print(f"# {kind}: {len(wanted)} lines, {rotations} rotations, {len(lines) - len(wanted)} lines doubled, {out_of_order} out of order")
+                same(1, len({partition for partition, _ in mine}), f"{kind}: partitions of {writer.source}")
+                same(sorted(numbers), numbers, f"{kind}: order of the lines of {writer.source}")
+        doubled = len(lines) - len(wanted)
+        print(f"# {kind}: {len(wanted)} lines, {rotations} rotations, {doubled} lines doubled, {out_of_order} out of order")
 
 
 if __name__ == "__main__":
