@@ -2,8 +2,9 @@
 broker is ended and started again. One argument: run only checks with that in their name.
 
 Two actions ship every line. `resubmit` keeps what failed aside and sends it again: each line at least once, in no
-order. `idempotent` leaves repeating to librdkafka: in order; yet the line that rsyslog was handing over when librdkafka
-lost the broker is handed over twice, as omkafka suspends its action only after it has passed that line on.
+order. `idempotent` leaves repeating to librdkafka: first occurrences come in order; yet the line that omkafka passes on
+in the moment in which it learns that the broker is away counts as failed, goes to the end of rsyslog's queue with the
+rest of its batch (which is made one line therefore), and comes a second time.
 """
 
 import os
@@ -37,7 +38,7 @@ input(type="imfile" file="{folder}/{source}.log" tag="{source}" ruleset="ship"
 ACTION = """
     action(type="omkafka" name="{topic}" broker=["{broker}"] topic="{topic}" dynaKey="on" key="source" template="line"
            confParam=[{parameters}]
-           {failures} closeTimeout="10000"
+           {extras} closeTimeout="10000"
            action.resumeRetryCount="-1" action.resumeInterval="1"
            queue.type="LinkedList" queue.size="100000" queue.saveOnShutdown="on" queue.filename="{topic}")
 """
@@ -61,11 +62,11 @@ class Collector:
             "resubmit": COMMON + ', "acks=all"',
             "idempotent": COMMON + ', "enable.idempotence=true", "message.timeout.ms=0"',
         }
-        failures = {"resubmit": RESUBMIT, "idempotent": ""}
+        extras = {"resubmit": RESUBMIT, "idempotent": 'queue.dequeueBatchSize="1"'}
         actions = [
             ACTION.format(
                 topic=topic, broker=BOOTSTRAP, parameters=parameters[kind],
-                failures=failures[kind].format(folder=self.folder, topic=topic),
+                extras=extras[kind].format(folder=self.folder, topic=topic),
             )
             for kind, topic in self.topics.items()
         ]
@@ -151,9 +152,19 @@ class Pipeline:
 
     def goes_on(self, what):
         """Waits until the files were rotated again, and all lines that are written by then are in both topics."""
+        self.rotated()
+        self.catches_up(what)
+
+    def rotated(self):
+        """Waits until every file was rotated again."""
         rotations = [writer.rotations for writer in self.writers]
         until("a rotation", lambda: all(writer.rotations > before for writer, before in zip(self.writers, rotations)))
-        self.catches_up(what)
+
+    def without_broker(self, how):
+        """Ends the broker, and starts it when files were rotated without it."""
+        broker(how)
+        self.rotated()
+        broker("start")
 
     def catches_up(self, what):
         """Waits until the lines that are written by now are in both topics."""
@@ -180,8 +191,7 @@ def ships():
 @check("rsyslog: the broker is stopped and started while files grow and are rotated")
 def stopped():
     pipeline = Pipeline.get()
-    broker("stop")
-    broker("start")
+    pipeline.without_broker("stop")
     pipeline.goes_on("lines after a stop")
 
 
@@ -189,8 +199,7 @@ def stopped():
 def killed():
     pipeline = Pipeline.get()
     for _ in range(2):
-        broker("kill")
-        broker("start")
+        pipeline.without_broker("kill")
         pipeline.goes_on("lines after a kill")
 
 
@@ -222,16 +231,17 @@ def nothing_lost():
     for kind in pipeline.collector.topics:
         lines = pipeline.collector.lines(kind)
         same(wanted, {line for _, _, line in lines}, f"{kind}: lines")
-        out_of_order = 0
+        out_of_order = []
         for writer in pipeline.writers:
             mine = [(partition, int(line.split(" ")[2])) for partition, _, line in lines if line.startswith(writer.source)]
             numbers = [number for _, number in mine]
-            out_of_order += sum(later < earlier for earlier, later in zip(numbers, numbers[1:]))
+            out_of_order += [pair for pair in zip(numbers, numbers[1:]) if pair[1] < pair[0]]
             if kind == "idempotent":
                 same(1, len({partition for partition, _ in mine}), f"{kind}: partitions of {writer.source}")
-                same(sorted(numbers), numbers, f"{kind}: order of the lines of {writer.source}")
+                first = list(dict.fromkeys(numbers))
+                same([], [pair for pair in zip(first, first[1:]) if pair[1] < pair[0]], f"{writer.source} out of order")
         doubled = len(lines) - len(wanted)
-        print(f"# {kind}: {len(wanted)} lines, {rotations} rotations, {doubled} lines doubled, {out_of_order} out of order")
+        print(f"# {kind}: {len(wanted)} lines, {rotations} rotations, {doubled} lines doubled, {len(out_of_order)} out of order")
 
 
 if __name__ == "__main__":
