@@ -1,155 +1,24 @@
 """librdkafka, by way of confluent-kafka, against the broker at BOOTSTRAP."""
 
 import os
-import sys
 import threading
 import time
-import traceback
-import uuid
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     TIMESTAMP_CREATE_TIME,
     TIMESTAMP_LOG_APPEND_TIME,
-    Consumer,
     IsolationLevel,
     KafkaError,
-    KafkaException,
     Producer,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    NewTopic,
-    OffsetSpec,
-    ResourceType,
-)
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
-BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
-LIMIT_S = 20
-RUN = uuid.uuid4().hex[:8]
-ADMIN = AdminClient({"bootstrap.servers": BOOTSTRAP})
-CHECKS = []
-
-
-class _Quiet:
-    """A logger that says nothing: what the checks need to know comes as errors."""
-
-    def log(self, *_):
-        pass
-
-
-def check(name):
-    def keep(body):
-        CHECKS.append((name, body))
-        return body
-
-    return keep
-
-
-def same(wanted, got, what):
-    assert wanted == got, f"{what}: wanted {str(wanted)[:300]}, got {str(got)[:300]}"
-
-
-def until(what, condition):
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
-        time.sleep(0.02)
-
-
-def fails(code, call):
-    """The call must fail with this error; returns it."""
-    try:
-        got = call()
-    except KafkaException as error:
-        same(KafkaError(code).name(), error.args[0].name(), "error")
-        return error.args[0]
-    raise AssertionError(f"wanted {KafkaError(code).name()}, but it succeeded with {got}")
-
-
-def name(hint):
-    name.count += 1
-    return f"python-{hint}-{RUN}-{name.count}"
-
-
-name.count = 0
-
-
-def topic(hint, partitions=1, **configs):
-    given = name(hint)
-    new = NewTopic(given, partitions, 1, config={key.replace("_", "."): value for key, value in configs.items()})
-    ADMIN.create_topics([new])[given].result(LIMIT_S)
-    return given
-
-
-def produce(given, values, partition=0, **properties):
-    """Sends the values; returns the delivered messages in the order of their reports."""
-    delivered, errors = [], []
-
-    def report(error, message):
-        (errors if error else delivered).append(error or message)
-
-    producer = Producer({"bootstrap.servers": BOOTSTRAP, "message.timeout.ms": 15000, **properties})
-    for value in values:
-        record = value if isinstance(value, dict) else {"value": value}
-        while True:
-            try:
-                producer.produce(given, partition=partition, on_delivery=report, **record)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    same(0, producer.flush(LIMIT_S), "messages not delivered")
-    if errors:
-        raise KafkaException(errors[0])
-    return delivered
-
-
-def consumer(**properties):
-    defaults = {
-        "bootstrap.servers": BOOTSTRAP,
-        "group.id": "not-used",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "logger": _Quiet(),
-    }
-    given = {key if key == "error_cb" else key.replace("_", "."): value for key, value in properties.items()}
-    return Consumer({**defaults, **given})
-
-
-def poll(reader, count):
-    messages, end = [], time.monotonic() + LIMIT_S
-    while len(messages) < count:
-        assert time.monotonic() < end, f"only {len(messages)} of {count} messages came"
-        for message in reader.consume(1000, 0.2):
-            if message.error():
-                raise KafkaException(message.error())
-            messages.append(message)
-    same(count, len(messages), "count of messages")
-    return messages
-
-
-def read(given, count, offset=OFFSET_BEGINNING, **properties):
-    reader = consumer(**properties)
-    try:
-        reader.assign([TopicPartition(given, 0, offset)])
-        return poll(reader, count)
-    finally:
-        reader.close()
-
-
-def values(messages):
-    return [message.value() for message in messages]
-
-
-def numbers(start, end):
-    return [str(number).encode() for number in range(start, end)]
+from confluent import ADMIN, Quiet, consumer, fails, poll, produce, read, topic, values
+from harness import BOOTSTRAP, LIMIT_S, check, main, name, numbers, same, until
 
 
 @check("idempotent producer, 10000 messages, order and offsets")
@@ -313,7 +182,7 @@ def no_broker():
         codes.append(event.code())
         seen.set()
 
-    producer = Producer({"bootstrap.servers": "127.0.0.1:1", "error_cb": error, "logger": _Quiet()})
+    producer = Producer({"bootstrap.servers": "127.0.0.1:1", "error_cb": error, "logger": Quiet()})
     until("an error came", lambda: producer.poll(0.1) is not None and seen.is_set())
     assert set(codes) <= {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}, codes
 
@@ -381,6 +250,7 @@ def grow_and_delete():
 def configs():
     given = topic("configs", retention_ms="4321")
     resource = ConfigResource(ResourceType.TOPIC, given)
+    until("listed", lambda: given in ADMIN.list_topics(timeout=LIMIT_S).topics)
 
     def value(key):
         return ADMIN.describe_configs([resource])[resource].result(LIMIT_S)[key].value
@@ -407,28 +277,7 @@ def list_offsets():
         same(offset, result.offset, str(spec))
 
 
-def main():
-    only = sys.argv[1] if len(sys.argv) > 1 else ""
-    passed = failed = 0
-    for title, body in CHECKS:
-        if only not in title:
-            continue
-        started = time.monotonic()
-        try:
-            body()
-            passed += 1
-            print(f"PASS {title}")
-        except Exception as error:  # whatever it is, it is this check's failure
-            failed += 1
-            line = traceback.extract_tb(error.__traceback__)[-1].lineno
-            print(f"FAIL {title}: {type(error).__name__}: {error} (suite.py:{line})")
-        if "TIMES" in os.environ:
-            print(f"# {time.monotonic() - started:.1f} s {title}")
-        sys.stdout.flush()
-    print(f"{passed} passed, {failed} failed", flush=True)
-    # Exit at once: closing clients of failed checks may wait for long.
-    os._exit(0 if passed and not failed else 1)
-
+import groups  # noqa: E402, F401 (its checks come last: some restart the broker)
 
 if __name__ == "__main__":
     main()

@@ -5,12 +5,18 @@ import (
 	"os"
 
 	"raftsman/compat/checks"
+	"raftsman/compat/members"
 )
 
 func main() {
+	if settings, ok := members.Mine(); ok {
+		member(settings)
+		return
+	}
 	var list checks.List
 	addRecords(&list)
 	addAdmin(&list)
 	addVersions(&list)
+	addGroups(&list)
 	os.Exit(list.Run())
 }

@@ -1,0 +1,221 @@
+// Every group API in every version that the broker advertises, frame by frame.
+//
+// A scene sends requests and writes down each answer, field by field; what it wrote must be what Apache Kafka wrote
+// for the same scene, which lies in `transcripts/`. Member ids, group names, topic ids and the port differ
+// from run to run and are named there by what they stand for. Each answer must also decode, be whole, and mean exactly
+// its bytes (package wire).
+//
+// `RECORD=folder` writes the transcripts anew; only sensible against Kafka: `RECORD=… compat-tests/run --kafka groups`.
+package main
+
+import (
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	. "raftsman/compat/checks"
+	"raftsman/compat/wire"
+)
+
+//go:embed transcripts/*.txt
+var transcripts embed.FS
+
+const (
+	offsetCommit    = 8
+	offsetFetch     = 9
+	findCoordinator = 10
+	joinGroup       = 11
+	heartbeat       = 12
+	leaveGroup      = 13
+	syncGroup       = 14
+	describeGroups  = 15
+	listGroups      = 16
+	deleteGroups    = 42
+	offsetDelete    = 47
+	noAPI           = -1
+)
+
+// The ranges of Kafka 4.3.0.
+var ranges = map[int16][2]int16{
+	offsetCommit: {2, 10}, offsetFetch: {1, 10}, findCoordinator: {0, 6}, joinGroup: {0, 9}, heartbeat: {0, 4}, leaveGroup: {0, 5},
+	syncGroup: {0, 5}, describeGroups: {0, 6}, listGroups: {0, 5}, deleteGroups: {0, 2}, offsetDelete: {0, 0},
+}
+
+// Scenes that run at a time. Most of a scene is waiting for a first rebalance or a timeout.
+const together = 16
+
+type definition struct {
+	name string
+	// the API whose every version from `from` on is played, or noAPI: the scene is played once
+	key  int16
+	from int16
+	body func(s *scene)
+}
+
+var definitions []definition
+
+func play(name string, key int16, body func(s *scene)) { playFrom(name, key, 0, body) }
+
+func playFrom(name string, key, from int16, body func(s *scene)) {
+	definitions = append(definitions, definition{name, key, from, body})
+}
+
+func main() {
+	var list List
+	list.Add("the group APIs are advertised in Kafka's versions", advertised)
+	joinScenes()
+	syncScenes()
+	staticScenes()
+	leaveScenes()
+	offsetScenes()
+	fetchScenes()
+	adminScenes()
+	lifeScenes()
+	ready()
+	slots := make(chan struct{}, together)
+	for _, each := range definitions {
+		list.Add(each.name, started(each, slots))
+	}
+	restartScenes(&list)
+	os.Exit(list.Run())
+}
+
+// ready waits until the broker coordinates groups: it makes __consumer_offsets when it is first asked, and reads it
+// after a start.
+func ready() {
+	c := Must(wire.Dial(bootstrap))
+	defer c.Close()
+	r := kmsg.NewPtrDescribeGroupsRequest()
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.SetVersion(3)
+	for i := range 500 {
+		r.Groups = append(r.Groups, fmt.Sprint("any-", i)) // of every partition
+	}
+	r.SetVersion(5)
+	Until("the broker coordinates groups", func() bool {
+		if Must(c.Ask(find)).(*kmsg.FindCoordinatorResponse).ErrorCode != 0 {
+			return false
+		}
+		for _, each := range Must(c.Ask(r)).(*kmsg.DescribeGroupsResponse).Groups {
+			if each.ErrorCode != 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func advertised() error {
+	c := Must(wire.Dial(bootstrap))
+	defer c.Close()
+	got := map[int16][2]int16{}
+	for _, each := range Must(c.Ask(kmsg.NewPtrApiVersionsRequest())).(*kmsg.ApiVersionsResponse).ApiKeys {
+		if _, ok := ranges[each.ApiKey]; ok {
+			got[each.ApiKey] = [2]int16{each.MinVersion, each.MaxVersion}
+		}
+	}
+	Same(ranges, got, "versions by API")
+	return nil
+}
+
+// started begins to play a scene in every version as soon as there is room, and gives the check that waits for the
+// end and compares.
+func started(d definition, slots chan struct{}) func() error {
+	if len(os.Args) > 1 && !strings.Contains(d.name, os.Args[1]) {
+		return nil
+	}
+	versions := []int16{-1}
+	if d.key != noAPI {
+		versions = nil
+		for version := max(ranges[d.key][0], d.from); version <= ranges[d.key][1]; version++ {
+			versions = append(versions, version)
+		}
+	}
+	texts := make([]string, len(versions))
+	var playing sync.WaitGroup
+	for i, version := range versions {
+		playing.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			texts[i] = played(d, version)
+		})
+	}
+	return func() error {
+		playing.Wait()
+		text := ""
+		for i := 0; i < len(versions); {
+			end := i + 1
+			for end < len(versions) && texts[end] == texts[i] {
+				end++
+			}
+			switch {
+			case d.key == noAPI:
+			case end == i+1:
+				text += fmt.Sprintf("== %s %d\n", kmsg.NameForKey(d.key), versions[i])
+			default:
+				text += fmt.Sprintf("== %s %d to %d\n", kmsg.NameForKey(d.key), versions[i], versions[end-1])
+			}
+			text += texts[i]
+			i = end
+		}
+		return compared(d.name, text)
+	}
+}
+
+func compared(name, text string) error {
+	file := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, name) + ".txt"
+	if folder := os.Getenv("RECORD"); folder != "" {
+		return os.WriteFile(filepath.Join(folder, file), []byte(text), 0o644)
+	}
+	recorded, err := transcripts.ReadFile("transcripts/" + file)
+	if err != nil {
+		return err
+	}
+	wanted, got := strings.Split(string(recorded), "\n"), strings.Split(text, "\n")
+	heading := ""
+	for i := range max(len(wanted), len(got)) {
+		line := func(of []string) string {
+			if i < len(of) {
+				return of[i]
+			}
+			return "(the end)"
+		}
+		if strings.HasPrefix(line(wanted), "==") {
+			heading = line(wanted)
+		}
+		if line(wanted) != line(got) {
+			return fmt.Errorf("line %d of %s %s\n  wanted %s\n  got    %s", i+1, file, heading, line(wanted), line(got))
+		}
+	}
+	return nil
+}
+
+// played plays a scene and gives what it wrote, and how it broke off if it did.
+func played(d definition, version int16) string {
+	s := newScene(d, version)
+	defer s.close()
+	func() {
+		defer func() {
+			if caught := recover(); caught != nil {
+				s.say("BROKEN OFF: %v", caught)
+			}
+		}()
+		d.body(s)
+	}()
+	return s.text.String()
+}
+
+var (
+	bootstrap = os.Getenv("BOOTSTRAP")
+	run       = fmt.Sprintf("%x", time.Now().UnixNano())
+)
