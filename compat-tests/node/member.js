@@ -9,7 +9,12 @@ const settings = JSON.parse(process.argv[2])
 const say = (event) => process.stdout.write(JSON.stringify(event) + '\n')
 
 async function main() {
-  const kafka = new Kafka({ brokers: [process.env.BOOTSTRAP], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 100 } })
+  const kafka = new Kafka({
+    brokers: [process.env.BOOTSTRAP],
+    logLevel: logLevel.NOTHING,
+    requestTimeout: 5000, // what a broker that ends leaves unanswered is asked again then
+    retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 100 },
+  })
   const consumer = kafka.consumer({ groupId: settings.group, sessionTimeout: 3000, heartbeatInterval: 200, rebalanceTimeout: 10_000, maxWaitTimeInMs: 100 })
   let owned = []
   const lose = () => {

@@ -16,30 +16,24 @@ import (
 
 var strategies = map[string]func() sarama.BalanceStrategy{
 	"range": sarama.NewBalanceStrategyRange, "roundrobin": sarama.NewBalanceStrategyRoundRobin, "sticky": sarama.NewBalanceStrategySticky,
+	"cooperative-sticky": sarama.NewBalanceStrategyCooperativeSticky,
 }
 
-// handler gives what is read to `value` and, when it says so, marks and commits it.
+// handler is called for each partition that begins and ends to be owned, and for each message.
 type handler struct {
-	assigned func(session sarama.ConsumerGroupSession)
-	revoked  func(session sarama.ConsumerGroupSession)
+	assigned func(session sarama.ConsumerGroupSession, partition int32)
+	revoked  func(session sarama.ConsumerGroupSession, partition int32)
 	message  func(session sarama.ConsumerGroupSession, message *sarama.ConsumerMessage)
 }
 
-func (h handler) Setup(session sarama.ConsumerGroupSession) error {
-	if h.assigned != nil {
-		h.assigned(session)
-	}
-	return nil
-}
-
-func (h handler) Cleanup(session sarama.ConsumerGroupSession) error {
-	if h.revoked != nil {
-		h.revoked(session)
-	}
-	return nil
-}
+func (h handler) Setup(sarama.ConsumerGroupSession) error   { return nil }
+func (h handler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
 func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	if h.assigned != nil {
+		h.assigned(session, claim.Partition())
+		defer h.revoked(session, claim.Partition())
+	}
 	for {
 		select {
 		case message, ok := <-claim.Messages():
@@ -67,12 +61,12 @@ func member(settings members.Settings) {
 		}
 	}()
 	h := handler{
-		assigned: func(session sarama.ConsumerGroupSession) {
-			members.Assigned(session.Claims()[settings.Topic], session.GenerationID())
+		assigned: func(session sarama.ConsumerGroupSession, partition int32) {
+			members.Assigned([]int32{partition}, session.GenerationID())
 		},
-		revoked: func(session sarama.ConsumerGroupSession) {
+		revoked: func(session sarama.ConsumerGroupSession, partition int32) {
 			session.Commit()
-			members.Revoked(session.Claims()[settings.Topic])
+			members.Revoked([]int32{partition})
 		},
 		message: func(session sarama.ConsumerGroupSession, message *sarama.ConsumerMessage) {
 			members.Value(string(message.Value))
@@ -138,7 +132,7 @@ func described(a sarama.ClusterAdmin, group string) *sarama.GroupDescription {
 }
 
 func addGroups(list *List) {
-	for _, strategy := range []string{"range", "sticky"} {
+	for _, strategy := range []string{"range", "cooperative-sticky"} {
 		list.Add("a group whose members join, leave and die while records come: "+strategy, func() error {
 			to, group := topic("rebalance", 6), name("group")
 			members.ComeAndGo(6, members.Settings{Group: group, Topic: to, Strategy: strategy}, func(from, until int) {
@@ -198,7 +192,7 @@ func addGroups(list *List) {
 		partition.ResetOffset(5, "back")
 		manager.Commit()
 		same(5, "back", offsets(a, group, to)[0], "partition 0 when it was reset")
-		OK(partition.Close())
+		partition.AsyncClose() // the manager waits for it when it closes
 		return nil
 	})
 	list.Add("automatic commits", func() error {
