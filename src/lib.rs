@@ -22,6 +22,8 @@ pub mod controller;
 
 pub mod partition;
 
+pub mod coordinator;
+
 pub mod server;
 
 pub mod admin;

@@ -15,6 +15,7 @@ const ROOMS: &[&str] = &[
     "raft",
     "controller",
     "partition",
+    "coordinator",
     "server",
     "admin",
     "cli",

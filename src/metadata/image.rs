@@ -124,9 +124,12 @@ fn collision_key(name: &str) -> Option<String> {
     name.contains(['.', '_']).then(|| name.replace('.', "_"))
 }
 
+/// Name of the topic that holds consumer groups and their offsets.
+pub const GROUP_METADATA_TOPIC: &str = "__consumer_offsets";
+
 /// True for the names of the topics that the cluster keeps for itself.
-pub(crate) fn is_internal_topic(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+pub fn is_internal_topic(name: &str) -> bool {
+    matches!(name, GROUP_METADATA_TOPIC | "__transaction_state" | "__share_group_state")
 }
 
 impl BrokerImage {

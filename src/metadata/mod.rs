@@ -19,7 +19,10 @@ mod image;
 mod record;
 
 pub use delta::{MetadataDelta, TopicDelta};
-pub use image::{BrokerImage, Configs, MetadataImage, PartitionImage, ReplayError, TopicImage};
+pub use image::{
+    BrokerImage, Configs, GROUP_METADATA_TOPIC, MetadataImage, PartitionImage, ReplayError, TopicImage,
+    is_internal_topic,
+};
 pub use record::{
     BrokerChange, ConfigResource, ConfigResourceType, Listener, MetadataRecord, PartitionChange,
     PartitionRegistration, RegisterBroker,

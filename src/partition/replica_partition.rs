@@ -186,7 +186,7 @@ impl Partition {
         now_ms: i64,
         timeout: Duration,
     ) -> Appending {
-        let appended = match self.append(records, acks, now_ms) {
+        let appended = match self.append(records, acks, now_ms, None) {
             Ok(appended) => appended,
             Err(error) => return Appending::Done(Err(error)),
         };
@@ -219,19 +219,73 @@ impl Partition {
         }
     }
 
+    /// Appends the broker's own records to an internal topic that it leads in `epoch`. Returns the offset
+    /// after them as soon as they are in the log; [`Self::committed`] tells when they are there to stay.
+    ///
+    /// # Errors
+    /// Nothing was appended. `NotLeader` also in another epoch.
+    pub async fn append_own(
+        self: &Arc<Self>,
+        records: BytesMut,
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Offset, ProduceError> {
+        let (append, _) = self.append(records, -1, now_ms, Some(epoch))?;
+        let appended = match append {
+            Append::Done(appended) => appended?,
+            Append::Queued(receiver) => receiver.await.unwrap_or(Err(AppendError::Closed))?,
+        };
+        if appended.flush_due {
+            let partition = self.clone();
+            tokio::spawn(async move {
+                match partition.syncing.sync(&partition.log).await {
+                    Ok(_) => partition.appended(&appended),
+                    Err(error) => {
+                        tracing::error!(partition = %partition.name, %error, "the log could not be synced");
+                    }
+                }
+            });
+        } else {
+            self.appended(&appended);
+        }
+        Ok(appended.last_offset.plus(1))
+    }
+
+    /// Waits until all that lies below `end` is committed: on every in-sync replica, and synced where
+    /// the topic asks for it.
+    ///
+    /// # Errors
+    /// `TimedOut`, or `NotLeader` when this node leads no more.
+    pub async fn committed(&self, end: Offset, timeout: Duration) -> Result<(), ProduceError> {
+        let committed = self.waiting_produces.register(end);
+        self.waiting_produces.advanced(self.high_watermark());
+        match tokio::time::timeout(timeout, committed).await {
+            Err(_) => Err(ProduceError::TimedOut),
+            Ok(Ok(Committed::Yes)) => Ok(()),
+            Ok(Ok(Committed::LeadershipLost) | Err(_)) => Err(ProduceError::NotLeader),
+        }
+    }
+
     /// Checks and appends; gives the append and the broker's time that the records carry.
-    fn append(&self, records: BytesMut, acks: i16, now_ms: i64) -> Result<(Append, i64), ProduceError> {
+    fn append(
+        &self,
+        records: BytesMut,
+        acks: i16,
+        now_ms: i64,
+        expected_epoch: Option<LeaderEpoch>,
+    ) -> Result<(Append, i64), ProduceError> {
         let config = self.topic.config();
         let epoch = {
             let replica = self.replica.read();
-            if !replica.is_leader() {
+            let epoch = replica.leader_epoch();
+            if !replica.is_leader() || expected_epoch.is_some_and(|expected| expected != epoch) {
                 return Err(ProduceError::NotLeader);
             }
             let (in_sync, needed) = (replica.isr().len(), replica.needed_in_sync(config.min_insync_replicas));
             if acks == -1 && in_sync < needed {
                 return Err(ProduceError::NotEnoughReplicas { in_sync, needed });
             }
-            replica.leader_epoch()
+            epoch
         };
         let checked = checks::check(records, &config, now_ms)?;
         let request = AppendRequest { records: checked.records, origin: Origin::Leader { epoch } };
@@ -251,13 +305,7 @@ impl Partition {
         }
         self.appended(&appended);
         if acks == -1 {
-            let committed = self.waiting_produces.register(appended.last_offset.plus(1));
-            self.waiting_produces.advanced(self.high_watermark());
-            match tokio::time::timeout(timeout, committed).await {
-                Err(_) => return Err(ProduceError::TimedOut),
-                Ok(Ok(Committed::Yes)) => {}
-                Ok(Ok(Committed::LeadershipLost) | Err(_)) => return Err(ProduceError::NotLeader),
-            }
+            self.committed(appended.last_offset.plus(1), timeout).await?;
         }
         self.acknowledge(&appended, acks, log_append_time_ms)
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::protocol::{Decodable, StrBytes};
 
 use super::Broker;
+use super::errors::{Answered, Errors};
 use super::request_memory::Held;
 use crate::zerocopy::Piece;
 
@@ -30,7 +31,12 @@ pub struct Request {
 }
 
 /// A response's body (without length and header), piece by piece.
-pub type Body = VecDeque<Piece>;
+#[derive(Default)]
+pub struct Body {
+    pub pieces: VecDeque<Piece>,
+    /// The error codes in it, for the metrics.
+    pub errors: Errors,
+}
 
 /// What becomes of a request.
 pub enum Reply {
@@ -58,21 +64,23 @@ pub struct Api {
 }
 
 /// Encodes a response message as a body.
-pub fn body<M: Encodable>(message: &M, version: i16) -> Body {
+pub fn body<M: Answered>(message: &M, version: i16) -> Body {
+    let mut errors = Errors::default();
+    message.note_errors(&mut errors);
     let mut bytes = BytesMut::new();
     match message.encode(&mut bytes, version) {
-        Ok(()) => VecDeque::from([Piece::Bytes(bytes.freeze())]),
+        Ok(()) => Body { pieces: VecDeque::from([Piece::Bytes(bytes.freeze())]), errors },
         Err(error) => {
             // Only a field that the version cannot carry gets here: a defect, and the client will
             // fail to read the empty body rather than believe a wrong one.
             tracing::error!(%error, version, "a response could not be encoded");
-            VecDeque::from([Piece::Bytes(Bytes::new())])
+            Body { pieces: VecDeque::from([Piece::Bytes(Bytes::new())]), errors }
         }
     }
 }
 
 /// Decodes a request's body, then calls `answer` and encodes what it gives.
-pub fn answer<Q: Decodable, M: Encodable>(request: Request, answer: impl FnOnce(&Request, Q) -> M) -> Reply {
+pub fn answer<Q: Decodable, M: Answered>(request: Request, answer: impl FnOnce(&Request, Q) -> M) -> Reply {
     with_message(request, |request, message| Reply::Now(body(&answer(&request, message), request.version)))
 }
 

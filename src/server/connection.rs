@@ -303,7 +303,7 @@ impl FrameReader {
 }
 
 /// A response's length and header, put before its body.
-pub fn framed(header: Bytes, mut body: Body, out: &mut VecDeque<Piece>) -> u64 {
+pub fn framed(header: Bytes, mut body: VecDeque<Piece>, out: &mut VecDeque<Piece>) -> u64 {
     let body_bytes: u64 = body
         .iter()
         .map(|piece| match piece {

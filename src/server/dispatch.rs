@@ -30,7 +30,10 @@ impl Envelope {
         if let Some(metrics) = broker.metrics.api(self.api_key) {
             metrics.seconds.observe(self.started.elapsed().as_secs_f64());
         }
-        let bytes = framed(self.header, body, out);
+        for (code, count) in body.errors.iter() {
+            broker.metrics.failed(self.api_key, code, count);
+        }
+        let bytes = framed(self.header, body.pieces, out);
         broker.metrics.sent_bytes.inc_by(bytes);
         bytes
     }

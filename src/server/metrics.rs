@@ -1,5 +1,6 @@
 //! What the broker counts. Names and labels are documented in docs/metrics.md.
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -12,6 +13,7 @@ const SECONDS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 
 /// One API's numbers.
 #[derive(Clone)]
 pub struct ApiMetrics {
+    name: String,
     pub requests: IntCounter,
     pub seconds: Histogram,
 }
@@ -22,6 +24,7 @@ pub struct Metrics {
     registry: Registry,
     /// By API key.
     apis: Vec<Option<ApiMetrics>>,
+    request_errors: IntCounterVec,
     pub connections: IntGauge,
     pub connections_total: IntCounter,
     pub connections_refused: IntCounterVec,
@@ -65,6 +68,7 @@ impl Metrics {
             let numbers = ApiMetrics {
                 requests: requests.with_label_values(&[&name]),
                 seconds: seconds.with_label_values(&[&name]),
+                name,
             };
             by_key[at] = Some(numbers);
         }
@@ -90,6 +94,11 @@ impl Metrics {
         };
         Self {
             apis: by_key,
+            request_errors: counters(
+                "raftsman_request_errors_total",
+                "Errors in responses, by API and Kafka's name of the error; each partition, topic or group of a response counts.",
+                &["api", "error"],
+            ),
             connections: gauge("raftsman_connections", "Open connections."),
             connections_total: counter("raftsman_connections_total", "Connections accepted."),
             connections_refused: counters(
@@ -146,6 +155,13 @@ impl Metrics {
     /// The numbers of an API that is served.
     pub fn api(&self, key: i16) -> Option<&ApiMetrics> {
         self.apis.get(usize::try_from(key).ok()?)?.as_ref()
+    }
+
+    /// Counts errors that a response of this API carries.
+    pub fn failed(&self, key: i16, code: i16, count: u64) {
+        let Some(api) = self.api(key) else { return };
+        let error = ResponseError::try_from_code(code).map_or(code.to_string(), |error| format!("{error:?}"));
+        self.request_errors.with_label_values(&[&api.name, &error]).inc_by(count);
     }
 
     /// Everything in Prometheus' text format.

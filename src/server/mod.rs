@@ -7,6 +7,7 @@ pub mod api;
 pub mod command;
 pub mod connection;
 mod dispatch;
+mod errors;
 mod fetch_session;
 pub mod handlers;
 pub mod listener;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerIdentity, ControllerHandle};
+use crate::coordinator::group::GroupCoordinator;
 use crate::env::Clock;
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionManager;
@@ -48,6 +50,7 @@ pub struct Broker {
     pub quorum: MetadataQuorum,
     pub controller: ControllerHandle,
     pub partitions: Arc<PartitionManager>,
+    pub groups: GroupCoordinator,
     /// Index of the metadata that the partitions of this node follow.
     applied: watch::Receiver<u64>,
     pub request_memory: RequestMemory,

@@ -26,8 +26,9 @@ use crate::controller::{
     BrokerIdentity, BrokerRegistration, ConfigSchema, Controller, ControllerConfig, ControllerError,
     RealChance,
 };
+use crate::coordinator::group::GroupCoordinator;
 use crate::env::real::{RealDisk, WallClock};
-use crate::metadata::{ConfigResourceType, Listener as AdvertisedListener, MetadataRecord};
+use crate::metadata::{ConfigResourceType, Listener as AdvertisedListener, MetadataDelta, MetadataRecord};
 use crate::partition::PartitionManager;
 use crate::raft::{MetadataQuorum, OpenError, QuorumConfig};
 use crate::segment::{DataDir, DataDirError, DataDirOptions};
@@ -146,11 +147,19 @@ impl Node {
             let taking_over = tokio::task::spawn_blocking(move || partitions.start(&image));
             taking_over.await.map_err(|error| DataDirError::stopped(&error))?;
         }
+        let groups = GroupCoordinator::new(
+            config.groups.clone(),
+            partitions.clone(),
+            clock.clone(),
+            controller.handle(),
+            quorum.clone(),
+        );
+        groups.follow(&MetadataDelta::default());
         let (applied_sender, applied) = watch::channel(quorum.applied_index());
         let mut tasks = Vec::new();
         let (stop, stopped) = watch::channel(false);
         tasks.push(tokio::spawn({
-            let (partitions, mut stopped) = (partitions.clone(), stopped.clone());
+            let (partitions, groups, mut stopped) = (partitions.clone(), groups.clone(), stopped.clone());
             async move {
                 loop {
                     let published = tokio::select! {
@@ -158,10 +167,16 @@ impl Node {
                         () = super::stopped(&mut stopped) => return,
                     };
                     let Some(published) = published else { return };
-                    let partitions = partitions.clone();
-                    let applying = tokio::task::spawn_blocking(move || partitions.apply(&published.delta));
-                    if let Err(error) = applying.await {
-                        tracing::error!(%error, "a change of the metadata could not be followed");
+                    let (partitions, delta) = (partitions.clone(), published.delta);
+                    let applying = tokio::task::spawn_blocking(move || {
+                        partitions.apply(&delta);
+                        delta
+                    });
+                    match applying.await {
+                        Ok(delta) => groups.follow(&delta),
+                        Err(error) => {
+                            tracing::error!(%error, "a change of the metadata could not be followed");
+                        }
                     }
                     applied_sender.send_replace(published.applied_index);
                 }
@@ -178,6 +193,7 @@ impl Node {
             quorum,
             controller: controller.handle(),
             partitions,
+            groups,
             applied,
             request_memory: RequestMemory::new(config.queued_request_bytes_max),
             sent: Default::default(),
@@ -218,6 +234,8 @@ impl Node {
         for task in self.tasks {
             let _ = task.await;
         }
+        // Members that wait for their group are told to look for another coordinator.
+        self.broker.groups.stop().await;
         // Requests under way may end; waiting fetches of idle consumers need not be waited for.
         let drained = Instant::now();
         while self.broker.request_memory.held_bytes() > 0 && drained.elapsed() < DRAIN_TIMEOUT {

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{ApiKey, DeleteRecordsRequest, DeleteRecordsRespon
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
 use super::later;
+use crate::metadata::is_internal_topic;
 use crate::partition::DeleteRecordsError;
 use crate::types::Offset;
 
@@ -46,6 +47,9 @@ fn response(broker: &Broker, message: &DeleteRecordsRequest, client: &str) -> De
 }
 
 fn deleted(broker: &Broker, topic: &str, index: i32, offset: i64) -> Result<Offset, ResponseError> {
+    if is_internal_topic(topic) {
+        return Err(ResponseError::InvalidTopicException);
+    }
     let found = broker.partitions.topic(topic).and_then(|topic| topic.partition(index));
     let partition = found.ok_or(ResponseError::UnknownTopicOrPartition)?;
     // -1 is the high watermark.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::super::Broker;
 use super::super::api::{Api, Body, Reply, Request, with_message};
+use super::super::errors::Errors;
 use super::super::fetch_session::{FetchContext, Told, TopicKey, Wanted};
 use super::fetch_error;
 use crate::partition::replica::EpochError;
@@ -297,23 +298,28 @@ fn fetched(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartitio
 
 /// Encodes the response; slices of logs become pieces that leave by `sendfile`.
 fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, version: i16) -> Body {
+    let mut errors = Errors::default();
+    errors.note(error_code);
+    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+        errors.note(partition.error_code);
+    }
     let response =
         FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };
     match response.into_pieces(version) {
-        Ok(pieces) => pieces
-            .into_iter()
-            .map(|piece| match piece {
+        Ok(pieces) => {
+            let pieces = pieces.into_iter().map(|piece| match piece {
                 WirePiece::Bytes(bytes) => Piece::Bytes(bytes),
                 WirePiece::Slice(slice) => Piece::Slice(FileSlice {
                     file: slice.file,
                     position: slice.position,
                     len: slice.len as u64,
                 }),
-            })
-            .collect(),
+            });
+            Body { pieces: pieces.collect(), errors }
+        }
         Err(error) => {
             tracing::error!(%error, version, "a fetch response could not be encoded");
-            Body::new()
+            Body::default()
         }
     }
 }

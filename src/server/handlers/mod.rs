@@ -5,28 +5,41 @@ pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod fetch;
+pub mod find_coordinator;
+mod groups;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 
 use std::future::Future;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{BrokerId, TopicName};
-use kafka_protocol::protocol::{Encodable, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 
 use super::api::{Api, Reply, body};
+use super::errors::Answered;
 use crate::controller::ControllerError;
 use crate::partition::FetchError;
 use crate::types::NodeId;
@@ -37,6 +50,15 @@ pub const APIS: &[Api] = &[
     fetch::API,
     list_offsets::API,
     metadata::API,
+    offset_commit::API,
+    offset_fetch::API,
+    find_coordinator::API,
+    join_group::API,
+    heartbeat::API,
+    leave_group::API,
+    sync_group::API,
+    describe_groups::API,
+    list_groups::API,
     api_versions::API,
     create_topics::API,
     delete_topics::API,
@@ -47,7 +69,9 @@ pub const APIS: &[Api] = &[
     alter_configs::API,
     describe_log_dirs::API,
     create_partitions::API,
+    delete_groups::API,
     alter_configs::INCREMENTAL_API,
+    offset_delete::API,
     describe_quorum::API,
     describe_cluster::API,
     describe_producers::API,
@@ -89,7 +113,7 @@ fn refusal(error: &ControllerError) -> (i16, Option<StrBytes>) {
 }
 
 /// Answers when the future ends; the connection's next request waits for it.
-fn later<M: Encodable + 'static>(version: i16, answer: impl Future<Output = M> + Send + 'static) -> Reply {
+fn later<M: Answered + 'static>(version: i16, answer: impl Future<Output = M> + Send + 'static) -> Reply {
     Reply::Later(Box::pin(async move { body(&answer.await, version) }))
 }
 

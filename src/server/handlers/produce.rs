@@ -19,6 +19,7 @@ use super::super::Broker;
 use super::super::api::{Api, Reply, Request, body};
 use super::super::request_memory::Held;
 use super::{leader_id, text};
+use crate::metadata::is_internal_topic;
 use crate::partition::checks::CheckError;
 use crate::partition::{Appending, ProduceError, Produced, Topic};
 use crate::protocol::batch::BatchHeader;
@@ -58,6 +59,8 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     };
     let now_ms = broker.now_ms();
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms.max(0)).unwrap_or_default());
+    // Kafka's own rule: nobody else may write what coordinators keep.
+    let may_write_internal = request.client_id.as_deref() == Some("__admin_client");
     let mut topics = Vec::with_capacity(view.topics.len());
     for ProduceTopic { topic, partitions } in view.topics {
         let found = lookup(broker, &topic);
@@ -65,6 +68,10 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
         let partitions = partitions.into_iter().map(|partition| {
             let index = partition.index;
             let pending = match (&refusal, &found) {
+                (None, Ok(topic)) if is_internal_topic(&topic.name) && !may_write_internal => {
+                    let reason = format!("Cannot append to internal topic {}", topic.name);
+                    Pending::Done(Err((ResponseError::InvalidTopicException, reason)))
+                }
                 (Some((error, reason)), _) => Pending::Done(Err((*error, (*reason).to_owned()))),
                 (None, Err(error)) => Pending::Done(Err((*error, String::new()))),
                 (None, Ok(topic)) => append(topic, partition, version, acks, now_ms, timeout),

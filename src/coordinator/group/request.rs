@@ -1,0 +1,245 @@
+//! What a group shard is asked and what it answers, free of the wire's versions.
+//!
+//! Handlers translate: what a version lacks has its default here, and what it cannot carry is left out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+
+/// A group's id.
+pub type GroupId = Arc<str>;
+
+#[derive(Debug)]
+pub enum Request {
+    Join(JoinGroup),
+    Sync(SyncGroup),
+    Heartbeat(Heartbeat),
+    Leave(LeaveGroup),
+    Describe(GroupId),
+    /// Empty filters let everything pass. States as in [`ListedGroup::state`], without regard to case.
+    List {
+        states: Vec<String>,
+        types: Vec<String>,
+    },
+    Delete(GroupId),
+    CommitOffsets(CommitOffsets),
+    FetchOffsets(FetchOffsets),
+    DeleteOffsets(DeleteOffsets),
+    /// Topics are gone: so are the offsets committed for them.
+    TopicsDeleted(Vec<Arc<str>>),
+}
+
+#[derive(Debug)]
+pub enum Response {
+    Join(JoinedGroup),
+    Sync(SyncedGroup),
+    Heartbeat(Result<(), ResponseError>),
+    /// An error of the whole request, or one answer for each member named.
+    Leave(Result<Vec<LeftMember>, ResponseError>),
+    /// `GroupIdNotFound` when there is no such group.
+    Describe(Result<DescribedGroup, ResponseError>),
+    List(Vec<ListedGroup>),
+    Delete(Result<(), ResponseError>),
+    /// An error of the whole request (every partition is answered with it), or one for each partition
+    /// in the order of the request.
+    CommitOffsets(Result<Vec<Result<(), ResponseError>>, ResponseError>),
+    FetchOffsets(Result<Vec<FetchedOffset>, ResponseError>),
+    DeleteOffsets(Result<Vec<Result<(), ResponseError>>, ResponseError>),
+    TopicsDeleted,
+    /// What the runtime answers to any request that it could not serve (not coordinator, loading, the
+    /// append failed).
+    Failed(ResponseError),
+}
+
+/// Who speaks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: Arc<str>,
+    pub host: IpAddr,
+}
+
+#[derive(Clone, Debug)]
+pub struct JoinGroup {
+    pub group_id: GroupId,
+    /// Empty: has none yet.
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub client: Client,
+    /// Since version 4 a member without an id is told one and has to come again (KIP-394).
+    pub needs_known_member_id: bool,
+    /// Since version 9 a leader may be told to keep the assignment (KIP-814).
+    pub supports_skipping_assignment: bool,
+    pub session_timeout_ms: i32,
+    pub rebalance_timeout_ms: i32,
+    pub protocol_type: Arc<str>,
+    /// Name and metadata, the preferred first.
+    pub protocols: Vec<(Arc<str>, Bytes)>,
+    /// Why the member joins (KIP-800), for the log.
+    pub reason: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct JoinedGroup {
+    pub error: Option<ResponseError>,
+    /// -1 with an error.
+    pub generation_id: i32,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    /// The leader's member id; empty with an error.
+    pub leader: Arc<str>,
+    pub skip_assignment: bool,
+    pub member_id: Arc<str>,
+    /// For the leader: everybody with the metadata of the chosen protocol.
+    pub members: Vec<JoinedMember>,
+}
+
+#[derive(Clone, Debug)]
+pub struct JoinedMember {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub metadata: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub struct SyncGroup {
+    pub group_id: GroupId,
+    pub generation_id: i32,
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    /// Of the leader: who gets what.
+    pub assignments: Vec<(Arc<str>, Bytes)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SyncedGroup {
+    pub error: Option<ResponseError>,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    pub assignment: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    pub group_id: GroupId,
+    pub generation_id: i32,
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LeaveGroup {
+    pub group_id: GroupId,
+    pub members: Vec<LeavingMember>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LeavingMember {
+    /// Empty when only the instance is known.
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub reason: Option<Arc<str>>,
+}
+
+impl LeavingMember {
+    /// The answer that there is no such member.
+    pub fn unknown(&self) -> LeftMember {
+        LeftMember {
+            member_id: self.member_id.clone(),
+            group_instance_id: self.group_instance_id.clone(),
+            result: Err(ResponseError::UnknownMemberId),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct LeftMember {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub result: Result<(), ResponseError>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DescribedGroup {
+    /// `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable` or `Dead`.
+    pub state: &'static str,
+    pub protocol_type: Arc<str>,
+    /// The chosen protocol; empty unless the group is stable.
+    pub protocol: Arc<str>,
+    pub members: Vec<DescribedMember>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DescribedMember {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    /// As Kafka writes it: `/127.0.0.1`.
+    pub client_host: Arc<str>,
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListedGroup {
+    pub group_id: GroupId,
+    pub protocol_type: Arc<str>,
+    /// As in [`DescribedGroup::state`].
+    pub state: &'static str,
+    /// `classic`.
+    pub group_type: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct CommitOffsets {
+    pub group_id: GroupId,
+    /// -1 from who is no member.
+    pub generation_id: i32,
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    /// Of versions 2 to 4; the broker's own retention otherwise.
+    pub retention_ms: Option<i64>,
+    /// In the order of the request.
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OffsetToCommit {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+    /// -1: not known.
+    pub leader_epoch: i32,
+    pub metadata: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+pub struct FetchOffsets {
+    pub group_id: GroupId,
+    /// Who asks, when it is a member of a new-style group (version 9); checked only there.
+    pub member_id: Option<Arc<str>>,
+    pub member_epoch: i32,
+    /// `None` asks for all that are committed.
+    pub partitions: Option<Vec<(Arc<str>, i32)>>,
+    /// KIP-447; without transactions every commit is stable.
+    pub require_stable: bool,
+}
+
+/// One committed offset; `offset` is -1 and `leader_epoch` -1 where nothing is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedOffset {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+    pub leader_epoch: i32,
+    pub metadata: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeleteOffsets {
+    pub group_id: GroupId,
+    pub partitions: Vec<(Arc<str>, i32)>,
+}

@@ -1,0 +1,265 @@
+//! The runtime with a shard of counters, on partitions of a simulated disk.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+
+use super::runtime::{Runtime, RuntimeConfig};
+use super::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
+use crate::env::sim::{Faults, SimClock, SimDisk};
+use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
+use crate::partition::PartitionManager;
+use crate::protocol::batch::Compression;
+use crate::segment::{DataDir, DataDirOptions};
+use crate::types::{LeaderEpoch, NodeId, TopicId};
+
+const TOPIC: &str = "__consumer_offsets";
+const NODE: NodeId = NodeId(1);
+/// How long a waiting request waits for its counter.
+const PATIENCE_MS: i64 = 5_000;
+
+/// Counters that survive, and requests that wait for them, which do not.
+#[derive(Default)]
+struct Counters {
+    counts: BTreeMap<u8, u8>,
+    waiting: Vec<(Ticket, u8, i64)>,
+}
+
+enum Asked {
+    Add(u8),
+    Read(u8),
+    /// Answered when the counter is added to, or with `None` when that takes too long.
+    Wait(u8),
+}
+
+enum Soft {
+    Waits(Ticket, u8, i64),
+    Answered(Ticket),
+}
+
+impl Shard for Counters {
+    type Request = Asked;
+    type Response = Option<u8>;
+    type Change = Soft;
+
+    fn replay(&mut self, record: &CoordinatorRecord, _: Now) -> Result<(), ReplayError> {
+        match (record.key.as_ref(), record.value.as_deref()) {
+            ([key], Some([value])) => _ = self.counts.insert(*key, *value),
+            _ => return Err(ReplayError("not a counter".into())),
+        }
+        Ok(())
+    }
+
+    fn loaded(&mut self, _: Now) {}
+
+    fn decide(&self, request: Asked, ticket: Ticket, now: Now) -> Decision<Self> {
+        let mut decision = Decision::default();
+        let count = |key| self.counts.get(&key).copied();
+        match request {
+            Asked::Read(key) => decision.answers.push((ticket, count(key))),
+            Asked::Wait(key) => {
+                decision.changes.push(Soft::Waits(ticket, key, now.monotonic_ms + PATIENCE_MS))
+            }
+            Asked::Add(key) => {
+                let next = count(key).unwrap_or(0) + 1;
+                let (key_bytes, value) = (Bytes::from(vec![key]), Bytes::from(vec![next]));
+                decision.records.push(CoordinatorRecord { key: key_bytes, value: Some(value) });
+                decision.answers.push((ticket, Some(next)));
+                for (waiting, ..) in self.waiting.iter().filter(|(_, wanted, _)| *wanted == key) {
+                    decision.answers.push((*waiting, Some(next)));
+                    decision.changes.push(Soft::Answered(*waiting));
+                }
+            }
+        }
+        decision
+    }
+
+    fn tick(&self, now: Now) -> Decision<Self> {
+        let mut decision = Decision::default();
+        for (ticket, ..) in self.waiting.iter().filter(|(_, _, deadline)| *deadline <= now.monotonic_ms) {
+            decision.answers.push((*ticket, None));
+            decision.changes.push(Soft::Answered(*ticket));
+        }
+        decision
+    }
+
+    fn deadline(&self) -> Option<i64> {
+        self.waiting.iter().map(|(_, _, deadline)| *deadline).min()
+    }
+
+    fn install(&mut self, change: Soft) {
+        match change {
+            Soft::Waits(ticket, key, deadline) => self.waiting.push((ticket, key, deadline)),
+            Soft::Answered(answered) => self.waiting.retain(|(ticket, ..)| *ticket != answered),
+        }
+    }
+}
+
+/// One broker's partitions with their runtime.
+struct Place {
+    disk: SimDisk,
+    image: MetadataImage,
+    topic: TopicId,
+    partitions: Arc<PartitionManager>,
+    runtime: Arc<Runtime<Counters>>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let topic = TopicId::random();
+        let partition = |index| {
+            MetadataRecord::Partition(PartitionRegistration {
+                topic_id: topic,
+                partition: index,
+                replicas: vec![NODE],
+                isr: vec![NODE],
+                leader: Some(NODE),
+                leader_epoch: LeaderEpoch(0),
+                partition_epoch: 0,
+                eligible_leader_replicas: Vec::new(),
+                last_known_eligible_leader_replicas: Vec::new(),
+                adding_replicas: Vec::new(),
+                removing_replicas: Vec::new(),
+                recovering: false,
+            })
+        };
+        let records = [MetadataRecord::Topic { name: TOPIC.into(), id: topic }, partition(0), partition(1)];
+        let mut image = MetadataImage::default();
+        for record in &records {
+            image.replay(record).unwrap();
+        }
+        Self::open(SimDisk::new(7), image, topic)
+    }
+
+    fn open(disk: SimDisk, image: MetadataImage, topic: TopicId) -> Self {
+        let options = DataDirOptions {
+            dir: PathBuf::from("/data"),
+            node_id: NODE,
+            cluster_id: "the-cluster".into(),
+            recovery_threads: 1,
+            open_files_max: 100,
+            producer_id_expiration_ms: 1000,
+        };
+        let clock = SimClock::new(1_000);
+        let (data, found) = DataDir::open(Arc::new(disk.clone()), clock.clone(), options).unwrap();
+        let partitions = Arc::new(PartitionManager::new(NODE, data, found, BTreeMap::new()));
+        partitions.start(&image);
+        let config = RuntimeConfig {
+            topic: TOPIC,
+            commit_timeout: Duration::from_secs(5),
+            compression: Compression::None,
+        };
+        let runtime = Runtime::new(config, partitions.clone(), clock, Counters::default);
+        runtime.follow();
+        tokio::spawn(runtime.clone().watch_clock());
+        Self { disk, image, topic, partitions, runtime }
+    }
+
+    /// The process dies and starts again; what was written stays.
+    async fn restarted(self) -> Self {
+        self.runtime.stop().await;
+        self.disk.kill();
+        Self::open(self.disk, self.image, self.topic)
+    }
+
+    /// The controller makes this node lead partition 0, or nobody.
+    fn lead(&mut self, leader: Option<NodeId>) {
+        let before = self.image.clone();
+        let change = PartitionChange {
+            topic_id: self.topic,
+            partition: 0,
+            leader: Some(leader.unwrap_or(NodeId(-1))),
+            ..PartitionChange::default()
+        };
+        self.image.replay(&MetadataRecord::PartitionChange(change)).unwrap();
+        self.partitions.apply(&MetadataDelta::between(&before, &self.image));
+        self.runtime.follow();
+    }
+
+    async fn ask(&self, asked: Asked) -> Result<Option<u8>, ResponseError> {
+        self.runtime.ask(0, asked).await
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_is_there_after_a_restart() {
+    let place = Place::new();
+    for count in 1..=3 {
+        assert_eq!(place.ask(Asked::Add(9)).await, Ok(Some(count)));
+    }
+    assert_eq!(place.runtime.ask(1, Asked::Read(9)).await, Ok(None), "a shard of its own");
+    assert_eq!(place.runtime.ask(2, Asked::Read(9)).await, Err(ResponseError::NotCoordinator));
+    let place = place.restarted().await;
+    assert_eq!(place.ask(Asked::Read(9)).await, Ok(Some(3)));
+    assert_eq!(place.ask(Asked::Add(9)).await, Ok(Some(4)));
+}
+
+#[tokio::test]
+async fn a_decision_that_cannot_be_written_did_not_happen() {
+    let place = Place::new();
+    assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(1)));
+    let runtime = place.runtime.clone();
+    let waiting = tokio::spawn(async move { runtime.ask(0, Asked::Wait(1)).await });
+    while place.waiting().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    place.disk.arm(Faults { fail_write_in: Some(1), ..Faults::default() });
+    assert_eq!(place.ask(Asked::Add(1)).await, Err(ResponseError::NotCoordinator));
+    assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(1)));
+    assert_eq!(place.waiting().await, 1, "nobody is told of what did not happen");
+    assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(2)));
+    assert_eq!(waiting.await.unwrap(), Ok(Some(2)));
+}
+
+impl Place {
+    async fn waiting(&self) -> usize {
+        let mut count = 0;
+        self.runtime.look(|shard| count += shard.waiting.len()).await;
+        count
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_comes_though_nobody_asks() {
+    let place = Place::new();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(place.ask(Asked::Wait(1)).await, Ok(None));
+    assert!(begun.elapsed() >= Duration::from_millis(PATIENCE_MS as u64));
+    assert_eq!(place.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn a_new_leadership_reads_anew_and_turns_away_who_waits() {
+    let mut place = Place::new();
+    assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(1)));
+    let runtime = place.runtime.clone();
+    let waiting = tokio::spawn(async move { runtime.ask(0, Asked::Wait(1)).await });
+    while place.waiting().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    place.lead(None);
+    assert_eq!(waiting.await.unwrap(), Err(ResponseError::NotCoordinator));
+    assert_eq!(place.ask(Asked::Read(1)).await, Err(ResponseError::NotCoordinator));
+    place.lead(Some(NODE));
+    assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(1)));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing_half_done() {
+    let place = Place::new();
+    for round in 0..50 {
+        let (runtime, yields) = (place.runtime.clone(), round % 4);
+        let asking = tokio::spawn(async move { runtime.ask(0, Asked::Add(1)).await });
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        asking.abort();
+    }
+    let Ok(Some(count)) = place.ask(Asked::Add(1)).await else { panic!("it goes on") };
+    let place = place.restarted().await;
+    assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(count)));
+}

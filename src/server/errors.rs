@@ -1,0 +1,107 @@
+//! Which error codes a response carries, for `raftsman_request_errors_total`.
+
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::Encodable;
+
+/// The error codes of one response with how often each occurs. Success is not counted.
+#[derive(Debug, Default)]
+pub struct Errors(Vec<(i16, u64)>);
+
+impl Errors {
+    pub fn note(&mut self, code: i16) {
+        if code == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((code, 1)),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (i16, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+/// A response message that knows where its error codes are.
+pub trait Answered: Encodable {
+    fn note_errors(&self, errors: &mut Errors);
+}
+
+macro_rules! codes {
+    ($errors:ident, $at:expr,) => { $errors.note($at.error_code) };
+    ($errors:ident, $at:expr, $list:ident $($rest:ident)*) => {
+        for each in &$at.$list { codes!($errors, each, $($rest)*); }
+    };
+}
+
+/// Each message with the ways to its error codes: `[]` is its own, `[topics partitions]` that of each
+/// partition of each topic.
+macro_rules! answered {
+    ($($message:ty: $([$($way:ident)*])*;)*) => {
+        $(impl Answered for $message {
+            fn note_errors(&self, errors: &mut Errors) {
+                $(codes!(errors, self, $($way)*);)*
+            }
+        })*
+    };
+}
+
+answered! {
+    AlterConfigsResponse: [responses];
+    ApiVersionsResponse: [];
+    CreatePartitionsResponse: [results];
+    CreateTopicsResponse: [topics];
+    DeleteGroupsResponse: [results];
+    DeleteRecordsResponse: [topics partitions];
+    DeleteTopicsResponse: [responses];
+    DescribeClusterResponse: [];
+    DescribeConfigsResponse: [results];
+    DescribeGroupsResponse: [groups];
+    DescribeLogDirsResponse: [] [results];
+    DescribeProducersResponse: [topics partitions];
+    DescribeQuorumResponse: [] [topics partitions];
+    DescribeTopicPartitionsResponse: [topics] [topics partitions];
+    FindCoordinatorResponse: [] [coordinators];
+    HeartbeatResponse: [];
+    IncrementalAlterConfigsResponse: [responses];
+    InitProducerIdResponse: [];
+    JoinGroupResponse: [];
+    LeaveGroupResponse: [] [members];
+    ListConfigResourcesResponse: [];
+    ListGroupsResponse: [];
+    ListOffsetsResponse: [topics partitions];
+    MetadataResponse: [topics] [topics partitions];
+    OffsetCommitResponse: [topics partitions];
+    OffsetDeleteResponse: [] [topics partitions];
+    OffsetFetchResponse: [] [topics partitions] [groups] [groups topics partitions];
+    OffsetForLeaderEpochResponse: [topics partitions];
+    ProduceResponse: [responses partition_responses];
+    SyncGroupResponse: [];
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::ResponseError;
+
+    use super::offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+    use super::*;
+
+    #[test]
+    fn errors_are_found_wherever_a_response_has_them() {
+        let failed = ResponseError::UnknownTopicOrPartition.code();
+        let partitions =
+            [0, failed, failed].map(|code| OffsetFetchResponsePartitions::default().with_error_code(code));
+        let topic = OffsetFetchResponseTopics::default().with_partitions(partitions.into());
+        let refused = ResponseError::NotCoordinator.code();
+        let groups = vec![
+            OffsetFetchResponseGroup::default().with_topics(vec![topic]),
+            OffsetFetchResponseGroup::default().with_error_code(refused),
+        ];
+        let mut errors = Errors::default();
+        OffsetFetchResponse::default().with_groups(groups).note_errors(&mut errors);
+        assert_eq!(errors.iter().collect::<Vec<_>>(), [(refused, 1), (failed, 2)]);
+    }
+}

@@ -1,0 +1,97 @@
+//! OffsetCommit (key 8), versions 2 to 9.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::{ApiKey, OffsetCommitRequest, OffsetCommitResponse};
+
+use super::super::Broker;
+use super::super::api::{Api, Reply, Request, with_message};
+use super::groups::{code, kept, kept_optional};
+use super::later;
+use crate::coordinator::group::request::{CommitOffsets, OffsetToCommit};
+use crate::coordinator::group::{self, Response};
+
+pub const API: Api = Api { key: ApiKey::OffsetCommit, least: 2, greatest: 9, handle };
+
+fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+    let broker = broker.clone();
+    with_message(request, |request, message: OffsetCommitRequest| {
+        later(request.version, async move { committed(&broker, message, request.version).await })
+    })
+}
+
+async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) -> OffsetCommitResponse {
+    let image = broker.image();
+    // Partitions that are not there are told so, whatever becomes of the rest.
+    let mut offsets = Vec::new();
+    for topic in &message.topics {
+        let name = kept(&topic.name);
+        let known = image.topic(&name);
+        for partition in &topic.partitions {
+            if known.is_some_and(|known| known.partition(partition.partition_index).is_some()) {
+                offsets.push(OffsetToCommit {
+                    topic: name.clone(),
+                    partition: partition.partition_index,
+                    offset: partition.committed_offset,
+                    leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.committed_metadata.as_ref().map_or_else(|| "".into(), kept),
+                });
+            }
+        }
+    }
+    let is_any_known = !offsets.is_empty();
+    let commit = CommitOffsets {
+        group_id: kept(&message.group_id),
+        generation_id: message.generation_id_or_member_epoch,
+        member_id: kept(&message.member_id),
+        group_instance_id: kept_optional(&message.group_instance_id),
+        retention_ms: Some(message.retention_time_ms).filter(|retention| *retention >= 0),
+        offsets,
+    };
+    let answer = match is_any_known {
+        true => match broker.groups.ask(&message.group_id, group::Request::CommitOffsets(commit)).await {
+            Response::CommitOffsets(answer) => answer,
+            // Older clients know no other way to be told to come again.
+            Response::Failed(ResponseError::CoordinatorLoadInProgress) if version < 3 => {
+                Err(ResponseError::CoordinatorNotAvailable)
+            }
+            Response::Failed(error) => Err(error),
+            _ => Err(ResponseError::UnknownServerError),
+        },
+        false => Ok(Vec::new()),
+    };
+    // Only since version 9 a client may be told that there is no such group.
+    let answer = answer.map_err(|error| match error {
+        ResponseError::GroupIdNotFound if version < 9 => ResponseError::IllegalGeneration,
+        error => error,
+    });
+    let mut each = answer.as_ref().ok().into_iter().flatten();
+    let mut topics = Vec::with_capacity(message.topics.len());
+    for topic in message.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
+        let known = image.topic(&topic.name);
+        let is_there = |index| known.is_some_and(|known| known.partition(index).is_some());
+        let told = |index, result| {
+            OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code(result))
+        };
+        // As by Kafka, what is not there is told first.
+        let indexes = || topic.partitions.iter().map(|partition| partition.partition_index);
+        let missing = indexes().filter(|index| !is_there(*index));
+        let missing = missing.map(|index| told(index, Err(ResponseError::UnknownTopicOrPartition)));
+        let there = indexes().filter(|index| is_there(*index)).map(|index| {
+            let result = match &answer {
+                Ok(_) => each.next().copied().unwrap_or(Err(ResponseError::UnknownServerError)),
+                Err(error) => Err(*error),
+            };
+            told(index, result)
+        });
+        let partitions = missing.chain(there).collect();
+        topics.push(
+            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+        );
+    }
+    OffsetCommitResponse::default().with_topics(topics)
+}
