@@ -5,6 +5,7 @@
 //! then reported is the last one met.
 
 pub mod admin;
+pub mod configs;
 pub mod connection;
 pub mod consumer;
 pub mod error;
