@@ -53,6 +53,20 @@ pub const KEYS: &[Key] = keys! {
         "Security protocol of each listener name.";
     "listeners", Kind::List(&[]), Some("PLAINTEXT://127.0.0.1:9092"),
         "Address to listen on: NAME://host:port; an empty host is every interface, port 0 a free one.";
+    "log.cleaner.backoff.ms", Kind::Long(0, I64), Some("15000"),
+        "How long the cleaner waits when there is nothing to compact.";
+    "log.cleaner.dedupe.buffer.size", Kind::Long(0, I64), Some("134217728"),
+        "Most memory for the keys of logs under compaction, over all threads; it is taken as needed.";
+    "log.cleaner.enable", Kind::Boolean, Some("true"),
+        "Compact topics with `cleanup.policy=compact`.";
+    "log.cleaner.io.buffer.load.factor", Kind::Double(0.0, 1.0), Some("0.9"),
+        "How full the memory for keys may get, as a share of it.";
+    "log.cleaner.io.buffer.size", Kind::Int(0, I32), Some("524288"),
+        "Bytes that the cleaner reads and writes at once, over all threads.";
+    "log.cleaner.io.max.bytes.per.second", Kind::Double(0.0, f64::MAX), Some("1.7976931348623157E308"),
+        "Most bytes that the cleaner reads and writes in a second.";
+    "log.cleaner.threads", Kind::Int(0, I32), Some("1"),
+        "Logs that are compacted at a time.";
     "log.dir", Kind::List(&[]), Some("raftsman-data"),
         "Folder for the data, when log.dirs does not say.";
     "log.dirs", Kind::List(&[]), None,
@@ -287,8 +301,22 @@ pub struct BrokerConfig {
     pub high_watermark_checkpoint_interval_ms: i64,
     pub retention_check_interval_ms: i64,
     pub groups: GroupsConfig,
+    pub log_cleaner: LogCleanerConfig,
     /// Every value that somebody set, and where; topic defaults are resolved from it.
     pub values: BrokerValues,
+}
+
+/// The `log.cleaner` keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogCleanerConfig {
+    pub enable: bool,
+    pub threads: usize,
+    pub backoff_ms: i64,
+    pub dedupe_buffer_bytes: usize,
+    /// 0 to 1.
+    pub load_factor: f64,
+    pub io_buffer_bytes: usize,
+    pub io_bytes_per_second_max: f64,
 }
 
 /// What reading a configuration has to say besides its values.
@@ -395,6 +423,17 @@ impl BrokerConfig {
                 .long("replica.high.watermark.checkpoint.interval.ms"),
             retention_check_interval_ms: values.long("log.retention.check.interval.ms"),
             groups: GroupsConfig::from_values(&values),
+            log_cleaner: LogCleanerConfig {
+                enable: values.boolean("log.cleaner.enable"),
+                threads: usize::try_from(values.int("log.cleaner.threads")).unwrap_or_default(),
+                backoff_ms: values.long("log.cleaner.backoff.ms"),
+                dedupe_buffer_bytes: usize::try_from(values.long("log.cleaner.dedupe.buffer.size"))
+                    .unwrap_or(usize::MAX),
+                load_factor: values.double("log.cleaner.io.buffer.load.factor"),
+                io_buffer_bytes: usize::try_from(values.int("log.cleaner.io.buffer.size"))
+                    .unwrap_or_default(),
+                io_bytes_per_second_max: values.double("log.cleaner.io.max.bytes.per.second"),
+            },
             values: set_where,
         };
         Ok(config)
@@ -415,6 +454,10 @@ impl Values<'_> {
     }
 
     pub(super) fn int(&self, name: &str) -> i32 {
+        self.text(name).parse().unwrap_or_default()
+    }
+
+    fn double(&self, name: &str) -> f64 {
         self.text(name).parse().unwrap_or_default()
     }
 

@@ -57,8 +57,10 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
   meaning here. Group keys are kept, and take effect with the protocols that they belong to.
 - Loggers are the parts of this broker, not Kafka's classes; FATAL is silence.
 - Client metrics (KIP-714) are not served: their configurations are refused, and there are none to list.
-- `cleanup.policy=compact` is taken and demands keys, but the cleaner is not there yet: such a topic
-  keeps every record, and the broker's log warns of it when one is created.
+- `log.cleaner.dedupe.buffer.size` is a limit: memory is taken for the keys that come, while a log is
+  compacted. A full disk does not stop the cleaner for good: it tries again. Any other failure of a log
+  takes that log out of compaction until the next start, as in Kafka (where a failing disk takes out
+  its folder).
 - Refused with a reason, since they would have no effect: `preallocate=true`, tiered storage
   (`remote.…`, `local.retention.…`), replication throttles, and levels of lz4 but 9 (the encoder has
   one). `internal.segment.bytes` is not known.
@@ -144,6 +146,7 @@ fn kind(kind: Kind) -> String {
                 range(least.to_string(), greatest.to_string(), least == i64::MIN, greatest == i64::MAX)
             )
         }
+        Kind::Double(least, f64::MAX) => format!("double from {least}"),
         Kind::Double(least, greatest) => format!("double {least} to {greatest}"),
         Kind::Text => "text".to_owned(),
         Kind::OneOf(words) => format!("one of {}", words.join(", ")),

@@ -31,6 +31,7 @@ use crate::coordinator::group::GroupCoordinator;
 use crate::env::Clock;
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionManager;
+use crate::partition::cleaning::LogCleaner;
 use crate::raft::MetadataQuorum;
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
@@ -63,6 +64,7 @@ pub struct Broker {
     pub sent: Sent,
     pub fetch_sessions: FetchSessions,
     pub producer_ids: ProducerIds,
+    pub log_cleaner: LogCleaner,
     pub metrics: Metrics,
 }
 

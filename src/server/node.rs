@@ -30,6 +30,7 @@ use crate::coordinator::group::GroupCoordinator;
 use crate::env::real::{RealDisk, WallClock};
 use crate::metadata::{Listener as AdvertisedListener, MetadataDelta, MetadataRecord};
 use crate::partition::PartitionManager;
+use crate::partition::cleaning::LogCleaner;
 use crate::raft::{MetadataQuorum, OpenError, QuorumConfig};
 use crate::segment::{DataDir, DataDirError, DataDirOptions};
 use crate::types::{NodeId, kafka_uuid, uuid_to_base64};
@@ -201,6 +202,7 @@ impl Node {
             fetch_sessions: FetchSessions::new(config.fetch_session_slots),
             producer_ids: ProducerIds::default(),
             metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
+            log_cleaner: LogCleaner::new(config.log_cleaner.clone()),
             config,
             dynamic,
         });
@@ -219,7 +221,7 @@ impl Node {
                 None
             }
         };
-        maintenance::start(&broker, &connections, &stopped);
+        tasks.extend(maintenance::start(&broker, &connections, &stopped));
         for (index, socket) in sockets.into_iter().enumerate() {
             let accepting =
                 listener::accept(broker.clone(), connections.clone(), socket, index, stopped.clone());

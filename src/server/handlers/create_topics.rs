@@ -36,9 +36,6 @@ async fn response(broker: &Broker, request: &Request, message: CreateTopicsReque
         if let (Ok(created), false) = (&answer, validate_only) {
             let (partitions, replicas) = (created.partition_count, created.replication_factor);
             let client = request.client_id.as_deref().unwrap_or("");
-            if created.configs.get("cleanup.policy").is_some_and(|policies| policies.contains("compact")) {
-                tracing::warn!(topic = name, "cleanup.policy=compact: the cleaner is not there yet, every record is kept");
-            }
             tracing::info!(topic = name, id = %created.id, partitions, replicas, client, host = %request.client_host, "created a topic");
         }
         result(broker, &name, answer)
