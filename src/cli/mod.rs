@@ -4,6 +4,7 @@
 //! Kafka's layout where scripts read it, or as JSON with `--json`; messages go to standard error.
 
 pub mod client;
+pub mod configs;
 pub mod consume;
 pub mod delete_records;
 pub mod dump_log;
@@ -42,6 +43,8 @@ pub enum Command {
     Server(crate::server::command::ServerArguments),
     /// Create, list, describe, change and delete topics (kafka-topics)
     Topics(topics::TopicsArguments),
+    /// Describe and change configurations of topics, brokers and groups (kafka-configs)
+    Configs(configs::ConfigsArguments),
     /// First, last, or offsets by time of partitions (kafka-get-offsets)
     Offsets(offsets::OffsetsArguments),
     /// Write records from standard input or a file (kafka-console-producer)
@@ -61,6 +64,7 @@ pub enum Command {
 /// Kafka's scripts and the commands that stand in for them, with what the script takes for granted.
 const SCRIPTS: &[(&str, &[&str])] = &[
     ("kafka-topics", &["topics"]),
+    ("kafka-configs", &["configs"]),
     ("kafka-get-offsets", &["offsets"]),
     ("kafka-consumer-groups", &["groups"]),
     ("kafka-groups", &["groups", "--all-types"]),
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(arguments) => return crate::server::command::run(&arguments),
         Command::Topics(arguments) => block_on(topics::run(arguments, &mut out)),
+        Command::Configs(arguments) => block_on(configs::run(arguments, &mut out)),
         Command::Offsets(arguments) => block_on(offsets::run(arguments, &mut out)),
         Command::Produce(arguments) => block_on(produce::run(arguments, &mut out)),
         Command::Consume(arguments) => block_on_two_threads(consume::run(arguments, &mut out)),

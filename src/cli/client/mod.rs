@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod assignor;
 pub mod committed;
+pub mod configs;
 pub mod connection;
 pub mod consumer;
 pub mod consumer_protocol;
