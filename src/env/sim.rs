@@ -13,6 +13,8 @@
 //! - **Failing syncs** ([`Faults::fail_sync_in`]): EIO, and what was to be synced counts as unsynced
 //!   for good though later syncs succeed, as Linux does it (pages are marked clean after the error).
 //! - **Failing truncation** ([`Faults::fail_set_len_in`]): EIO, nothing changes.
+//! - **End in the middle** ([`Faults::dies_in`]): the n-th change from now on and all that is asked later fail, so that
+//!   a power cut or kill after it comes just there.
 //! - **Full disk** ([`Faults::capacity_bytes`]): writes that grow a file beyond it write as much as fits
 //!   and fail with ENOSPC, and so do creations on a disk that is full to the brim. Removing, renaming,
 //!   overwriting and shortening go on.
@@ -97,6 +99,8 @@ pub struct Faults {
     pub fail_write_in: Option<u64>,
     pub fail_sync_in: Option<u64>,
     pub fail_set_len_in: Option<u64>,
+    /// Counts every change: writes, syncs, creations, renames and removals. At 0 all calls fail.
+    pub dies_in: Option<u64>,
     /// Bytes that the disk holds at most.
     pub capacity_bytes: Option<u64>,
 }
@@ -215,6 +219,18 @@ impl SimDisk {
 }
 
 impl State {
+    /// One change more, if the disk still takes any.
+    fn live(&mut self, is_change: bool) -> io::Result<()> {
+        match &mut self.faults.dies_in {
+            Some(0) => Err(eio()),
+            Some(left) if is_change => {
+                *left -= 1;
+                if *left == 0 { Err(eio()) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn used_bytes(&self) -> u64 {
         self.names.files().filter_map(|(_, id)| self.inodes.get(id)).map(|i| i.live().len() as u64).sum()
     }
@@ -231,6 +247,8 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
         state.counts.opens += 1;
+        let is_new = state.names.file(path).is_none() && mode == OpenMode::Create;
+        state.live(is_new)?;
         let id = match state.names.file(path) {
             Some(id) => id,
             None if mode != OpenMode::Create => return Err(not_found(path)),
@@ -304,6 +322,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.live(true)?;
         if state.names.file(from).is_none() && !state.names.is_dir(from) {
             return Err(not_found(from));
         }
@@ -319,6 +338,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.live(true)?;
         if state.names.file(path).is_none() {
             return Err(not_found(path));
         }
@@ -328,6 +348,7 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.live(true)?;
         if !state.names.is_dir(path) {
             return Err(not_found(path));
         }
@@ -337,6 +358,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.live(true)?;
         state.counts.dir_syncs += 1;
         if strikes(&mut state.faults.fail_sync_in) {
             return Err(eio());
@@ -413,6 +435,7 @@ impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         self.with(|state, id| {
             state.counts.reads += 1;
+            state.live(false)?;
             let position = usize::try_from(position).map_err(io::Error::other)?;
             let content = inode(state, id)?.live().get(position..).unwrap_or_default();
             let count = content.len().min(buf.len());
@@ -428,6 +451,7 @@ impl File for SimFile {
         let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
         self.with(|state, id| {
             state.counts.writes += 1;
+            state.live(true)?;
             let position = usize::try_from(position).map_err(io::Error::other)?;
             let free = usize::try_from(state.free_bytes()).unwrap_or(usize::MAX);
             let fails = strikes(&mut state.faults.fail_write_in);
@@ -449,6 +473,7 @@ impl File for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         self.with(|state, id| {
+            state.live(true)?;
             if strikes(&mut state.faults.fail_set_len_in) {
                 return Err(eio());
             }
@@ -464,6 +489,7 @@ impl File for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         self.with(|state, id| {
             state.counts.syncs += 1;
+            state.live(true)?;
             let fails = strikes(&mut state.faults.fail_sync_in);
             let inode = inode(state, id)?;
             if fails {

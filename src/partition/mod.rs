@@ -4,6 +4,7 @@
 //! * [`checks`]: what a leader demands of a batch before it takes it.
 //! * [`waiting`]: fetches that wait for bytes and produces that wait for replicas.
 //! * [`syncing`]: one `fdatasync` for all who wait for one.
+//! * [`cleaning`]: which log is compacted next, and how fast.
 //! * [`manager`]: all partitions of this node, following the metadata image.
 //!
 //! Invariants: the high watermark never falls while a leader leads, and never passes the log end of
@@ -12,6 +13,7 @@
 //! (`flush.messages=1`), the high watermark never passes what is synced.
 
 pub mod checks;
+pub mod cleaning;
 pub mod manager;
 pub mod replica;
 mod replica_partition;

@@ -312,6 +312,25 @@ impl BatchHeader {
         (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
+    /// The header of this batch once compaction wrote it anew: with the time (ms) when its tombstones may go, which
+    /// takes the place of the base timestamp (KIP-534), or with the base timestamp that the caller has set.
+    pub fn with_delete_horizon(self, horizon_ms: Option<i64>) -> Self {
+        match horizon_ms {
+            Some(horizon_ms) => {
+                let attributes = self.attributes | DELETE_HORIZON;
+                Self { attributes, base_timestamp: horizon_ms, ..self }
+            }
+            None => Self { attributes: self.attributes & !DELETE_HORIZON, ..self },
+        }
+    }
+
+    /// The header of this batch once compaction has taken all records out of it: it stays for its offsets and its
+    /// producer's sequence.
+    pub fn emptied(self) -> Self {
+        let attributes = self.attributes & !(COMPRESSION_MASK | DELETE_HORIZON);
+        Self { attributes, base_timestamp: -1, records_count: 0, ..self }
+    }
+
     /// Whether an idempotent or transactional producer wrote it.
     pub fn has_producer(&self) -> bool {
         self.producer_id >= 0

@@ -184,7 +184,10 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// The header and the block after it, with the length and the checksum that they have together.
-fn join(mut header: BatchHeader, payload: &[u8]) -> Result<BytesMut, BatchError> {
+///
+/// # Errors
+/// `TooLarge` when that would be 2 GiB or more.
+pub fn join(mut header: BatchHeader, payload: &[u8]) -> Result<BytesMut, BatchError> {
     let size = BatchHeader::SIZE + payload.len();
     let too_large = BatchError::TooLarge { size, limit: i32::MAX as usize };
     header.batch_length = i32::try_from(size - BatchHeader::LOG_OVERHEAD).map_err(|_| too_large)?;

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::batch::{Batch, BatchError, BatchHeader, Compression, RecordError, TimestampType};
 use super::compression::decompress;
-use super::reader::Reader;
+use super::reader::{Reader, put_varint, put_varlong};
 
 /// One record, its bytes shared with the block that it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,69 @@ impl<'a> RawRecord<'a> {
             true => Ok(()),
             false => Err(RecordError::Length),
         }
+    }
+}
+
+/// One record as it lies in its batch: what compaction looks at, and the rest as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// ms after the batch's base timestamp.
+    pub timestamp_delta: i64,
+    pub offset_delta: i32,
+    pub key: Option<&'a [u8]>,
+    /// False for a tombstone.
+    pub has_value: bool,
+    /// Key, value and headers with their lengths, as they are.
+    fields: &'a [u8],
+}
+
+impl RecordRef<'_> {
+    /// Writes the record with another timestamp delta (ms).
+    pub fn write(&self, timestamp_delta: i64, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        scratch.clear();
+        scratch.push(0);
+        put_varlong(scratch, timestamp_delta);
+        put_varint(scratch, self.offset_delta);
+        // It was shorter than 2 GiB, and at most nine bytes are new.
+        put_varint(out, i32::try_from(scratch.len() + self.fields.len()).unwrap_or(i32::MAX));
+        out.extend_from_slice(scratch);
+        out.extend_from_slice(self.fields);
+    }
+}
+
+/// Calls `each` with every record of `payload` (not compressed), in the order of their offsets, which
+/// may have gaps.
+///
+/// # Errors
+/// `Record` of the first that cannot be read, or whose offset is not above the one before or not of the batch;
+/// `LeftOver`.
+pub fn each_record<'a>(
+    header: &BatchHeader,
+    payload: &'a [u8],
+    mut each: impl FnMut(RecordRef<'a>),
+) -> Result<(), BatchError> {
+    let mut reader = Reader::new(payload);
+    let mut expected = 0;
+    for index in 0..header.records_count {
+        let mut read = || -> Result<RecordRef<'a>, RecordError> {
+            let length = usize::try_from(reader.varint()?).map_err(|_| RecordError::Length)?;
+            let mut fields = Reader::new(reader.take(length)?);
+            fields.i8()?;
+            let (timestamp_delta, offset_delta) = (fields.varlong()?, fields.varint()?);
+            let rest = fields.rest();
+            let (key, value) = (nullable(&mut fields)?, nullable(&mut fields)?);
+            if offset_delta < expected || offset_delta > header.last_offset_delta {
+                return Err(RecordError::OffsetDelta { expected, found: offset_delta });
+            }
+            Ok(RecordRef { timestamp_delta, offset_delta, key, has_value: value.is_some(), fields: rest })
+        };
+        let record = read().map_err(|cause| BatchError::Record { index, cause })?;
+        expected = record.offset_delta.saturating_add(1);
+        each(record);
+    }
+    match reader.remaining() {
+        0 => Ok(()),
+        left => Err(BatchError::LeftOver(left)),
     }
 }
 

@@ -219,7 +219,7 @@ impl Log {
             None => self.clock.now_ms().saturating_sub(run.segment.created_ms),
         };
         let log = self.files.log.load(Ordering::Relaxed);
-        age_ms > config.segment_ms.saturating_sub(jitter_ms(config, run.segment.base_offset, log))
+        age_ms > config.roll_ms().saturating_sub(jitter_ms(config, run.segment.base_offset, log))
     }
 
     /// Writes a run and tells everybody.

@@ -7,6 +7,7 @@
 //! recovery-point-offset-checkpoint  below, a log was synced
 //! log-start-offset-checkpoint       where logs begin, when not with their first segment
 //! replication-offset-checkpoint     high watermarks
+//! cleaner-offset-checkpoint         where compaction goes on
 //! <topic>-<n>/                      a log
 //! <topic>-<n>.<32 hex>-delete/      a log on its way out; -stray: one that no topic claimed
 //! ```
@@ -35,6 +36,7 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const FIRST_DIRTY: &str = "cleaner-offset-checkpoint";
 
 /// Longest name of a folder that file systems take, in bytes.
 const NAME_BYTES_MAX: usize = 255;
@@ -181,7 +183,7 @@ impl DataDir {
             })
         };
         let (recovery_points, starts) = (offsets(RECOVERY_POINTS)?, offsets(LOG_STARTS)?);
-        let high_watermarks = offsets(HIGH_WATERMARKS)?;
+        let (high_watermarks, first_dirty) = (offsets(HIGH_WATERMARKS)?, offsets(FIRST_DIRTY)?);
         let mut names = Vec::new();
         for entry in self.disk.list(&self.options.dir)?.into_iter().filter(|entry| entry.is_dir) {
             if entry.name.ends_with("-delete") {
@@ -207,6 +209,7 @@ impl DataDir {
                         let dir = place.dir.clone();
                         match self.open_log(place) {
                             Ok((topic_id, log)) => {
+                                log.set_first_dirty_offset(first_dirty.get(name).copied());
                                 let high_watermark = high_watermarks.get(name).copied().unwrap_or_default();
                                 let name = name.clone();
                                 opened.lock().push(OpenedLog { name, topic_id, log, high_watermark });
@@ -221,6 +224,8 @@ impl DataDir {
         });
         let mut opened = opened.into_inner();
         opened.sort_by(|a, b| a.name.cmp(&b.name));
+        *self.checkpoints.lock() =
+            BTreeMap::from([(RECOVERY_POINTS, recovery_points), (FIRST_DIRTY, first_dirty)]);
         *self.logs.lock() = opened.iter().map(|opened| (opened.name.clone(), opened.log.clone())).collect();
         Ok(opened)
     }
@@ -266,10 +271,6 @@ impl DataDir {
     /// The folder's id (`directory.id`).
     pub fn directory_id(&self) -> Uuid {
         self.meta.directory_id
-    }
-
-    pub fn producer_id_expiration_ms(&self) -> i64 {
-        self.options.producer_id_expiration_ms
     }
 
     /// Space of the folder's file system.
@@ -398,6 +399,48 @@ impl DataDir {
         self.write_offsets(&mut written, LOG_STARTS, starts(&logs))
     }
 
+    /// Makes sure that what lies below `needed` is synced, and that recovery will be told so; returns the offset
+    /// below which that is so.
+    pub fn note_synced(&self, name: &TopicPartition, log: &Log, needed: Offset) -> io::Result<Offset> {
+        if let Some(noted) = self.checkpoints.lock().get(RECOVERY_POINTS).and_then(|points| points.get(name))
+            && (needed..=log.recovery_point()).contains(noted)
+        {
+            return Ok(*noted);
+        }
+        log.flush()?;
+        // Taken before epochs and indexes are written: those must not be older than what is noted.
+        let point = log.recovery_point();
+        log.checkpoint()?;
+        let mut written = self.checkpoints.lock();
+        let noted = written.get(RECOVERY_POINTS).cloned().unwrap_or_default();
+        let mut points = BTreeMap::new();
+        for (other, log) in self.logs.lock().iter() {
+            // A log of that name may have been another one when it was noted.
+            let known = noted.get(other).map(|noted| (*noted).min(log.recovery_point()));
+            points.extend(known.map(|known| (other.clone(), known)));
+        }
+        points.insert(name.clone(), point);
+        self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
+        Ok(point)
+    }
+
+    /// Notes where the compaction of each log goes on, if that changed.
+    pub fn write_first_dirty_offsets(&self) -> io::Result<()> {
+        let mut written = self.checkpoints.lock();
+        self.write_first_dirty(&mut written)
+    }
+
+    fn write_first_dirty(
+        &self,
+        written: &mut BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>,
+    ) -> io::Result<()> {
+        let logs = self.logs.lock();
+        let offsets: BTreeMap<_, _> =
+            logs.iter().filter_map(|(name, log)| Some((name.clone(), log.first_dirty_offset()?))).collect();
+        drop(logs);
+        self.write_offsets(written, FIRST_DIRTY, offsets)
+    }
+
     /// Notes high watermarks.
     pub fn write_high_watermarks(&self, high_watermarks: Vec<(TopicPartition, Offset)>) -> io::Result<()> {
         let mut written = self.checkpoints.lock();
@@ -441,6 +484,7 @@ impl DataDir {
             let mut written = self.checkpoints.lock();
             self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
             self.write_offsets(&mut written, LOG_STARTS, starts(&logs))?;
+            self.write_first_dirty(&mut written)?;
             self.write_offsets(&mut written, HIGH_WATERMARKS, high_watermarks.into_iter().collect())?;
         }
         match failure.into_inner() {

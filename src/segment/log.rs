@@ -1,6 +1,6 @@
 //! A partition's log: its segments, and what is known of their producers and leader epochs.
 //!
-//! Locks, in the order they are taken: `flushing`, `writer`, then any of the small ones (`segments`,
+//! Locks, in the order they are taken: `cleaning`, `flushing`, `writer`, then any of the small ones (`segments`,
 //! a segment's state, `epochs`, `queue`), which are held for moments and never while a disk is asked.
 //! Readers take small ones only.
 
@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -64,6 +64,14 @@ pub struct Log {
     pub(super) are_epochs_unwritten: AtomicBool,
     /// The file holds the epochs, though not durably.
     pub(super) are_epochs_noted: AtomicBool,
+    /// Held by who compacts the log.
+    pub(super) cleaning: Mutex<()>,
+    /// Truncations so far: what compaction learnt before one is worth nothing after it.
+    pub(super) truncations: AtomicU64,
+    /// What lies below was compacted; -1 while that never happened.
+    pub(super) first_dirty_offset: AtomicI64,
+    /// Compaction failed, and is not tried again until the next start.
+    pub(super) is_uncleanable: AtomicBool,
     /// Renamed files with the time (ms) when they are to go.
     pub(super) removals: Mutex<Vec<(i64, PathBuf)>>,
 }
@@ -132,7 +140,7 @@ impl Log {
 
     /// Lets go of its open files; they are opened again on use.
     pub fn release_files(&self) {
-        self.segments.read().iter().for_each(|segment| self.files.forget(segment.base_offset));
+        self.segments.read().iter().for_each(|segment| segment.forget(&self.files));
     }
 
     /// Locks out other writers.
@@ -315,10 +323,8 @@ impl Log {
         let sync = || {
             for segment in unsynced {
                 match segment.sync(&self.files, segment.base_offset != last) {
-                    // Retention removed it meanwhile.
-                    Err(error)
-                        if error.kind() == io::ErrorKind::NotFound
-                            && segment.next_offset() <= self.log_start_offset().0 => {}
+                    // Retention removed it meanwhile, or compaction replaced it by one that is synced.
+                    Err(_) if segment.is_gone() => {}
                     other => other?,
                 }
             }
@@ -390,7 +396,7 @@ impl Log {
             }
         }
         self.is_dir_unsynced.store(true, Ordering::Release);
-        Ok(Segment::new(base_offset, State::new(0, base_offset), self.clock.now_ms()))
+        Ok(Segment::new(&self.files, base_offset, State::new(0, base_offset), self.clock.now_ms()))
     }
 
     /// Writes the producers as of the log end.

@@ -9,6 +9,7 @@
 //! <offset>.snapshot                   producers as of that offset                   (producer_state)
 //! leader-epoch-checkpoint             where each leader epoch began                 (leader_epochs)
 //! partition.metadata                  the topic's id                                (data_dir)
+//! *.cleaned, *.swap                   a compaction under way                        (cleaner)
 //! *.deleted                           on their way out
 //! ```
 //!
@@ -23,6 +24,7 @@
 
 mod appending;
 pub mod checkpoint;
+pub mod cleaner;
 pub mod data_dir;
 #[cfg(test)]
 mod fault_tests;
@@ -56,7 +58,7 @@ pub use data_dir::{DataDir, DataDirError, DataDirOptions, LogError, OpenedLog};
 pub use log::{Log, LogPlace};
 
 /// What a topic's configuration means to its logs. Sizes in bytes, times in ms.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     pub segment_bytes: u32,
     pub segment_ms: i64,
@@ -69,10 +71,24 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     /// Whether `cleanup.policy` names `delete`.
     pub delete: bool,
+    /// Whether `cleanup.policy` names `compact`.
+    pub compact: bool,
+    pub min_cleanable_dirty_ratio: f64,
+    pub min_compaction_lag_ms: i64,
+    pub max_compaction_lag_ms: i64,
+    pub delete_retention_ms: i64,
     pub flush_messages: i64,
     pub flush_ms: i64,
     pub file_delete_delay_ms: i64,
     pub producer_id_expiration_ms: i64,
+}
+
+impl LogConfig {
+    /// Age (ms) at which a segment rolls. In a compacted log no record stays in the segment that is written to for
+    /// longer than it may stay uncompacted.
+    pub fn roll_ms(&self) -> i64 {
+        if self.compact { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
+    }
 }
 
 impl Default for LogConfig {
@@ -87,6 +103,11 @@ impl Default for LogConfig {
             retention_ms: 7 * 86_400_000,
             retention_bytes: -1,
             delete: true,
+            compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             file_delete_delay_ms: 60_000,

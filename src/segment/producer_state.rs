@@ -66,6 +66,14 @@ pub struct ProducerSummary {
     pub current_transaction_start: Option<Offset>,
 }
 
+/// The last that a log knows of a producer: compaction keeps it, so that sequences can still be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastBatch {
+    /// Last offset of its last batch of data; `None` when only a marker is known.
+    pub last_offset: Option<i64>,
+    pub epoch: i16,
+}
+
 /// What becomes of a producer's batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -213,6 +221,15 @@ impl ProducerState {
             .collect();
         all.sort_by_key(|summary| summary.producer_id);
         all
+    }
+
+    /// The last batch of each producer, by its id.
+    pub fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let last = |producer: &Producer| LastBatch {
+            last_offset: producer.batches.last().map(|written| written.last_offset),
+            epoch: producer.epoch,
+        };
+        self.producers.iter().map(|(id, producer)| (*id, last(producer))).collect()
     }
 
     /// A snapshot file's content.

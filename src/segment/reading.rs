@@ -9,7 +9,7 @@ use super::scan::{self, Located};
 use super::segment_file::Segment;
 use super::{LogSlice, ReadError, TimestampOffset};
 use crate::env::File;
-use crate::protocol::batch::{Batch, BatchError, TimestampType};
+use crate::protocol::batch::{Batch, BatchError, BatchHeader, TimestampType};
 use crate::types::{LeaderEpoch, Offset};
 
 /// Largest batch that is looked into for a timestamp.
@@ -48,9 +48,11 @@ impl Log {
                     _ => return Ok(LogSlice::nothing()),
                 },
                 Err(error) => {
-                    // The segment may have been removed since it was looked up.
+                    // The segment may have been removed since it was looked up, or replaced by compaction.
                     self.check_range(from)?;
-                    return Err(error.into());
+                    if !segment.is_gone() {
+                        return Err(error.into());
+                    }
                 }
             }
         }
@@ -72,11 +74,48 @@ impl Log {
         (segment, segments.get(after).map(|next| next.base_offset))
     }
 
+    /// Looks through the segments, again when compaction replaced some of them meanwhile.
+    fn look_through<T>(&self, look: impl Fn(&[Arc<Segment>]) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            self.check_usable()?;
+            let segments = self.segments.read().clone();
+            match look(&segments) {
+                Err(_) if segments.iter().any(|segment| segment.is_gone()) => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// The first timestamp of the batch that holds `offset`, or of the next one; in milliseconds. `None`
+    /// beyond the end. Reads no more than the batch's header.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn first_timestamp_from(&self, offset: Offset) -> Result<Option<i64>, ReadError> {
+        let slice = self.read(offset, BatchHeader::SIZE, self.log_end_offset(), true)?;
+        let mut header = [0; BatchHeader::SIZE];
+        if slice.len < header.len() || slice.file.read_at(&mut header, slice.position)? < header.len() {
+            return Ok(None);
+        }
+        let header =
+            BatchHeader::parse(&header).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Some(match header.timestamp_type() {
+            TimestampType::CreateTime => header.base_timestamp,
+            TimestampType::LogAppendTime => header.max_timestamp,
+        }))
+    }
+
     /// The first record, from the log start offset on, that is as late as `timestamp` (ms) or later.
     pub fn offset_for_timestamp(&self, timestamp: i64) -> io::Result<Option<TimestampOffset>> {
-        self.check_usable()?;
+        self.look_through(|segments| self.offset_for_timestamp_in(segments, timestamp))
+    }
+
+    fn offset_for_timestamp_in(
+        &self,
+        segments: &[Arc<Segment>],
+        timestamp: i64,
+    ) -> io::Result<Option<TimestampOffset>> {
         let start = self.log_start_offset().0;
-        let segments = self.segments.read().clone();
         for segment in segments {
             if segment.next_offset() <= start {
                 continue;
@@ -103,9 +142,11 @@ impl Log {
 
     /// The latest record, by its timestamp; the first of several.
     pub fn max_timestamp(&self) -> io::Result<Option<TimestampOffset>> {
-        self.check_usable()?;
-        let segments = self.segments.read().clone();
-        let mut latest: Option<(i64, i64, Arc<Segment>)> = None;
+        self.look_through(|segments| self.max_timestamp_in(segments))
+    }
+
+    fn max_timestamp_in(&self, segments: &[Arc<Segment>]) -> io::Result<Option<TimestampOffset>> {
+        let mut latest: Option<(i64, i64, &Arc<Segment>)> = None;
         for segment in segments {
             if let Some((timestamp, offset)) = segment.largest_timestamp(&self.files)?
                 && latest.as_ref().is_none_or(|(best, ..)| timestamp > *best)
@@ -182,7 +223,9 @@ fn look_into(
     let header = &batch.header;
     let leader_epoch = LeaderEpoch(header.partition_leader_epoch);
     let found = |timestamp, offset| Some(TimestampOffset { timestamp, offset: Offset(offset), leader_epoch });
-    if header.timestamp_type() == TimestampType::LogAppendTime {
+    // Compaction may have taken the first record.
+    let is_dense = i64::from(header.records_count) == i64::from(header.last_offset_delta) + 1;
+    if header.timestamp_type() == TimestampType::LogAppendTime && is_dense {
         return Ok(found(header.max_timestamp, header.base_offset.max(start)));
     }
     let mut bytes = vec![0; header.size()];

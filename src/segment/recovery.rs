@@ -1,6 +1,7 @@
 //! Opening a log: trust what was synced, check the rest, cut where it is torn.
 //!
-//! 1. Leftovers go: files on their way out, indexes without a log.
+//! 1. Compactions are finished or dropped (see [`super::cleaner`]). Leftovers go: files on their way out,
+//!    indexes without a log.
 //! 2. Segments below the recovery point are taken as they are. Of the others every batch is checked
 //!    from the last index entry below the recovery point on; at the first byte that is not part of a whole
 //!    and sound batch the file is cut, and the segments after it go.
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::LogConfig;
+use super::cleaner::finish_swaps;
 use super::file_cache::FileKind;
 use super::index::{self, Entry, Index, OffsetEntry, TimeEntry};
 use super::leader_epochs::{self, LeaderEpochs};
@@ -46,6 +48,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         cache: place.cache.clone(),
         dir: RwLock::new(place.dir.clone()),
     };
+    finish_swaps(&files)?;
     let (mut found, mut snapshots, has_epochs) = list(&files)?;
     remove_empty_segments(&files, &mut found)?;
     let first = found.keys().next().copied();
@@ -93,7 +96,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     }
     if segments.is_empty() {
         files.open(start, FileKind::Log, OpenMode::Create)?;
-        segments.push(Arc::new(Segment::new(start, State::new(0, start), place.clock.now_ms())));
+        segments.push(Arc::new(Segment::new(&files, start, State::new(0, start), place.clock.now_ms())));
     }
     let end = segments.last().map_or(start, |segment| segment.next_offset());
     // A segment that others follow ends where the next begins.
@@ -129,6 +132,10 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         is_dir_unsynced: AtomicBool::new(!was_closed),
         are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
         are_epochs_noted: AtomicBool::new(false),
+        cleaning: Mutex::default(),
+        truncations: AtomicU64::new(0),
+        first_dirty_offset: AtomicI64::new(-1),
+        is_uncleanable: AtomicBool::new(false),
         removals: Mutex::default(),
     })
 }
@@ -158,10 +165,6 @@ fn list(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, bool)> {
     let mut has_epochs = false;
     for name in others {
         let orphan = offset_of(&name, "index").or(offset_of(&name, "timeindex")).is_some();
-        if name.ends_with(".swap") {
-            let path = dir.join(name);
-            return Err(io::Error::other(format!("{}: a compaction was not finished", path.display())));
-        }
         if orphan || LEFTOVERS.iter().any(|ending| name.ends_with(ending)) {
             files.disk.remove_file(&dir.join(name))?;
         } else if name == leader_epochs::FILE_NAME {
@@ -267,7 +270,7 @@ impl Opener<'_> {
         self.bytes_since_entry = 0;
         if found.log_bytes == 0 && next.is_none() {
             self.reset_indexes(base, found)?;
-            return Ok((Segment::new(base, state, self.created_ms), false));
+            return Ok((Segment::new(self.files, base, state, self.created_ms), false));
         }
         // A segment that ends just at the recovery point may have been synced while it was the last one,
         // without its indexes.
@@ -275,7 +278,7 @@ impl Opener<'_> {
         let indexes = self.indexes(base, found)?;
         if let (true, Some((offsets, times))) = (is_whole_below, indexes) {
             (state.offsets, state.times) = (offsets, times);
-            return Ok((Segment::new(base, state, self.created_ms), false));
+            return Ok((Segment::new(self.files, base, state, self.created_ms), false));
         }
         let torn = self.scan(
             base,
@@ -284,7 +287,7 @@ impl Opener<'_> {
             indexes_below(self.files, base, found, self.recovery_point)?,
             &mut state,
         )?;
-        Ok((Segment::new(base, state, self.created_ms), torn))
+        Ok((Segment::new(self.files, base, state, self.created_ms), torn))
     }
 
     /// The indexes as they are, if they fit the log.

@@ -47,7 +47,11 @@ impl Log {
         self.check_usable()?;
         let config = self.config();
         let segments = self.segments.read().clone();
-        let mut count = self.count_old(&segments, &config, now_ms, high_watermark.0)?;
+        let mut count = match self.count_old(&segments, &config, now_ms, high_watermark.0) {
+            // Compaction replaced one of them meanwhile: the next look sees the new one.
+            Err(_) if segments.iter().any(|segment| segment.is_gone()) => return Ok(0),
+            counted => counted?,
+        };
         if count == 0 {
             return Ok(0);
         }
@@ -131,6 +135,7 @@ impl Log {
         };
         self.advance_start(first);
         for segment in removed {
+            segment.retire(&self.files);
             self.rename_away(segment.base_offset, due_ms)?;
             if writer.snapshot_offset != Some(segment.base_offset) {
                 self.remove_file(self.files.path(&file_name(segment.base_offset, "snapshot")))?;
@@ -139,9 +144,8 @@ impl Log {
         Ok(())
     }
 
-    /// Renames a segment's files; they are removed when due.
-    fn rename_away(&self, base_offset: i64, due_ms: i64) -> io::Result<()> {
-        self.files.forget(base_offset);
+    /// Renames the files of a segment that is retired; they are removed when due.
+    pub(super) fn rename_away(&self, base_offset: i64, due_ms: i64) -> io::Result<()> {
         // The log last: an index without a log is a leftover, a log without an index is a segment.
         for extension in ["log", "index", "timeindex"] {
             let name = file_name(base_offset, extension);
@@ -158,7 +162,7 @@ impl Log {
         Ok(())
     }
 
-    fn remove_file(&self, path: PathBuf) -> io::Result<()> {
+    pub(super) fn remove_file(&self, path: PathBuf) -> io::Result<()> {
         match self.files.disk.remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -166,7 +170,7 @@ impl Log {
     }
 
     /// Removes the renamed files whose time has come.
-    fn remove_due(&self, now_ms: i64) {
+    pub fn remove_due(&self, now_ms: i64) {
         let due: Vec<_> = self.removals.lock().extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect();
         for (_, path) in due {
             if let Err(error) = self.remove_file(path.clone()) {
@@ -183,6 +187,8 @@ impl Log {
         if offset >= self.log_end_offset() {
             return Ok(());
         }
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.first_dirty_offset.fetch_min(offset.0, Ordering::AcqRel);
         let first = self.segments.read()[0].base_offset;
         let result = if offset.0 <= first {
             self.start_anew(&mut writer, offset.0)
@@ -197,6 +203,8 @@ impl Log {
         self.check_usable()?;
         let _one_at_a_time = self.flushing.lock();
         let mut writer = self.lock_writer();
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.first_dirty_offset.fetch_min(offset.0, Ordering::AcqRel);
         self.start_anew(&mut writer, offset.0).inspect_err(|error| self.fail("a truncation", error))
     }
 
@@ -212,7 +220,7 @@ impl Log {
             segments.drain(keep..).collect()
         };
         for later in after.iter().rev() {
-            self.remove_segment(later.base_offset)?;
+            self.remove_segment(later)?;
         }
         self.files.renumber();
         if let Some(end) = end {
@@ -241,7 +249,7 @@ impl Log {
     fn start_anew(&self, writer: &mut Writer, offset: i64) -> io::Result<()> {
         let before = self.segments.read().clone();
         for segment in before.iter().rev() {
-            self.remove_segment(segment.base_offset)?;
+            self.remove_segment(segment)?;
         }
         for entry in self.files.disk.list(&self.files.dir.read())? {
             if offset_of(&entry.name, "snapshot").is_some() {
@@ -265,10 +273,10 @@ impl Log {
         self.write_epochs()
     }
 
-    fn remove_segment(&self, base_offset: i64) -> io::Result<()> {
-        self.files.forget(base_offset);
+    fn remove_segment(&self, segment: &Segment) -> io::Result<()> {
+        segment.retire(&self.files);
         for extension in ["log", "index", "timeindex"] {
-            self.remove_file(self.files.path(&file_name(base_offset, extension)))?;
+            self.remove_file(self.files.path(&file_name(segment.base_offset, extension)))?;
         }
         self.is_dir_unsynced.store(true, Ordering::Release);
         Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::file_cache::{FileCache, FileKey, FileKind};
 use super::index::{self, Entry, Index, OffsetEntry, Search, TimeEntry};
@@ -35,8 +35,24 @@ impl Files {
 
     /// The open file of a segment.
     pub fn open(&self, base_offset: i64, kind: FileKind, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let key = FileKey { log: self.log.load(Ordering::Acquire), base_offset, kind };
+        self.open_as(self.number(), base_offset, kind, mode)
+    }
+
+    /// As [`Self::open`], of a segment with that number.
+    fn open_as(
+        &self,
+        log: u64,
+        base_offset: i64,
+        kind: FileKind,
+        mode: OpenMode,
+    ) -> io::Result<Arc<dyn File>> {
+        let key = FileKey { log, base_offset, kind };
         self.cache.get(key, || self.disk.open(&self.path(&file_name(base_offset, kind.extension())), mode))
+    }
+
+    /// The log's number in the cache.
+    pub fn number(&self) -> u64 {
+        self.log.load(Ordering::Acquire)
     }
 
     /// Files were removed whose names may come again: a reader that is just opening one of them must
@@ -45,11 +61,13 @@ impl Files {
         self.log.store(self.cache.next_log(), Ordering::Release);
     }
 
-    /// Lets go of a segment's open files.
+    /// Lets go of the open files of that name.
     pub fn forget(&self, base_offset: i64) {
-        for kind in FileKind::ALL {
-            self.cache.forget(FileKey { log: self.log.load(Ordering::Acquire), base_offset, kind });
-        }
+        self.forget_as(self.number(), base_offset);
+    }
+
+    fn forget_as(&self, log: u64, base_offset: i64) {
+        FileKind::ALL.iter().for_each(|kind| self.cache.forget(FileKey { log, base_offset, kind: *kind }));
     }
 }
 
@@ -107,7 +125,10 @@ impl State {
         index_interval_bytes: u32,
     ) {
         let last_offset = header.last_offset();
-        if self.largest.is_none_or(|(timestamp, _)| header.max_timestamp > timestamp) {
+        // A batch that compaction emptied has no record of that time.
+        if header.records_count > 0
+            && self.largest.is_none_or(|(timestamp, _)| header.max_timestamp > timestamp)
+        {
             self.largest = Some((header.max_timestamp, last_offset));
         }
         if *bytes_since_entry > u64::from(index_interval_bytes)
@@ -163,16 +184,83 @@ pub struct Segment {
     pub created_ms: i64,
     /// Index entries were written to the files since these were synced.
     pub are_indexes_unsynced: AtomicBool,
+    /// Its number in the cache: that of its log, or one of its own when it takes the name of another.
+    number: u64,
+    /// Its files are removed, or another segment has taken their names.
+    is_gone: AtomicBool,
+    /// Its open files, while they have not got their names yet.
+    pinned: Mutex<Vec<(FileKind, Arc<dyn File>)>>,
+    is_pinned: AtomicBool,
 }
 
 impl Segment {
-    pub fn new(base_offset: i64, state: State, created_ms: i64) -> Self {
-        let are_indexes_unsynced = AtomicBool::new(false);
-        Self { base_offset, state: RwLock::new(state), created_ms, are_indexes_unsynced }
+    pub fn new(files: &Files, base_offset: i64, state: State, created_ms: i64) -> Self {
+        Self {
+            base_offset,
+            state: RwLock::new(state),
+            created_ms,
+            are_indexes_unsynced: AtomicBool::new(false),
+            number: files.number(),
+            is_gone: AtomicBool::new(false),
+            pinned: Mutex::default(),
+            is_pinned: AtomicBool::new(false),
+        }
+    }
+
+    /// A segment that will take the names of others, and is read by these files until [`Self::unpin`].
+    pub fn pinned(
+        files: &Files,
+        base_offset: i64,
+        state: State,
+        created_ms: i64,
+        pinned: Vec<(FileKind, Arc<dyn File>)>,
+    ) -> Self {
+        Self {
+            number: files.cache.next_log(),
+            pinned: Mutex::new(pinned),
+            is_pinned: AtomicBool::new(true),
+            ..Self::new(files, base_offset, state, created_ms)
+        }
+    }
+
+    /// Its files have their names from now on.
+    pub fn unpin(&self) {
+        self.is_pinned.store(false, Ordering::Release);
+        self.pinned.lock().clear();
+    }
+
+    /// Marks it as gone, before its files are: who opens one of them afterwards is told.
+    pub fn retire(&self, files: &Files) {
+        self.is_gone.store(true, Ordering::SeqCst);
+        self.forget(files);
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::SeqCst)
+    }
+
+    /// Lets go of its open files.
+    pub fn forget(&self, files: &Files) {
+        files.forget_as(self.number, self.base_offset);
+    }
+
+    fn open(&self, files: &Files, kind: FileKind, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if self.is_pinned.load(Ordering::Acquire)
+            && let Some((_, file)) = self.pinned.lock().iter().find(|(pinned, _)| *pinned == kind)
+        {
+            return Ok(file.clone());
+        }
+        let file = files.open_as(self.number, self.base_offset, kind, mode);
+        if self.is_gone() {
+            // What was opened may be another segment's; and it must not stay in the cache.
+            self.forget(files);
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the segment is gone"));
+        }
+        file
     }
 
     pub fn log_file(&self, files: &Files) -> io::Result<Arc<dyn File>> {
-        files.open(self.base_offset, FileKind::Log, OpenMode::ReadWrite)
+        self.open(files, FileKind::Log, OpenMode::ReadWrite)
     }
 
     pub fn len(&self) -> u64 {
@@ -198,12 +286,12 @@ impl Segment {
             self.are_indexes_unsynced.store(true, Ordering::Release);
         }
         if let Some((bytes, position)) = offsets {
-            let file = files.open(self.base_offset, FileKind::Index, OpenMode::Create)?;
+            let file = self.open(files, FileKind::Index, OpenMode::Create)?;
             index::write(&*file, &bytes, position)?;
             self.state.write().offsets.written();
         }
         if let Some((bytes, position)) = times {
-            let file = files.open(self.base_offset, FileKind::TimeIndex, OpenMode::Create)?;
+            let file = self.open(files, FileKind::TimeIndex, OpenMode::Create)?;
             index::write(&*file, &bytes, position)?;
             self.state.write().times.written();
         }
@@ -221,7 +309,7 @@ impl Segment {
         if !self.are_indexes_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let sync = |kind| match files.open(self.base_offset, kind, OpenMode::ReadWrite) {
+        let sync = |kind| match self.open(files, kind, OpenMode::ReadWrite) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other?.sync_data(),
         };
@@ -241,7 +329,7 @@ impl Segment {
             Search::Found(entry) => Ok(Some(entry)),
             Search::OnFile(0) => Ok(None),
             Search::OnFile(entries) => {
-                let file = files.open(self.base_offset, kind, OpenMode::ReadWrite)?;
+                let file = self.open(files, kind, OpenMode::ReadWrite)?;
                 index::search_file(&*file, entries, key)
             }
         }
@@ -297,7 +385,7 @@ impl Segment {
         // Only segments that were there at the start come here; rolled ones end with an entry of it.
         let last = match u32::try_from(entries).ok().and_then(|entries| entries.checked_sub(1)) {
             Some(at) => {
-                let file = files.open(self.base_offset, FileKind::TimeIndex, OpenMode::ReadWrite)?;
+                let file = self.open(files, FileKind::TimeIndex, OpenMode::ReadWrite)?;
                 index::entry_at::<TimeEntry>(&*file, at)?
             }
             None => None,
@@ -315,7 +403,9 @@ impl Segment {
         let mut largest: Option<(i64, i64)> = None;
         for batch in scan::many_headers(&*file, 0, limit) {
             let header = batch?.header;
-            if largest.is_none_or(|(timestamp, _)| header.max_timestamp > timestamp) {
+            if header.records_count > 0
+                && largest.is_none_or(|(timestamp, _)| header.max_timestamp > timestamp)
+            {
                 largest = Some((header.max_timestamp, header.last_offset()));
             }
         }

@@ -1,4 +1,4 @@
-//! What a broker does by the clock: retention, checkpoints, idle connections, and the numbers that are
+//! What a broker does by the clock: retention, compaction, checkpoints, idle connections, and the numbers that are
 //! read off when somebody asks for metrics.
 //!
 //! Each task wakes at its own interval and looks only at what may have changed; between, it costs
@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::Broker;
 use super::listener::Connections;
@@ -19,8 +20,12 @@ const IDLE_LOOK_MS: (i64, i64) = (100, 10_000);
 /// How often deleted logs are looked at, whose delay may be over: a full disk waits for it.
 const REMOVAL_LOOK_MS: i64 = 1_000;
 
-/// Starts the tasks; they end when `stop` says so.
-pub fn start(broker: &Arc<Broker>, connections: &Arc<Connections>, stop: &watch::Receiver<bool>) {
+/// Starts the tasks; they end when `stop` says so. Those that are returned are to be waited for.
+pub fn start(
+    broker: &Arc<Broker>,
+    connections: &Arc<Connections>,
+    stop: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
     let config = &broker.config;
     every(stop, config.retention_check_interval_ms, {
         let broker = broker.clone();
@@ -63,6 +68,31 @@ pub fn start(broker: &Arc<Broker>, connections: &Arc<Connections>, stop: &watch:
                 std::future::ready(())
             }
         });
+    }
+    let threads = if config.log_cleaner.enable { config.log_cleaner.threads } else { 0 };
+    (0..threads).map(|_| tokio::spawn(compact(broker.clone(), stop.clone()))).collect()
+}
+
+/// Compacts one log after the other, and waits when none is worth it.
+async fn compact(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+    let backoff_ms = u64::try_from(broker.config.log_cleaner.backoff_ms).unwrap_or_default();
+    let backoff = Duration::from_millis(backoff_ms.max(1));
+    loop {
+        let (cleaning, stopping) = (broker.clone(), stop.clone());
+        let cleaned = tokio::task::spawn_blocking(move || {
+            let is_stopping = || *stopping.borrow();
+            cleaning.log_cleaner.clean_dirtiest(&cleaning.partitions, cleaning.now_ms(), &is_stopping)
+        });
+        let cleaned = cleaned.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the log cleaner failed");
+            false
+        });
+        let wait = if cleaned { Duration::ZERO } else { backoff };
+        tokio::select! {
+            biased;
+            () = super::stopped(&mut stop) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 
@@ -146,6 +176,19 @@ pub fn read_off(broker: &Broker) {
     }
     metrics.cold_runs.set(number(sent.cold_runs.load(Ordering::Relaxed)));
     metrics.request_memory_bytes.set(number(broker.request_memory.held_bytes() as u64));
+    let (cleaner, counted) = (&broker.log_cleaner, &broker.log_cleaner.counted);
+    for (gauge, count) in [
+        (&metrics.cleaner_runs, &counted.runs),
+        (&metrics.cleaner_read_bytes, &counted.read_bytes),
+        (&metrics.cleaner_written_bytes, &counted.written_bytes),
+        (&metrics.cleaner_records_kept, &counted.records_kept),
+        (&metrics.cleaner_records_dropped, &counted.records_dropped),
+        (&metrics.cleaner_last_run_ms, &counted.last_run_ms),
+        (&metrics.cleaner_max_dirty_percent, &counted.max_dirty_percent),
+    ] {
+        gauge.set(number(count.load(Ordering::Relaxed)));
+    }
+    metrics.cleaner_uncleanable.set(number(cleaner.uncleanable(&broker.partitions) as u64));
     if let Ok(space) = broker.partitions.data.space() {
         metrics.disk_free_bytes.set(number(space.free_bytes));
     }

@@ -41,6 +41,14 @@ pub struct Metrics {
     pub request_memory_bytes: IntGauge,
     pub cold_runs: IntGauge,
     pub disk_free_bytes: IntGauge,
+    pub cleaner_runs: IntGauge,
+    pub cleaner_read_bytes: IntGauge,
+    pub cleaner_written_bytes: IntGauge,
+    pub cleaner_records_kept: IntGauge,
+    pub cleaner_records_dropped: IntGauge,
+    pub cleaner_last_run_ms: IntGauge,
+    pub cleaner_max_dirty_percent: IntGauge,
+    pub cleaner_uncleanable: IntGauge,
 }
 
 /// A metric's name is a literal of this file, so registering it cannot fail but by a typing error
@@ -147,6 +155,32 @@ impl Metrics {
             disk_free_bytes: gauge(
                 "raftsman_disk_free_bytes",
                 "Free bytes on the file system of the data folder.",
+            ),
+            cleaner_runs: gauge("raftsman_log_cleaner_runs_total", "Compactions of a log."),
+            cleaner_read_bytes: gauge("raftsman_log_cleaner_read_bytes_total", "Bytes read by compaction."),
+            cleaner_written_bytes: gauge(
+                "raftsman_log_cleaner_written_bytes_total",
+                "Bytes written by compaction.",
+            ),
+            cleaner_records_kept: gauge(
+                "raftsman_log_cleaner_records_kept_total",
+                "Records that compaction looked at and kept.",
+            ),
+            cleaner_records_dropped: gauge(
+                "raftsman_log_cleaner_records_dropped_total",
+                "Records that compaction dropped.",
+            ),
+            cleaner_last_run_ms: gauge(
+                "raftsman_log_cleaner_last_run_timestamp_ms",
+                "When the last compaction ended, in ms since 1970; 0 for never.",
+            ),
+            cleaner_max_dirty_percent: gauge(
+                "raftsman_log_cleaner_max_dirty_percent",
+                "Dirty share of the dirtiest compacted log, in percent.",
+            ),
+            cleaner_uncleanable: gauge(
+                "raftsman_log_cleaner_uncleanable_partitions",
+                "Partitions that are no longer compacted because that failed.",
             ),
             registry,
         }

@@ -397,7 +397,7 @@ impl ClassicGroup {
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
             metadata: if is_stable { member.metadata(&protocol) } else { Bytes::new() },
-            assignment: if is_stable { member.assignment.clone() } else { Bytes::new() },
+            assignment: member.assignment.clone(),
         });
         DescribedGroup {
             state: self.state.name(),

@@ -91,7 +91,8 @@ impl CommittedOffsets {
     ) -> (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>) {
         let mut records = Vec::with_capacity(request.offsets.len());
         let answers = request.offsets.iter().map(|offset| {
-            if offset.metadata.len() > metadata_bytes_max {
+            // Kafka counts what it calls bytes in UTF-16.
+            if offset.metadata.encode_utf16().count() > metadata_bytes_max {
                 return Err(ResponseError::OffsetMetadataTooLarge);
             }
             let key = OffsetKey {

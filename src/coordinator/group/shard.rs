@@ -148,7 +148,8 @@ impl GroupShard {
         if !sessions.contains(&request.session_timeout_ms) {
             return refuse(ResponseError::InvalidSessionTimeout);
         }
-        let mut group = match self.groups.get(&request.group_id) {
+        let found = self.groups.get(&request.group_id);
+        let mut group = match found {
             Some(group) => ClassicGroup::clone(group),
             None if request.member_id.is_empty() => {
                 ClassicGroup::new(request.group_id.clone(), self.config.initial_delay_ms, now)
@@ -156,8 +157,12 @@ impl GroupShard {
             None => return refuse(ResponseError::UnknownMemberId),
         };
         let mut effects = Effects::default();
+        // A group is there from its first join on, whatever becomes of the rebalance.
+        let created = found.is_none().then(|| records::group_record(&group.id, &group.to_record()));
         group.join(&Joining { request, ticket, now, config: &self.config }, &mut effects);
-        self.changed(group, effects)
+        let mut decision = self.changed(group, effects);
+        decision.records.extend(created);
+        decision
     }
 
     fn sync(&self, request: SyncGroup, ticket: Ticket, now: Now) -> Decision<Self> {

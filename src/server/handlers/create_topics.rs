@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, CreateTopicsResponse
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
 use super::{later, refusal, text, topic_name};
-use crate::config::topic;
+use crate::config::{BrokerValues, topic};
 use crate::controller::{ControllerError, CreateTopics, CreatedTopic, NewTopic};
 use crate::types::NodeId;
 
@@ -36,9 +36,6 @@ async fn response(broker: &Broker, request: &Request, message: CreateTopicsReque
         if let (Ok(created), false) = (&answer, validate_only) {
             let (partitions, replicas) = (created.partition_count, created.replication_factor);
             let client = request.client_id.as_deref().unwrap_or("");
-            if created.configs.get("cleanup.policy").is_some_and(|policies| policies.contains("compact")) {
-                tracing::warn!(topic = name, "cleanup.policy=compact: the cleaner is not there yet, every record is kept");
-            }
             tracing::info!(topic = name, id = %created.id, partitions, replicas, client, host = %request.client_host, "created a topic");
         }
         result(broker, &name, answer)
@@ -77,7 +74,7 @@ fn result(
             .with_topic_id(created.id.0)
             .with_num_partitions(created.partition_count)
             .with_replication_factor(created.replication_factor)
-            .with_configs(Some(effective_configs(&created.configs, &broker.config.set))),
+            .with_configs(Some(effective_configs(&created.configs, &broker.dynamic.current().values))),
         Err(error) => {
             let (code, message) = refusal(&error);
             result
@@ -91,17 +88,13 @@ fn result(
 }
 
 /// Every configuration of the new topic, with where its value comes from.
-fn effective_configs(
-    set: &BTreeMap<String, String>,
-    broker: &BTreeMap<String, String>,
-) -> Vec<CreatableTopicConfigs> {
-    let effective = topic::KEYS.iter().filter_map(|entry| {
-        let first = topic::synonyms(entry, set, broker).into_iter().next()?;
-        let told = CreatableTopicConfigs::default()
+fn effective_configs(set: &BTreeMap<String, String>, broker: &BrokerValues) -> Vec<CreatableTopicConfigs> {
+    let effective = topic::KEYS.iter().map(|entry| {
+        let (value, source) = topic::effective(entry, set, broker);
+        CreatableTopicConfigs::default()
             .with_name(text(entry.key.name))
-            .with_value(Some(text(&first.value)))
-            .with_config_source(first.source as i8);
-        Some(told)
+            .with_value(Some(text(&value)))
+            .with_config_source(source as i8)
     });
     effective.collect()
 }

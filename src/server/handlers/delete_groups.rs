@@ -1,5 +1,6 @@
 //! DeleteGroups (key 42), versions 0 to 2 (KIP-229): groups without members, with their offsets.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -19,7 +20,9 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     with_message(request, |request, message: DeleteGroupsRequest| {
         later(request.version, async move {
             let mut results = Vec::with_capacity(message.groups_names.len());
-            for id in message.groups_names {
+            // Who is named twice is deleted once.
+            let mut seen = HashSet::new();
+            for id in message.groups_names.into_iter().filter(|id| seen.insert(id.clone())) {
                 let result = match broker.groups.ask(&id, group::Request::Delete(kept(&id))).await {
                     Response::Delete(result) => result,
                     Response::Failed(error) => Err(error),

@@ -10,7 +10,7 @@ use super::super::api::Request;
 use super::text;
 use crate::coordinator::group::request::Client;
 
-/// Every operation on a group, as bits by `AclOperation`: read, delete, describe, describe and alter configurations.
+/// Every operation on a group, as bits by `AclOperation`: read, delete, describe, and its configurations.
 pub const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 
 /// A text of the wire, to be kept: it lets go of the frame that it came in.

@@ -75,11 +75,9 @@ fn told(joined: JoinedGroup, version: i16) -> JoinGroupResponse {
             .with_group_instance_id(told_optional(&member.group_instance_id).filter(|_| version >= 5))
             .with_metadata(member.metadata.clone())
     });
-    let mut protocol_name = told_optional(&joined.protocol_name);
-    if version < 7 && protocol_name.is_none() {
-        // Null only since version 7.
-        protocol_name = Some(text(""));
-    }
+    // No protocol is null since version 7, and an empty name before.
+    let protocol_name = told_optional(&joined.protocol_name).filter(|name| !name.is_empty());
+    let protocol_name = if version < 7 { Some(protocol_name.unwrap_or_default()) } else { protocol_name };
     let mut response = JoinGroupResponse::default()
         .with_error_code(joined.error.map_or(0, |error| error.code()))
         .with_generation_id(joined.generation_id)

@@ -70,24 +70,28 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
         error => error,
     });
     let mut each = answer.as_ref().ok().into_iter().flatten();
-    let topics = message.topics.iter().map(|topic| {
+    let mut topics = Vec::with_capacity(message.topics.len());
+    for topic in message.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let known = image.topic(&topic.name);
-        let partitions = topic.partitions.iter().map(|partition| {
-            let result = if known.is_none_or(|known| known.partition(partition.partition_index).is_none()) {
-                Err(ResponseError::UnknownTopicOrPartition)
-            } else {
-                match &answer {
-                    Ok(_) => each.next().copied().unwrap_or(Err(ResponseError::UnknownServerError)),
-                    Err(error) => Err(*error),
-                }
+        let is_there = |index| known.is_some_and(|known| known.partition(index).is_some());
+        let told = |index, result| {
+            OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code(result))
+        };
+        // As by Kafka, what is not there is told first.
+        let indexes = || topic.partitions.iter().map(|partition| partition.partition_index);
+        let missing = indexes().filter(|index| !is_there(*index));
+        let missing = missing.map(|index| told(index, Err(ResponseError::UnknownTopicOrPartition)));
+        let there = indexes().filter(|index| is_there(*index)).map(|index| {
+            let result = match &answer {
+                Ok(_) => each.next().copied().unwrap_or(Err(ResponseError::UnknownServerError)),
+                Err(error) => Err(*error),
             };
-            OffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code(result))
+            told(index, result)
         });
-        let partitions = partitions.collect();
-        OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions)
-    });
-    let topics = topics.collect();
+        let partitions = missing.chain(there).collect();
+        topics.push(
+            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+        );
+    }
     OffsetCommitResponse::default().with_topics(topics)
 }

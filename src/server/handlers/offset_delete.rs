@@ -47,20 +47,24 @@ async fn deleted(broker: &Broker, message: OffsetDeleteRequest) -> OffsetDeleteR
         }
     };
     let mut each = answers.into_iter();
-    let topics = message.topics.iter().map(|topic| {
+    let mut topics = Vec::with_capacity(message.topics.len());
+    for topic in message.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let known = image.topic(&topic.name);
-        let partitions = topic.partitions.iter().map(|partition| {
-            let result = match known.and_then(|known| known.partition(partition.partition_index)) {
-                Some(_) => each.next().unwrap_or(Err(ResponseError::UnknownServerError)),
-                None => Err(ResponseError::UnknownTopicOrPartition),
-            };
-            OffsetDeleteResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code(result))
-        });
-        let partitions = partitions.collect();
-        OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions)
-    });
-    let topics = topics.collect();
+        let is_there = |index| known.is_some_and(|known| known.partition(index).is_some());
+        let told = |index, result| {
+            OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code(result))
+        };
+        // As by Kafka, what is not there is told first.
+        let indexes = || topic.partitions.iter().map(|partition| partition.partition_index);
+        let missing = indexes().filter(|index| !is_there(*index));
+        let missing = missing.map(|index| told(index, Err(ResponseError::UnknownTopicOrPartition)));
+        let there = indexes().filter(|index| is_there(*index));
+        let there =
+            there.map(|index| told(index, each.next().unwrap_or(Err(ResponseError::UnknownServerError))));
+        let partitions = missing.chain(there).collect();
+        topics.push(
+            OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+        );
+    }
     OffsetDeleteResponse::default().with_topics(topics)
 }

@@ -45,7 +45,12 @@ final class Checks {
 
     /** Runs those whose name contains {@code only} (null: all); returns the exit code. */
     int run(String only) throws Exception {
-        ExecutorService pool = Executors.newFixedThreadPool(6);
+        return run(only, 6);
+    }
+
+    /** The same with {@code threads} checks at a time; with one they run in the order in which they were added. */
+    int run(String only, int threads) throws Exception {
+        ExecutorService pool = Executors.newFixedThreadPool(threads);
         List<String> names = bodies.keySet().stream().filter(name -> only == null || name.contains(only)).toList();
         Map<String, Future<?>> running = new LinkedHashMap<>();
         for (String name : names) {

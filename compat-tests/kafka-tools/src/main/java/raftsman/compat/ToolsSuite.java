@@ -29,7 +29,6 @@ public final class ToolsSuite {
     private static final String DUMP = "org.apache.kafka.tools.DumpLogSegments";
     private static final String PRODUCER_PERFORMANCE = "org.apache.kafka.tools.ProducerPerformance";
     private static final String VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand";
-    private static final String CONFIGS = "kafka.admin.ConfigCommand";
     private static final String QUORUM = "org.apache.kafka.tools.MetadataQuorumCommand";
     private static final String CLUSTER = "org.apache.kafka.tools.ClusterTool";
 
@@ -54,7 +53,7 @@ public final class ToolsSuite {
         checks.put("kafka-dump-log shows the codec a topic's compression.type asks for", ToolsSuite::dumpRecompressed);
         checks.put("kafka-producer-perf-test", ToolsSuite::performance);
         checks.put("kafka-broker-api-versions", ToolsSuite::versions);
-        checks.put("kafka-configs --describe and --alter of a topic", ToolsSuite::configs);
+        ConfigsChecks.addTo(checks);
         checks.put("kafka-metadata-quorum describe --status and --replication", ToolsSuite::quorum);
         checks.put("kafka-cluster cluster-id", ToolsSuite::cluster);
         GroupTools.addTo(checks);
@@ -339,17 +338,6 @@ public final class ToolsSuite {
     private static void versions() throws Exception {
         Tool tool = tool(VERSIONS).ended(0).says(BOOTSTRAP + " (id: ", "Produce(0): 0 to ", "Fetch(1): 4 to ", "ApiVersions(18): 0 to ", "Metadata(3): 0 to ", "ListOffsets(2): 1 to ");
         tool.saysNot("ERROR");
-    }
-
-    private static void configs() throws Exception {
-        String topic = topic("configs", 1);
-        tool(CONFIGS, "--describe", "--entity-type", "topics", "--entity-name", topic).ended(0).says("Dynamic configs for topic " + topic + " are:");
-        tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "retention.ms=1234567,segment.bytes=2097152").ended(0)
-                .says("Completed updating config for topic " + topic);
-        until("retention.ms=1234567", CONFIGS, "--describe", "--entity-type", "topics", "--entity-name", topic).says("segment.bytes=2097152");
-        tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic, "--delete-config", "retention.ms").ended(0);
-        tool(CONFIGS, "--describe", "--entity-type", "topics", "--entity-name", topic, "--all").ended(0).says("max.message.bytes=1048588", "segment.bytes=2097152");
-        tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "retention.ms=never").ended(1).complains("retention.ms");
     }
 
     private static void quorum() throws Exception {
