@@ -4,9 +4,11 @@
 //! Kafka's layout where scripts read it, or as JSON with `--json`; messages go to standard error.
 
 pub mod client;
+pub mod configs;
 pub mod consume;
 pub mod delete_records;
 pub mod dump_log;
+pub mod groups;
 pub mod log_dirs;
 pub mod offsets;
 pub mod output;
@@ -41,12 +43,16 @@ pub enum Command {
     Server(crate::server::command::ServerArguments),
     /// Create, list, describe, change and delete topics (kafka-topics)
     Topics(topics::TopicsArguments),
+    /// Describe and change configurations of topics, brokers and groups (kafka-configs)
+    Configs(configs::ConfigsArguments),
     /// First, last, or offsets by time of partitions (kafka-get-offsets)
     Offsets(offsets::OffsetsArguments),
     /// Write records from standard input or a file (kafka-console-producer)
     Produce(produce::ProduceArguments),
     /// Print the records of a topic (kafka-console-consumer)
     Consume(consume::ConsumeArguments),
+    /// List, describe, reset and delete consumer groups (kafka-consumer-groups, kafka-groups)
+    Groups(groups::GroupsArguments),
     /// Delete the oldest records of partitions (kafka-delete-records)
     DeleteRecords(delete_records::DeleteRecordsArguments),
     /// Sizes of partitions on the brokers' disks (kafka-log-dirs)
@@ -55,16 +61,19 @@ pub enum Command {
     DumpLog(dump_log::DumpLogArguments),
 }
 
-/// Kafka's scripts and the commands that stand in for them.
-const SCRIPTS: &[(&str, &str)] = &[
-    ("kafka-topics", "topics"),
-    ("kafka-get-offsets", "offsets"),
-    ("kafka-delete-records", "delete-records"),
-    ("kafka-log-dirs", "log-dirs"),
-    ("kafka-console-producer", "produce"),
-    ("kafka-console-consumer", "consume"),
-    ("kafka-dump-log", "dump-log"),
-    ("kafka-server-start", "server"),
+/// Kafka's scripts and the commands that stand in for them, with what the script takes for granted.
+const SCRIPTS: &[(&str, &[&str])] = &[
+    ("kafka-topics", &["topics"]),
+    ("kafka-configs", &["configs"]),
+    ("kafka-get-offsets", &["offsets"]),
+    ("kafka-consumer-groups", &["groups"]),
+    ("kafka-groups", &["groups", "--all-types"]),
+    ("kafka-delete-records", &["delete-records"]),
+    ("kafka-log-dirs", &["log-dirs"]),
+    ("kafka-console-producer", &["produce"]),
+    ("kafka-console-consumer", &["consume"]),
+    ("kafka-dump-log", &["dump-log"]),
+    ("kafka-server-start", &["server"]),
 ];
 
 /// Runs the program with the arguments of the process.
@@ -85,9 +94,11 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(arguments) => return crate::server::command::run(&arguments),
         Command::Topics(arguments) => block_on(topics::run(arguments, &mut out)),
+        Command::Configs(arguments) => block_on(configs::run(arguments, &mut out)),
         Command::Offsets(arguments) => block_on(offsets::run(arguments, &mut out)),
         Command::Produce(arguments) => block_on(produce::run(arguments, &mut out)),
-        Command::Consume(arguments) => block_on(consume::run(arguments, &mut out)),
+        Command::Consume(arguments) => block_on_two_threads(consume::run(arguments, &mut out)),
+        Command::Groups(arguments) => block_on(groups::run(arguments, &mut out)),
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
         Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, &mut out)),
@@ -95,13 +106,25 @@ pub fn main() -> ExitCode {
     finish(result.and_then(|()| Ok(out.flush()?)))
 }
 
-/// Runs a tool on one thread. Tasks that still run when it ends (readers of standard input) are left
-/// behind, so that the process ends at once.
+/// Runs a tool on one thread.
 fn block_on<F: Future<Output = Result<(), CliError>>>(tool: F) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::while_doing("start the runtime", error))?;
+    block_on_with(&mut tokio::runtime::Builder::new_current_thread(), tool)
+}
+
+/// Runs a tool on one thread and its connections on another, so that they go on while the tool waits to
+/// write its output.
+fn block_on_two_threads<F: Future<Output = Result<(), CliError>>>(tool: F) -> Result<(), CliError> {
+    block_on_with(tokio::runtime::Builder::new_multi_thread().worker_threads(1), tool)
+}
+
+/// Tasks that still run when the tool ends (readers of standard input) are left behind, so that the
+/// process ends at once.
+fn block_on_with<F: Future<Output = Result<(), CliError>>>(
+    runtime: &mut tokio::runtime::Builder,
+    tool: F,
+) -> Result<(), CliError> {
+    let runtime =
+        runtime.enable_all().build().map_err(|error| CliError::while_doing("start the runtime", error))?;
     let result = runtime.block_on(tool);
     runtime.shutdown_background();
     result
@@ -124,9 +147,9 @@ fn finish(result: Result<(), CliError>) -> ExitCode {
 fn under_script_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.first().and_then(|path| Path::new(path).file_name()).and_then(OsStr::to_str);
     let name = name.map(|name| name.strip_suffix(".sh").unwrap_or(name));
-    let command = SCRIPTS.iter().find(|(script, _)| Some(*script) == name).map(|(_, command)| *command);
-    if let Some(command) = command {
-        arguments.insert(1, OsString::from(command));
+    let script = SCRIPTS.iter().find(|(script, _)| Some(*script) == name);
+    if let Some((_, command)) = script {
+        arguments.splice(1..1, command.iter().map(OsString::from));
     }
     arguments
 }
@@ -146,6 +169,7 @@ mod tests {
         let run = |name: &str| under_script_name(vec![name.into(), "--list".into()]);
         assert_eq!(run("/usr/bin/kafka-topics.sh"), ["/usr/bin/kafka-topics.sh", "topics", "--list"]);
         assert_eq!(run("kafka-topics"), ["kafka-topics", "topics", "--list"]);
+        assert_eq!(run("kafka-groups"), ["kafka-groups", "groups", "--all-types", "--list"]);
         assert_eq!(run("raftsman"), ["raftsman", "--list"]);
     }
 }

@@ -109,13 +109,11 @@ impl Table {
         Ok(())
     }
 
+    /// Whether a column has numbers, and besides them only dashes.
     fn is_numeric(&self, column: usize) -> bool {
-        self.rows.len() > 1
-            && self
-                .rows
-                .iter()
-                .skip(1)
-                .all(|row| row.get(column).is_none_or(|cell| cell.parse::<i64>().is_ok() || cell == "-"))
+        let is_number = |cell: &String| cell.parse::<i64>().is_ok();
+        let mut cells = self.rows.iter().skip(1).filter_map(|row| row.get(column));
+        cells.clone().any(is_number) && cells.all(|cell| is_number(cell) || cell == "-")
     }
 }
 

@@ -80,6 +80,40 @@ pub fn parse_duration(text: &str) -> Option<i64> {
     Some(total)
 }
 
+/// Milliseconds of a duration of ISO 8601 in days and less, as Java's `Duration` has it: `P1D`,
+/// `PT1H30M`, `P2DT0.5S`.
+pub fn parse_iso_duration(text: &str) -> Option<i64> {
+    let upper = text.trim().to_ascii_uppercase();
+    let rest = upper.strip_prefix('P')?;
+    let (date, clock) = match rest.split_once('T') {
+        Some((_, "")) => return None,
+        Some((date, clock)) => (date, clock),
+        None => (rest, ""),
+    };
+    if date.is_empty() && clock.is_empty() {
+        return None;
+    }
+    let days = if date.is_empty() { 0 } else { date.strip_suffix('D')?.parse::<u32>().ok()? };
+    let mut total = i64::from(days) * 86_400_000;
+    let mut clock = clock;
+    for (unit, unit_ms) in [('H', 3_600_000), ('M', 60_000)] {
+        if let Some((number, after)) = clock.split_once(unit) {
+            total += i64::from(number.parse::<u32>().ok()?) * unit_ms;
+            clock = after;
+        }
+    }
+    if let Some(seconds) = clock.strip_suffix('S') {
+        let (whole, fraction) = seconds.split_once(['.', ',']).unwrap_or((seconds, ""));
+        if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        total += i64::from(whole.parse::<u32>().ok()?) * 1_000;
+        total += format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()?;
+        clock = "";
+    }
+    clock.is_empty().then_some(total)
+}
+
 fn parse_iso(text: &str) -> Option<i64> {
     let (date, clock) = match text.split_once(['T', 't', ' ']) {
         Some((date, clock)) => (date, Some(clock)),
@@ -201,6 +235,22 @@ mod tests {
             ["", "yesterday", "2026-13-01", "2025-02-29", "5 parsecs ago", "-5", "2026-03-01T25:00", "h ago"]
         {
             assert!(parse_time(wrong, now).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn iso_durations_are_javas() {
+        for (text, expected) in [
+            ("P1D", 86_400_000),
+            ("PT1H30M", 5_400_000),
+            ("P2DT3H4M5.006S", 183_845_006),
+            ("pt0s", 0),
+            ("PT90M", 5_400_000),
+        ] {
+            assert_eq!(parse_iso_duration(text), Some(expected), "{text}");
+        }
+        for wrong in ["", "P", "PT", "1h", "P1Y", "PT1D", "PT1M2H", "PTS", "PT1X", "P1", "PT-1S"] {
+            assert_eq!(parse_iso_duration(wrong), None, "{wrong}");
         }
     }
 

@@ -1,15 +1,19 @@
 //! The configuration of the broker: the keys of `server.properties` that mean something here, and
 //! their typed values.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::groups::GroupsConfig;
 use super::key::{self, ConfigError, Key, Kind};
 use super::topic;
+use super::values::{BrokerValues, Set};
 
 const I32: i32 = i32::MAX;
 const I64: i64 = i64::MAX;
+
+/// Without a map, the names of the protocols stand for themselves.
+const PROTOCOLS: &str = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT";
 
 macro_rules! keys {
     ($($name:literal, $kind:expr, $default:expr, $doc:literal;)*) => {
@@ -23,7 +27,7 @@ pub const KEYS: &[Key] = keys! {
         "Addresses that clients are told; those of `listeners` unless set.";
     "auto.create.topics.enable", Kind::Boolean, Some("true"),
         "Create a topic when a producer asks for its metadata and it is not there.";
-    "broker.id", Kind::Int(-1, I32), None,
+    "broker.id", Kind::Int(-1, I32), Some("-1"),
         "Old name of node.id.";
     "broker.rack", Kind::Text, None,
         "Rack of this broker, for the placement of replicas.";
@@ -45,7 +49,7 @@ pub const KEYS: &[Key] = keys! {
         "Most members of a group.";
     "group.min.session.timeout.ms", Kind::Int(1, I32), Some("6000"),
         "Shortest session timeout that a member may ask for.";
-    "listener.security.protocol.map", Kind::List(&[]), None,
+    "listener.security.protocol.map", Kind::Text, Some(PROTOCOLS),
         "Security protocol of each listener name.";
     "listeners", Kind::List(&[]), Some("PLAINTEXT://127.0.0.1:9092"),
         "Address to listen on: NAME://host:port; an empty host is every interface, port 0 a free one.";
@@ -63,28 +67,28 @@ pub const KEYS: &[Key] = keys! {
         "Most bytes that the cleaner reads and writes in a second.";
     "log.cleaner.threads", Kind::Int(0, I32), Some("1"),
         "Logs that are compacted at a time.";
-    "log.dir", Kind::Text, Some("raftsman-data"),
+    "log.dir", Kind::List(&[]), Some("raftsman-data"),
         "Folder for the data, when log.dirs does not say.";
     "log.dirs", Kind::List(&[]), None,
         "Folder for the data.";
-    "log.flush.interval.ms", Kind::Long(0, I64), None,
-        "Longest time that a record stays unsynced.";
     "log.flush.offset.checkpoint.interval.ms", Kind::Int(1, I32), Some("60000"),
         "How often what was written is synced and the recovery point noted.";
     "log.flush.start.offset.checkpoint.interval.ms", Kind::Int(1, I32), Some("60000"),
         "How often log start offsets are noted.";
     "log.retention.check.interval.ms", Kind::Long(1, I64), Some("300000"),
         "How often retention is looked at.";
+    "max.connection.creation.rate", Kind::Int(0, I32), Some("2147483647"),
+        "Most new connections in a second, over ten seconds; those beyond wait.";
     "max.connections", Kind::Int(0, I32), Some("2147483647"),
         "Most connections at a time.";
     "max.connections.per.ip", Kind::Int(0, I32), Some("2147483647"),
         "Most connections at a time from one address.";
+    "max.connections.per.ip.overrides", Kind::Text, Some(""),
+        "Other limits for some addresses, as in `10.0.0.1:100,::1:5`. (Kafka takes host names, too.)";
     "max.incremental.fetch.session.cache.slots", Kind::Int(0, I32), Some("1000"),
         "Most fetch sessions at a time.";
     "max.request.partition.size.limit", Kind::Int(1, I32), Some("2000"),
         "Most partitions in one answer of DescribeTopicPartitions.";
-    "message.max.bytes", Kind::Int(0, I32), Some("1048588"),
-        "Largest record batch taken, in bytes, after compression.";
     "metadata.log.dir", Kind::Text, None,
         "Folder for the metadata; inside the data folder unless set.";
     "node.id", Kind::Int(0, I32), Some("1"),
@@ -105,7 +109,7 @@ pub const KEYS: &[Key] = keys! {
         "Codec of the offsets topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.";
     "offsets.topic.num.partitions", Kind::Int(1, I32), Some("50"),
         "Partitions of the offsets topic; it must not change once the topic is there.";
-    "offsets.topic.replication.factor", Kind::Int(1, i16::MAX as i32), Some("1"),
+    "offsets.topic.replication.factor", Kind::Short(1, i16::MAX), Some("1"),
         "Replicas of the offsets topic. (Kafka's default is 3.)";
     "offsets.topic.segment.bytes", Kind::Int(1_048_576, I32), Some("104857600"),
         "Size of a segment file of the offsets topic.";
@@ -133,8 +137,102 @@ pub const KEYS: &[Key] = keys! {
         "Send buffer of a connection; -1 lets the kernel tune it. (Kafka's default is 102400.)";
 };
 
+/// The broker key of that name, of those here or those that set a topic default.
+pub fn find(name: &str) -> Option<Key> {
+    key::find(KEYS, name).copied().or_else(|| topic::broker_keys().find(|key| key.name == name))
+}
+
+/// Every broker key, in the order of their names.
+pub fn all_keys() -> Vec<Key> {
+    let mut all: Vec<Key> = KEYS.iter().copied().chain(topic::broker_keys()).collect();
+    all.sort_by_key(|key| key.name);
+    all
+}
+
+/// True for keys that Raftsman or Kafka has.
+pub fn is_known(name: &str) -> bool {
+    find(name).is_some() || is_of_kafka(name)
+}
+
+/// Checks the value of a broker key: it fits, and this broker does what it asks for.
+pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
+    if name == "max.connections.per.ip.overrides" {
+        return address_limits(value).map(drop);
+    }
+    let same_unit = |(known, unit): &(&str, topic::Unit)| *known == name && *unit == topic::Unit::Same;
+    if let Some(entry) = topic::KEYS.iter().find(|entry| entry.broker_keys.iter().any(same_unit)) {
+        return topic::check_as(entry, name, value);
+    }
+    find(name).map_or(Ok(()), |key| key.check(value))
+}
+
+/// Reads `max.connections.per.ip.overrides`: `10.0.0.1:100,::1:5`.
+fn address_limits(value: &str) -> Result<Vec<(IpAddr, i32)>, ConfigError> {
+    let wrong = |entry: &str| ConfigError::InvalidValue {
+        name: "max.connections.per.ip.overrides".to_owned(),
+        value: entry.to_owned(),
+        reason: "expected an address and a number, such as 10.0.0.1:100".to_owned(),
+    };
+    let read = |entry: &str| {
+        let (address, count) = entry.rsplit_once(':')?;
+        let address = address.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()?;
+        Some((address.to_canonical(), count.trim().parse::<i32>().ok().filter(|count| *count >= 0)?))
+    };
+    key::list(value).map(|entry| read(entry).ok_or_else(|| wrong(entry))).collect()
+}
+
 /// Names of all broker keys of Kafka 4.3, to tell a key that has no meaning here from a mistyped one.
 static KAFKA_KEYS: &str = include_str!("kafka_broker_keys.txt");
+
+/// Keys that Kafka had before 4.0, and beginnings of keys that it hands on to plugins or listeners.
+const EARLIER_KEYS: &[&str] = &[
+    "auto.include.jmx.reporter",
+    "broker.id.generation.enable",
+    "control.plane.listener.name",
+    "delegation.token.master.key",
+    "inter.broker.protocol.version",
+    "log.message.downconversion.enable",
+    "log.message.format.version",
+    "log.message.timestamp.difference.max.ms",
+    "offsets.commit.required.acks",
+    "reserved.broker.max.id",
+];
+const PREFIXES: &[&str] =
+    &["listener.name.", "metrics.context.", "password.encoder.", "rlmm.config.", "rsm.config.", "zookeeper."];
+
+/// True for Kafka's keys, those of a single listener (`listener.name.external.ssl.key.password`) too.
+fn is_of_kafka(name: &str) -> bool {
+    KAFKA_KEYS.lines().any(|known| known == name)
+        || EARLIER_KEYS.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The known key that somebody may have meant.
+fn nearest_key(name: &str) -> Option<&'static str> {
+    let known = KEYS.iter().map(|key| key.name).chain(KAFKA_KEYS.lines());
+    let nearest = known.map(|known| (typing_errors(name, known), known)).min()?;
+    // One in five letters: more is another word.
+    (nearest.0 <= name.chars().count().div_ceil(5)).then_some(nearest.1)
+}
+
+/// How many letters must be put in, taken out, changed or swapped with their neighbour.
+fn typing_errors(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(100).collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for (i, left) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, right) in other.iter().enumerate() {
+            let changed = rows[i][j] + usize::from(left != right);
+            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *left == other[j - 1] && one[i - 1] == *right {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
+}
 
 /// An address to listen on or to be reached at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,8 +280,12 @@ pub struct BrokerConfig {
     pub delete_topic: bool,
     pub fetch_max_bytes: i32,
     pub connections_max_idle_ms: i64,
+    /// In a second.
+    pub max_connection_creation_rate: i32,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
+    /// Limits for some addresses that go before `max_connections_per_ip`.
+    pub max_connections_per_ip_overrides: Vec<(IpAddr, i32)>,
     pub fetch_session_slots: i32,
     pub request_partition_limit: i32,
     pub recovery_threads: i32,
@@ -200,8 +302,8 @@ pub struct BrokerConfig {
     pub retention_check_interval_ms: i64,
     pub groups: GroupsConfig,
     pub log_cleaner: LogCleanerConfig,
-    /// Every value that somebody set, by key; topic defaults are resolved from it.
-    pub set: BTreeMap<String, String>,
+    /// Every value that somebody set, and where; topic defaults are resolved from it.
+    pub values: BrokerValues,
 }
 
 /// The `log.cleaner` keys.
@@ -222,25 +324,40 @@ pub struct LogCleanerConfig {
 pub struct Remarks {
     /// Kafka's keys that have no meaning here.
     pub without_meaning: Vec<String>,
-    /// Keys that neither Kafka nor Raftsman knows.
-    pub unknown: Vec<String>,
+    /// Keys that neither Kafka nor Raftsman knows, with what may have been meant.
+    pub unknown: Vec<(String, Option<&'static str>)>,
 }
 
 impl BrokerConfig {
-    /// Reads the values that somebody set. Errors name the key, the value and what is allowed.
-    pub fn from_values(set: BTreeMap<String, String>) -> Result<(Self, Remarks), ConfigError> {
+    /// Reads what `server.properties` set. Errors name the key, the value and what is allowed.
+    pub fn from_values(mut set: Set) -> Result<(Self, Remarks), ConfigError> {
         let mut remarks = Remarks::default();
         for (name, value) in &set {
-            if let Some(key) = key::find(KEYS, name) {
-                key.check(value)?;
-            } else if let Some(topic_key) = topic_key_set_by(name) {
-                check_topic_default(topic_key, name, value)?;
-            } else if KAFKA_KEYS.lines().any(|known| known == name) {
+            if find(name).is_some() {
+                check(name, value)?;
+            } else if is_of_kafka(name) {
                 remarks.without_meaning.push(name.clone());
             } else {
-                remarks.unknown.push(name.clone());
+                remarks.unknown.push((name.clone(), nearest_key(name)));
             }
         }
+        // Two names for one thing, as in Kafka.
+        for (name, other) in [("node.id", "broker.id"), ("broker.id", "node.id")] {
+            if let Some(id) = set.get(name).filter(|id| *id != "-1").cloned() {
+                set.entry(other.to_owned()).or_insert(id);
+            }
+        }
+        Ok((Self::read(BrokerValues::fixed(set))?, remarks))
+    }
+
+    /// This configuration with what is set at run time, for all brokers and for this one.
+    pub fn with_dynamic(&self, dynamic_default: Set, dynamic: Set) -> Result<Self, ConfigError> {
+        Self::read(BrokerValues { dynamic, dynamic_default, fixed: self.values.fixed.clone() })
+    }
+
+    /// Reads checked values.
+    fn read(set_where: BrokerValues) -> Result<Self, ConfigError> {
+        let set = set_where.merged();
         let values = Values(&set);
         let roles = values.text("process.roles");
         if !["broker", "controller"].iter().all(|role| key::list(&roles).any(|set| set == *role)) {
@@ -284,8 +401,12 @@ impl BrokerConfig {
             delete_topic: values.boolean("delete.topic.enable"),
             fetch_max_bytes: values.int("fetch.max.bytes"),
             connections_max_idle_ms: values.long("connections.max.idle.ms"),
+            max_connection_creation_rate: values.int("max.connection.creation.rate"),
             max_connections: values.int("max.connections"),
             max_connections_per_ip: values.int("max.connections.per.ip"),
+            max_connections_per_ip_overrides: address_limits(
+                &values.text("max.connections.per.ip.overrides"),
+            )?,
             fetch_session_slots: values.int("max.incremental.fetch.session.cache.slots"),
             request_partition_limit: values.int("max.request.partition.size.limit"),
             recovery_threads: values.int("num.recovery.threads.per.data.dir"),
@@ -313,33 +434,14 @@ impl BrokerConfig {
                     .unwrap_or_default(),
                 io_bytes_per_second_max: values.double("log.cleaner.io.max.bytes.per.second"),
             },
-            set,
+            values: set_where,
         };
-        Ok((config, remarks))
+        Ok(config)
     }
 }
 
-/// Finds the topic key whose default a broker key sets.
-fn topic_key_set_by(name: &str) -> Option<&'static topic::TopicKey> {
-    topic::KEYS.iter().find(|entry| entry.broker_keys.iter().any(|(broker_key, _)| *broker_key == name))
-}
-
-fn check_topic_default(entry: &topic::TopicKey, name: &str, value: &str) -> Result<(), ConfigError> {
-    let unit = entry.broker_keys.iter().find(|(broker_key, _)| *broker_key == name).map(|(_, unit)| *unit);
-    let checked = match unit {
-        Some(topic::Unit::Same) | None => topic::validate(entry.key.name, value),
-        Some(_) => Key { kind: Kind::Int(-1, I32), ..entry.key }.check(value),
-    };
-    checked.map_err(|error| match error {
-        ConfigError::InvalidValue { value, reason, .. } => {
-            ConfigError::InvalidValue { name: name.to_owned(), value, reason }
-        }
-        other => other,
-    })
-}
-
 /// Reads checked values, or their defaults.
-pub(super) struct Values<'a>(&'a BTreeMap<String, String>);
+pub(super) struct Values<'a>(&'a Set);
 
 impl Values<'_> {
     pub(super) fn text(&self, name: &str) -> String {
@@ -435,7 +537,7 @@ mod tests {
             [Listener { name: "PLAINTEXT".into(), host: String::new(), port: 9092 }]
         );
         assert_eq!(config.advertised_listeners[0].host, "host.example");
-        assert_eq!(remarks.unknown, ["log.retentoin.ms"]);
+        assert_eq!(remarks.unknown, [("log.retentoin.ms".to_owned(), Some("log.retention.ms"))]);
         assert!(remarks.without_meaning.contains(&"num.network.threads".to_owned()));
     }
 

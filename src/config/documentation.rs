@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::key::{Key, Kind};
 use super::topic::Unit;
-use super::{broker, topic};
+use super::values::{UpdateMode, update_mode};
+use super::{broker, group, topic};
 
 /// What stands above the tables.
 const HEAD: &str = "# Configuration
@@ -12,9 +13,22 @@ const HEAD: &str = "# Configuration
 Made from `src/config`; `UPDATE_DOCS=1 cargo test --test documentation` writes it anew.
 
 `raftsman server [server.properties] [--override key=value]…` takes Kafka's property names. Without a
-file it runs one node on loopback with its data in `./raftsman-data`. A key that neither Kafka nor
-Raftsman knows is warned about by name; a key of Kafka's that has no meaning here is named once at
-the start; a bad value is an error.
+file it runs one node on loopback with its data in `./raftsman-data`. The `server.properties` of a
+Kafka installation starts it: keys of Kafka's that have no meaning here are named in one line at the
+start, a key that nobody knows is warned about with what may have been meant, and a bad value is an
+error.
+
+## While the broker runs
+
+`raftsman configs`, Kafka's `kafka-configs` and admin clients describe and change topics, groups, and
+the broker keys that the table below marks with *run time*: for one broker (`--broker 1`) or for all of
+them (`--broker-defaults`). A broker's own value goes before that for all brokers, which goes before
+`server.properties`, which goes before the default; a topic takes what it does not set from the
+broker, at once when that changes. What is set lies in the cluster's metadata and survives restarts.
+Connections beyond a lowered `max.connections` stay until they end.
+
+Levels of loggers (`--broker-logger 1 --add-config raftsman::segment=DEBUG`) change at once and are
+forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for the start.
 
 ## Differences to Kafka
 
@@ -29,29 +43,48 @@ the start; a bad value is an error.
   `log.flush.scheduler.interval.ms` (which is read as a default of `flush.ms`).
 - With `flush.messages=1`, consumers see records only once they are synced.
 - One data folder, PLAINTEXT listeners, and both roles in one node: anything else is refused.
-- A broker's own keys cannot be changed while it runs.
+- DescribeConfigs tells of the broker keys below, not of Kafka's others, which have no meaning here.
+  Kafka keys that Kafka changes at run time and this broker does not are read-only: `listeners`,
+  `listener.security.protocol.map`, `num.recovery.threads.per.data.dir`, threads, TLS and SASL, quotas,
+  tiered storage, `listener.name.…` and `group.consumer.…`, `group.share.…`, `group.streams.…`.
+- A broker key that nobody knows is refused (Kafka stores it for plugins and hides its value), as are
+  times below -1 (which Kafka takes as -1) and host names in `max.connections.per.ip.overrides`.
+- `min.insync.replicas` of all brokers is not set when the cluster is made (Kafka sets it to 1, with
+  `eligible.leader.replicas.version`), and may be set for one broker.
+- `node.id`, `process.roles` and `controller.listener.names` have defaults. `offsets.topic.replication.factor`
+  is 1 (Kafka: 3). `socket.listen.backlog.size` is 1024 (Kafka: 50).
+- The limits of group keys are those of Kafka's defaults; the broker keys that move them have no
+  meaning here. Group keys are kept, and take effect with the protocols that they belong to.
+- Loggers are the parts of this broker, not Kafka's classes; FATAL is silence.
+- Client metrics (KIP-714) are not served: their configurations are refused, and there are none to list.
 - `log.cleaner.dedupe.buffer.size` is a limit: memory is taken for the keys that come, while a log is
   compacted. A full disk does not stop the cleaner for good: it tries again. Any other failure of a log
   takes that log out of compaction until the next start, as in Kafka (where a failing disk takes out
   its folder).
-- `preallocate=true`, tiered storage and replication throttles of topics are
-  refused: they are not served.
+- Refused with a reason, since they would have no effect: `preallocate=true`, tiered storage
+  (`remote.…`, `local.retention.…`), replication throttles, and levels of lz4 but 9 (the encoder has
+  one). `internal.segment.bytes` is not known.
 - Records inside a compressed batch are looked at only where the topic recompresses
   (`compression.type`); otherwise the batch's checksum is checked, and its header is believed
   (timestamps, number of records). A producer that compresses rubbish harms its consumers, not the
   broker. Records of an uncompressed batch are walked one by one.
-- `compression.lz4.level` is taken and has no effect: the lz4 encoder has one level.
 
 ";
 
 /// The whole page.
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
-    page += "## Broker\n\n| key | type | default | meaning |\n|---|---|---|---|\n";
-    for key in broker::KEYS {
-        row(&mut page, key, key.default.unwrap_or(""), "");
+    page +=
+        "## Broker\n\n*Run time* keys can be changed while the broker runs; the others with a restart.\n\n";
+    page += "| key | type | default | changes | meaning |\n|---|---|---|---|---|\n";
+    for key in broker::all_keys() {
+        let changes = match update_mode(key.name) {
+            UpdateMode::ReadOnly => "restart",
+            UpdateMode::ClusterWide => "run time",
+        };
+        row(&mut page, &key, Some(changes), "");
     }
-    page += "\n## Topics\n\nA topic takes what it does not set from the broker's keys named last, the first that is set.\n\n";
+    page += "\n## Topics\n\nAll change at run time. A topic takes what it does not set from the broker's keys named last, the first that is set.\n\n";
     page += "| key | type | default | meaning |\n|---|---|---|---|\n";
     for entry in topic::KEYS {
         let names: Vec<String> = entry
@@ -64,16 +97,30 @@ pub fn page() -> String {
             .collect();
         let broker_keys =
             if names.is_empty() { String::new() } else { format!(" From {}.", names.join(", ")) };
-        row(&mut page, &entry.key, entry.key.default.unwrap_or(""), &broker_keys);
+        row(&mut page, &entry.key, None, &broker_keys);
+    }
+    page += "\n## Groups\n\nAll change at run time. They matter to groups of the new protocols (`consumer`, `share`, `streams`), which this\nbroker does not serve yet; classic groups bring their timeouts with them.\n\n";
+    page += "| key | type | default | meaning |\n|---|---|---|---|\n";
+    for entry in group::KEYS {
+        let limits = match entry.limits() {
+            (Some(least), Some(greatest)) => format!(" Limited to {least} to {greatest}."),
+            (None, Some(greatest)) => format!(" Limited to {greatest}."),
+            _ => String::new(),
+        };
+        row(&mut page, &entry.key, None, &limits);
     }
     page
 }
 
-fn row(page: &mut String, key: &Key, default: &str, more: &str) {
-    let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-    let kind = kind(key.kind);
+fn row(page: &mut String, key: &Key, changes: Option<&str>, more: &str) {
+    let default = match key.default {
+        None | Some("") => String::new(),
+        Some(default) => format!("`{default}`"),
+    };
+    let changes = changes.map(|changes| format!(" {changes} |")).unwrap_or_default();
     // Writing to a string cannot fail.
-    let _ = writeln!(page, "| `{}` | {kind} | {default} | {}{more} |", key.name, key.doc);
+    let _ =
+        writeln!(page, "| `{}` | {} | {default} |{changes} {}{more} |", key.name, kind(key.kind), key.doc);
 }
 
 fn kind(kind: Kind) -> String {
@@ -86,6 +133,7 @@ fn kind(kind: Kind) -> String {
         };
     match kind {
         Kind::Boolean => "boolean".to_owned(),
+        Kind::Short(least, greatest) => format!("short {least} to {greatest}"),
         Kind::Int(least, greatest) => {
             format!(
                 "int{}",

@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Boolean,
+    /// 16 bits; least and greatest value allowed.
+    Short(i16, i16),
     /// 32 bits; least and greatest value allowed.
     Int(i32, i32),
     /// 64 bits; least and greatest value allowed.
@@ -53,6 +55,10 @@ impl Key {
                 "true" | "false" => Ok(()),
                 _ => wrong("Expected value to be either true or false".to_owned()),
             },
+            Kind::Short(least, greatest) => match value.parse::<i16>() {
+                Err(_) => wrong("Not a number of type SHORT".to_owned()),
+                Ok(number) => range(number, least, greatest).or_else(wrong),
+            },
             Kind::Int(least, greatest) => match value.parse::<i32>() {
                 Err(_) => wrong("Not a number of type INT".to_owned()),
                 Ok(number) => range(number, least, greatest).or_else(wrong),
@@ -62,8 +68,8 @@ impl Key {
                 Ok(number) => range(number, least, greatest).or_else(wrong),
             },
             Kind::Double(least, greatest) => match value.parse::<f64>() {
-                Err(_) => wrong("Not a number of type DOUBLE".to_owned()),
-                Ok(number) => range(number, least, greatest).or_else(wrong),
+                Ok(number) if !number.is_nan() => range(number, least, greatest).or_else(wrong),
+                _ => wrong("Not a number of type DOUBLE".to_owned()),
             },
             Kind::Text => Ok(()),
             Kind::OneOf(words) if words.contains(&value) => Ok(()),
@@ -72,7 +78,11 @@ impl Key {
                 let unknown = list(value).find(|word| !words.is_empty() && !words.contains(word));
                 match unknown {
                     None => Ok(()),
-                    Some(_) => wrong(format!("String must be one of: {}", words.join(", "))),
+                    Some(word) => Err(ConfigError::InvalidValue {
+                        name: self.name.to_owned(),
+                        value: word.to_owned(),
+                        reason: format!("String must be one of: {}", words.join(", ")),
+                    }),
                 }
             }
         }

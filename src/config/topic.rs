@@ -1,11 +1,11 @@
 //! The configuration of a topic: every topic key of Kafka 4.3, where its default comes from, and the
 //! typed values.
 //!
-//! A topic's own value wins over the broker's (`server.properties`), which wins over the default.
+//! A topic's own value wins over the broker's ([`BrokerValues`]), which wins over the default.
 
-use std::collections::BTreeMap;
-
+use super::broker;
 use super::key::{self, ConfigError, Key, Kind};
+use super::values::{BrokerValues, Set, Source, Synonym};
 
 /// How a broker key's value becomes a topic key's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub const KEYS: &[TopicKey] = keys! {
     "compression.gzip.level", Kind::Int(-1, 9), "-1", ["compression.gzip.level" Same],
         "Level when this topic recompresses to gzip; -1 is the codec's own default.";
     "compression.lz4.level", Kind::Int(1, 17), "9", ["compression.lz4.level" Same],
-        "Level when this topic recompresses to lz4.";
+        "Level when this topic recompresses to lz4; 9 alone.";
     "compression.type", Kind::OneOf(CODECS), "producer", ["compression.type" Same],
         "Codec that batches are stored with; `producer` keeps what the producer chose.";
     "compression.zstd.level", Kind::Int(-131_072, 22), "3", ["compression.zstd.level" Same],
@@ -104,7 +104,7 @@ pub const KEYS: &[TopicKey] = keys! {
     "segment.ms", Kind::Long(1, i64::MAX), "604800000", ["log.roll.ms" Same, "log.roll.hours" HoursToMs],
         "Age at which a segment rolls though it is not full.";
     "unclean.leader.election.enable", Kind::Boolean, "false", ["unclean.leader.election.enable" Same],
-        "Let a replica outside the in-sync set lead when no other is left, losing records.";
+        "Let a replica outside the in-sync set lead when no other is left, losing records. (On one node there is no other.)";
 };
 
 /// The key of that name.
@@ -116,32 +116,79 @@ pub fn find(name: &str) -> Option<&'static TopicKey> {
 /// asks for.
 pub fn validate(name: &str, value: &str) -> Result<(), ConfigError> {
     let entry = find(name).ok_or_else(|| ConfigError::UnknownTopicKey(name.to_owned()))?;
-    entry.key.check(value)?;
+    check_as(entry, name, value)
+}
+
+/// Checks a value of a topic key, or of the broker key `name` that sets its default in the same unit.
+pub fn check_as(entry: &TopicKey, name: &str, value: &str) -> Result<(), ConfigError> {
     let value = value.trim();
-    let unserved = match name {
-        "compression.gzip.level" if value == "0" => {
-            return Err(ConfigError::InvalidValue {
-                name: name.to_owned(),
-                value: value.to_owned(),
-                reason: "Value must be between 1 and 9 or equal to -1".to_owned(),
-            });
-        }
-        "preallocate"
-        | "remote.storage.enable"
-        | "remote.log.copy.disable"
-        | "remote.log.delete.on.disable" => value.eq_ignore_ascii_case("true"),
-        "local.retention.bytes" | "local.retention.ms" => value != "-2",
-        "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas" => {
-            !value.is_empty()
-        }
-        _ => false,
-    };
-    if unserved {
-        return Err(ConfigError::Refused(format!(
-            "Invalid value {value} for configuration {name}: this broker does not serve it (see docs/configuration.md)"
-        )));
+    if entry.key.name == "compression.gzip.level" && !matches!(value.parse::<i32>(), Ok(-1 | 1..=9) | Err(_))
+    {
+        return Err(ConfigError::InvalidValue {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            reason: "Value must be between 1 and 9 or equal to -1".to_owned(),
+        });
     }
-    Ok(())
+    let key = Key {
+        // Errors speak of the name that somebody wrote.
+        name: entry
+            .broker_keys
+            .iter()
+            .map(|(known, _)| *known)
+            .find(|known| *known == name)
+            .unwrap_or(entry.key.name),
+        ..entry.key
+    };
+    key.check(value)?;
+    match why_unserved(entry.key.name, value) {
+        None => Ok(()),
+        Some(why) => Err(ConfigError::Refused(format!(
+            "Invalid value {value} for configuration {name}: this broker does not serve it: {why}"
+        ))),
+    }
+}
+
+/// Why this broker does not do what a topic's value asks for; `None` where it does.
+fn why_unserved(name: &str, value: &str) -> Option<&'static str> {
+    let is_true = value.eq_ignore_ascii_case("true");
+    match name {
+        "preallocate" if is_true => Some("segments grow as records come"),
+        "remote.storage.enable" if is_true => Some(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.",
+        ),
+        "remote.log.copy.disable" | "remote.log.delete.on.disable" if is_true => {
+            Some("there is no tiered storage")
+        }
+        "local.retention.bytes" | "local.retention.ms" if value != "-2" => {
+            Some("there is no tiered storage, so that retention.bytes and retention.ms say it all")
+        }
+        "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas"
+            if !value.is_empty() =>
+        {
+            Some("replication is not throttled")
+        }
+        "compression.lz4.level" if value != "9" => Some("its lz4 encoder has one level, called 9"),
+        _ => None,
+    }
+}
+
+/// Checks all configurations that a topic has of its own, also against each other.
+pub fn validate_all(set: &Set) -> Result<(), String> {
+    for (name, value) in set {
+        validate(name, value).map_err(|error| error.to_string())?;
+    }
+    let lag = |name: &str| {
+        let text =
+            set.get(name).map(String::as_str).or_else(|| find(name).and_then(|entry| entry.key.default));
+        text.and_then(|text| text.trim().parse::<i64>().ok())
+    };
+    match (lag("min.compaction.lag.ms"), lag("max.compaction.lag.ms")) {
+        (Some(min), Some(max)) if min > max => Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Codec that batches are stored with.
@@ -195,41 +242,62 @@ pub struct TopicConfig {
     pub unclean_leader_election: bool,
 }
 
-/// Where an effective value comes from; the numbers are those of `ConfigSource` on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    Topic = 1,
-    StaticBroker = 4,
-    Default = 5,
+/// The broker keys that decide about the same as this one, itself among them, the strongest first.
+pub fn stand_ins(name: &str) -> Vec<&'static str> {
+    let of_topic = KEYS.iter().find(|entry| entry.broker_keys.iter().any(|(known, _)| *known == name));
+    match of_topic {
+        Some(entry) => entry.broker_keys.iter().map(|(name, _)| *name).collect(),
+        None => broker::find(name).map(|key| key.name).into_iter().collect(),
+    }
 }
 
-/// One place that gives a value to a topic key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Synonym {
-    pub name: &'static str,
-    pub value: String,
-    pub source: Source,
+/// The broker keys that topics take their defaults from. Where several decide about the same, the last
+/// has the default, in its unit.
+pub fn broker_keys() -> impl Iterator<Item = Key> {
+    KEYS.iter().flat_map(|entry| {
+        let last = entry.broker_keys.len().saturating_sub(1);
+        entry.broker_keys.iter().enumerate().map(move |(at, (name, unit))| {
+            let default = entry.key.default.filter(|_| at == last);
+            let per_unit = match unit {
+                Unit::Same => return Key { name, default, ..entry.key },
+                Unit::MinutesToMs => 60_000,
+                Unit::HoursToMs => 3_600_000,
+            };
+            let least = match entry.key.kind {
+                Kind::Long(least, _) => i32::try_from(least).unwrap_or_default(),
+                _ => 0,
+            };
+            let default = default.and_then(|text| text.parse::<i64>().ok()).map(|ms| match ms / per_unit {
+                0 => "0",
+                _ => HOURS_OF_A_WEEK,
+            });
+            Key { name, kind: Kind::Int(least, i32::MAX), default, ..entry.key }
+        })
+    })
 }
+
+/// What Kafka gives in hours is seven days or nothing.
+const HOURS_OF_A_WEEK: &str = "168";
 
 /// All values that a topic key has, the effective one first (KIP-226's synonyms).
-pub fn synonyms(
-    entry: &'static TopicKey,
-    topic: &BTreeMap<String, String>,
-    broker: &BTreeMap<String, String>,
-) -> Vec<Synonym> {
-    let mut all = Vec::new();
+pub fn synonyms(entry: &'static TopicKey, topic: &Set, broker: &BrokerValues) -> Vec<Synonym> {
+    let name = entry.key.name;
+    let own =
+        topic.get(name).map(|value| Synonym { name, value: value.trim().to_owned(), source: Source::Topic });
+    let of_broker = entry.broker_keys.first().map(|(name, _)| broker.synonyms(name));
+    own.into_iter().chain(of_broker.into_iter().flatten()).collect()
+}
+
+/// The value of a topic key that counts, in the topic key's unit, and where it comes from.
+pub fn effective(entry: &'static TopicKey, topic: &Set, broker: &BrokerValues) -> (String, Source) {
     if let Some(value) = topic.get(entry.key.name) {
-        all.push(Synonym { name: entry.key.name, value: value.trim().to_owned(), source: Source::Topic });
+        return (value.trim().to_owned(), Source::Topic);
     }
-    for (name, unit) in entry.broker_keys {
-        if let Some(value) = broker.get(*name) {
-            all.push(Synonym { name, value: converted(value.trim(), *unit), source: Source::StaticBroker });
-        }
-    }
-    let default = entry.key.default.unwrap_or_default().to_owned();
-    let name = entry.broker_keys.last().map_or(entry.key.name, |(name, _)| name);
-    all.push(Synonym { name, value: default, source: Source::Default });
-    all
+    let mut of_broker = entry.broker_keys.iter().filter_map(|(name, unit)| {
+        let (value, source) = broker.get(name)?;
+        Some((converted(value, *unit), source))
+    });
+    of_broker.next().unwrap_or_else(|| (entry.key.default.unwrap_or_default().to_owned(), Source::Default))
 }
 
 fn converted(value: &str, unit: Unit) -> String {
@@ -247,14 +315,16 @@ fn converted(value: &str, unit: Unit) -> String {
 }
 
 impl TopicConfig {
-    /// The effective configuration of a topic. The maps hold only what somebody set. Values are taken
-    /// to be checked already; one that is not falls back to its default.
-    pub fn resolve(topic: &BTreeMap<String, String>, broker: &BTreeMap<String, String>) -> Self {
+    /// The effective configuration of a topic. Values are taken to be checked already; one that is not
+    /// gives way to the default.
+    pub fn resolve(topic: &Set, broker: &BrokerValues) -> Self {
         let text = |name: &str| -> String {
             let Some(entry) = find(name) else { return String::new() };
-            let value = synonyms(entry, topic, broker).into_iter().map(|synonym| synonym.value);
-            let mut fitting = value.filter(|value| entry.key.check(value).is_ok());
-            fitting.next().unwrap_or_default()
+            let (value, _) = effective(entry, topic, broker);
+            match entry.key.check(&value) {
+                Ok(()) => value,
+                Err(_) => entry.key.default.unwrap_or_default().to_owned(),
+            }
         };
         let long = |name: &str| text(name).parse::<i64>().unwrap_or_default();
         let int = |name: &str| text(name).parse::<i32>().unwrap_or_default();
@@ -303,19 +373,23 @@ impl TopicConfig {
 mod tests {
     use super::*;
 
-    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn map(entries: &[(&str, &str)]) -> Set {
         entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
     #[test]
     fn a_topic_wins_over_the_broker_and_milliseconds_over_hours() {
-        let broker = map(&[("log.retention.hours", "1"), ("log.segment.bytes", "2000000")]);
-        let config = TopicConfig::resolve(&map(&[("segment.bytes", "1048576")]), &broker);
+        let broker = |entries: &[(&str, &str)]| BrokerValues::fixed(map(entries));
+        let set = broker(&[("log.retention.hours", "1"), ("log.segment.bytes", "2000000")]);
+        let config = TopicConfig::resolve(&map(&[("segment.bytes", "1048576")]), &set);
         assert_eq!((config.retention_ms, config.segment_bytes), (3_600_000, 1_048_576));
-        let broker = map(&[("log.retention.hours", "1"), ("log.retention.ms", "5")]);
-        assert_eq!(TopicConfig::resolve(&map(&[]), &broker).retention_ms, 5);
-        let broker = map(&[("log.retention.hours", "-1")]);
-        assert_eq!(TopicConfig::resolve(&map(&[]), &broker).retention_ms, -1);
+        let set = broker(&[("log.retention.hours", "1"), ("log.retention.ms", "5")]);
+        assert_eq!(TopicConfig::resolve(&map(&[]), &set).retention_ms, 5);
+        let set = broker(&[("log.retention.hours", "-1")]);
+        assert_eq!(TopicConfig::resolve(&map(&[]), &set).retention_ms, -1);
+        assert_eq!(broker::find("log.retention.hours").unwrap().default, Some("168"));
+        assert_eq!(broker::find("log.roll.jitter.hours").unwrap().default, Some("0"));
+        assert_eq!(broker::find("log.retention.ms").unwrap().default, None);
     }
 
     #[test]
@@ -332,5 +406,62 @@ mod tests {
         assert_eq!(text("no.such", "x"), "Unknown topic config name: no.such");
         assert!(KEYS.iter().all(|entry| validate(entry.key.name, entry.key.default.unwrap()).is_ok()));
         assert!(KEYS.is_sorted_by_key(|entry| entry.key.name));
+    }
+
+    /// Topic keys that only the log cleaner reads.
+    const OF_THE_CLEANER: &[&str] = &[
+        "delete.retention.ms",
+        "max.compaction.lag.ms",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+    ];
+
+    #[test]
+    fn every_key_has_an_effect_or_is_refused() {
+        let default = TopicConfig::resolve(&map(&[]), &BrokerValues::default());
+        for entry in KEYS {
+            let name = entry.key.name;
+            let value = match (name, entry.key.kind) {
+                ("cleanup.policy", _) => "compact".to_owned(),
+                ("follower.replication.throttled.replicas" | "leader.replication.throttled.replicas", _) => {
+                    "*".to_owned()
+                }
+                (_, Kind::OneOf(words)) => words[1].to_owned(),
+                (_, Kind::Boolean) => "true".to_owned(),
+                (_, Kind::Double(..)) => "0.25".to_owned(),
+                ("compression.gzip.level" | "compression.lz4.level" | "compression.zstd.level", _) => {
+                    "5".to_owned()
+                }
+                _ => "2097152".to_owned(),
+            };
+            let set = map(&[(name, &value)]);
+            let has_effect = TopicConfig::resolve(&set, &BrokerValues::default()) != default;
+            match validate_all(&set) {
+                Ok(()) => {
+                    assert!(has_effect || OF_THE_CLEANER.contains(&name), "{name}={value} changes nothing")
+                }
+                Err(reason) => assert!(reason.contains("does not serve it: "), "{reason}"),
+            }
+            // The broker's keys lead to the same.
+            for (broker_key, unit) in entry.broker_keys {
+                let values = BrokerValues::fixed(map(&[(broker_key, &value)]));
+                match broker::check(broker_key, &value) {
+                    Ok(()) if *unit == Unit::Same => {
+                        assert_eq!(
+                            TopicConfig::resolve(&map(&[]), &values),
+                            TopicConfig::resolve(&set, &BrokerValues::default()),
+                            "{broker_key}"
+                        );
+                    }
+                    Ok(()) => assert_ne!(TopicConfig::resolve(&map(&[]), &values), default, "{broker_key}"),
+                    Err(reason) => assert!(reason.to_string().contains("does not serve it: "), "{reason}"),
+                }
+            }
+            // What nobody sets says the same in every unit.
+            if let Some((last, unit)) = entry.broker_keys.last() {
+                let in_its_unit = broker::find(last).unwrap().default.unwrap();
+                assert_eq!(converted(in_its_unit, *unit), entry.key.default.unwrap(), "{last}");
+            }
+        }
     }
 }

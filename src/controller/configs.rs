@@ -106,7 +106,12 @@ impl Decider<'_> {
         };
         let schema = &self.config.schema;
         if !(schema.is_list)(kind, key) {
-            let message = format!("Can't {operation} to key {key} because its type is not LIST.");
+            let message = match kind {
+                ConfigResourceType::Broker => {
+                    format!("Config value {} is not allowed for config key: {key}", operation.to_lowercase())
+                }
+                _ => format!("Can't {operation} to key {key} because its type is not LIST."),
+            };
             return Err(invalid_config(message));
         }
         let current = self.image.configs(resource).and_then(|configs| configs.get(key)).cloned();
@@ -147,10 +152,8 @@ impl Decider<'_> {
                 }
                 None => configs.remove(&key),
             };
-            // Brokers load their configurations anew even when the text stays: what a path points to may
-            // have changed.
             let is_same = current.and_then(|configs| configs.get(&key)) == value.as_ref();
-            if !is_same || resource.kind == ConfigResourceType::Broker {
+            if !is_same {
                 records.push(MetadataRecord::Config { resource: resource.clone(), key, value });
             }
         }
@@ -231,13 +234,10 @@ impl Decider<'_> {
         resource: &ConfigResource,
         configs: &BTreeMap<String, String>,
     ) -> Result<(), ControllerError> {
-        for (key, value) in configs {
-            (self.config.schema.validate)(resource.kind, key, value).map_err(|why| match resource.kind {
-                ConfigResourceType::Broker => invalid_request(why),
-                _ => invalid_config(why),
-            })?;
-        }
-        Ok(())
+        (self.config.schema.validate)(resource.kind, configs).map_err(|why| match resource.kind {
+            ConfigResourceType::Broker => invalid_request(why),
+            _ => invalid_config(why),
+        })
     }
 }
 

@@ -19,6 +19,8 @@ mod request;
 mod tests;
 mod topics;
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::ResponseError;
 
 use crate::metadata::{ConfigResourceType, MetadataImage, MetadataRecord};
@@ -58,8 +60,8 @@ impl ControllerError {
 /// The answer about one item of a request, with the item.
 pub type Answers<K, V> = Vec<(K, Result<V, ControllerError>)>;
 
-/// Checks one configuration value; the error is Kafka's message.
-pub type ConfigValidator = fn(ConfigResourceType, key: &str, value: &str) -> Result<(), String>;
+/// Checks all configurations that a resource would have; the error is Kafka's message.
+pub type ConfigValidator = fn(ConfigResourceType, &BTreeMap<String, String>) -> Result<(), String>;
 
 /// What the controller knows about configurations.
 #[derive(Clone, Copy, Debug)]

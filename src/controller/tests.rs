@@ -23,14 +23,14 @@ impl Chance for NoChance {
     }
 }
 
-fn validate(_: ConfigResourceType, key: &str, value: &str) -> Result<(), String> {
-    match (key, value) {
+fn validate(_: ConfigResourceType, configs: &BTreeMap<String, String>) -> Result<(), String> {
+    configs.iter().try_for_each(|(key, value)| match (key.as_str(), value) {
         ("retention.ms", value) if value.parse::<i64>().is_err() => {
             Err(format!("Invalid value {value} for configuration retention.ms: Not a number of type LONG"))
         }
         ("retention.ms" | "cleanup.policy" | "min.insync.replicas", _) => Ok(()),
         (key, _) => Err(format!("Unknown topic config name: {key}")),
-    }
+    })
 }
 
 const CONFIG: ControllerConfig = ControllerConfig {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::runtime::{Runtime, RuntimeConfig};
 use super::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
+use crate::config::BrokerConfig;
 use crate::env::sim::{Faults, SimClock, SimDisk};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::partition::PartitionManager;
@@ -21,6 +23,11 @@ const TOPIC: &str = "__consumer_offsets";
 const NODE: NodeId = NodeId(1);
 /// How long a waiting request waits for its counter.
 const PATIENCE_MS: i64 = 5_000;
+
+fn broker_config() -> Arc<ArcSwap<BrokerConfig>> {
+    let (config, _) = BrokerConfig::from_values(BTreeMap::new()).unwrap();
+    Arc::new(ArcSwap::from_pointee(config))
+}
 
 /// Counters that survive, and requests that wait for them, which do not.
 #[derive(Default)]
@@ -146,7 +153,7 @@ impl Place {
         };
         let clock = SimClock::new(1_000);
         let (data, found) = DataDir::open(Arc::new(disk.clone()), clock.clone(), options).unwrap();
-        let partitions = Arc::new(PartitionManager::new(NODE, data, found, BTreeMap::new()));
+        let partitions = Arc::new(PartitionManager::new(NODE, data, found, broker_config()));
         partitions.start(&image);
         let config = RuntimeConfig {
             topic: TOPIC,

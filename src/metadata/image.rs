@@ -222,6 +222,11 @@ impl MetadataImage {
         }
     }
 
+    /// Everything but topics that has configurations.
+    pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
     /// Producer ids below this one are given away.
     pub fn next_producer_id(&self) -> ProducerId {
         self.next_producer_id

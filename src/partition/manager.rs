@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::Partition;
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{Configs, MetadataDelta, MetadataImage, TopicImage};
 use crate::segment::{DataDir, LogConfig, OpenedLog};
 use crate::types::{NodeId, Offset, TopicId, TopicPartition};
@@ -62,8 +62,8 @@ struct Topics {
 pub struct PartitionManager {
     node: NodeId,
     pub data: DataDir,
-    /// What `server.properties` set, which topics take their defaults from.
-    broker_values: BTreeMap<String, String>,
+    /// The broker's configuration as it is now, which topics take their defaults from.
+    broker_config: Arc<ArcSwap<BrokerConfig>>,
     topics: ArcSwap<Topics>,
     /// Logs found at start that no topic of the image has claimed yet.
     unclaimed: Mutex<BTreeMap<TopicPartition, OpenedLog>>,
@@ -75,10 +75,10 @@ impl PartitionManager {
         node: NodeId,
         data: DataDir,
         found: Vec<OpenedLog>,
-        broker_values: BTreeMap<String, String>,
+        broker_config: Arc<ArcSwap<BrokerConfig>>,
     ) -> Self {
         let unclaimed = found.into_iter().map(|opened| (opened.name.clone(), opened)).collect();
-        Self { node, data, broker_values, topics: ArcSwap::default(), unclaimed: Mutex::new(unclaimed) }
+        Self { node, data, broker_config, topics: ArcSwap::default(), unclaimed: Mutex::new(unclaimed) }
     }
 
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
@@ -149,18 +149,31 @@ impl PartitionManager {
         self.topics.store(Arc::new(topics));
     }
 
+    /// Gives every topic the configuration that follows from the broker's as it is now. The caller sees to
+    /// it that this does not overlap with [`Self::apply`].
+    pub fn broker_config_changed(&self, image: &MetadataImage) {
+        for topic in self.topics() {
+            if let Some(image) = image.topic_by_id(topic.id) {
+                self.reconfigure(&topic, &image.configs);
+            }
+        }
+    }
+
     fn effective(&self, configs: &Configs) -> TopicConfig {
         let set = configs.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        TopicConfig::resolve(&set, &self.broker_values)
+        TopicConfig::resolve(&set, &self.broker_config.load().values)
+    }
+
+    fn log_config(&self, config: &TopicConfig) -> LogConfig {
+        log_config(config, self.broker_config.load().producer_id_expiration_ms)
     }
 
     fn reconfigure(&self, topic: &Topic, configs: &Configs) {
         let config = self.effective(configs);
         for partition in topic.partitions() {
-            partition.log.update_config(log_config(&config, &self.data));
+            partition.log.update_config(self.log_config(&config));
         }
         topic.config.store(Arc::new(config));
-        tracing::info!(topic = %topic.name, "the configuration changed");
     }
 
     /// Creates and updates partitions; true when a folder was made.
@@ -212,7 +225,7 @@ impl PartitionManager {
         topic: &Arc<Topic>,
         name: TopicPartition,
     ) -> Result<(Arc<Partition>, bool), crate::segment::LogError> {
-        let config = log_config(&topic.config(), &self.data);
+        let config = self.log_config(&topic.config());
         let found = self.unclaimed.lock().remove(&name);
         let (log, high_watermark, is_new) = match found {
             Some(opened) if opened.topic_id == topic.id => {
@@ -249,7 +262,7 @@ impl PartitionManager {
 }
 
 /// What the log has to know of a topic's configuration.
-fn log_config(config: &TopicConfig, data: &DataDir) -> LogConfig {
+fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogConfig {
     LogConfig {
         segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
         segment_ms: config.segment_ms,
@@ -267,6 +280,6 @@ fn log_config(config: &TopicConfig, data: &DataDir) -> LogConfig {
         file_delete_delay_ms: config.file_delete_delay_ms,
         flush_messages: config.flush_messages,
         flush_ms: config.flush_ms,
-        producer_id_expiration_ms: data.producer_id_expiration_ms(),
+        producer_id_expiration_ms,
     }
 }

@@ -273,10 +273,6 @@ impl DataDir {
         self.meta.directory_id
     }
 
-    pub fn producer_id_expiration_ms(&self) -> i64 {
-        self.options.producer_id_expiration_ms
-    }
-
     /// Space of the folder's file system.
     pub fn space(&self) -> io::Result<Space> {
         self.disk.space(&self.options.dir)

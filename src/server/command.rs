@@ -8,8 +8,12 @@ use std::time::Instant;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use super::loggers;
 use super::node::Node;
 use crate::config::{BrokerConfig, properties};
 
@@ -136,19 +140,24 @@ fn read_config(arguments: &ServerArguments) -> Result<BrokerConfig, String> {
     if !remarks.without_meaning.is_empty() {
         tracing::info!(keys = remarks.without_meaning.join(", "), "these keys of Kafka have no meaning here");
     }
-    for key in &remarks.unknown {
-        tracing::warn!(key, "unknown configuration key: neither Kafka nor Raftsman has it; is it mistyped?");
+    for (key, meant) in &remarks.unknown {
+        match meant {
+            Some(meant) => tracing::warn!(key, "unknown configuration key: did you mean {meant}?"),
+            None => tracing::warn!(key, "unknown configuration key: neither Kafka nor Raftsman has it"),
+        }
     }
     Ok(config)
 }
 
 fn start_logging() {
-    let filter =
-        EnvFilter::try_from_env("RAFTSMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = std::env::var("RAFTSMAN_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let info = || Targets::new().with_default(LevelFilter::INFO).with_target("openraft", LevelFilter::WARN);
+    let filter = loggers::layer(wanted.unwrap_or_else(info));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logs = tracing_subscriber::registry().with(filter);
     // A second call (tests) finds the first one's subscriber in place.
     let _ = match std::env::var("RAFTSMAN_LOG_FORMAT").as_deref() {
-        Ok("json") => lines.json().try_init(),
-        _ => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Ok("json") => logs.with(lines.json()).try_init(),
+        _ => logs.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
     };
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -14,6 +14,8 @@ use tokio::task::AbortHandle;
 
 use super::Broker;
 use super::connection::{self, ConnectionError, ConnectionInfo};
+use super::creation_rate::CreationRate;
+use crate::config::BrokerConfig;
 use crate::config::broker::Listener;
 
 /// Wait after an accept that failed for want of descriptors or memory.
@@ -57,11 +59,97 @@ fn bind_address(address: SocketAddr, backlog: i32) -> std::io::Result<TcpListene
 /// All connections of a broker.
 #[derive(Debug)]
 pub struct Connections {
-    slots: Arc<Semaphore>,
-    slots_max: usize,
-    per_ip_max: usize,
+    slots: Arc<Slots>,
+    per_ip: RwLock<PerIp>,
+    creation_rate: Mutex<CreationRate>,
+    started: Instant,
     next_id: AtomicU64,
     open: Mutex<Open>,
+}
+
+/// Room for connections (`max.connections`), which may grow and shrink.
+#[derive(Debug)]
+struct Slots {
+    free: Arc<Semaphore>,
+    sizes: Mutex<SlotSizes>,
+}
+
+#[derive(Debug)]
+struct SlotSizes {
+    max: usize,
+    /// Slots that connections hold beyond `max`; they go when the connections do.
+    surplus: usize,
+}
+
+/// A connection's place among `max.connections`; given back when dropped.
+#[derive(Debug)]
+struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
+    slots: Arc<Slots>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut sizes = self.slots.sizes.lock();
+        if sizes.surplus > 0 {
+            sizes.surplus -= 1;
+            if let Some(permit) = self.permit.take() {
+                permit.forget();
+            }
+        }
+    }
+}
+
+impl Slots {
+    fn new(max: usize) -> Arc<Self> {
+        let sizes = Mutex::new(SlotSizes { max, surplus: 0 });
+        Arc::new(Self { free: Arc::new(Semaphore::new(max)), sizes })
+    }
+
+    async fn take(self: &Arc<Self>) -> Option<Slot> {
+        let permit = self.free.clone().acquire_owned().await.ok()?;
+        Some(Slot { permit: Some(permit), slots: self.clone() })
+    }
+
+    fn resize(&self, max: usize) {
+        let mut sizes = self.sizes.lock();
+        if max >= sizes.max {
+            let more = max - sizes.max;
+            let paid = more.min(sizes.surplus);
+            sizes.surplus -= paid;
+            self.free.add_permits(more - paid);
+        } else {
+            let fewer = sizes.max - max;
+            sizes.surplus += fewer - self.free.forget_permits(fewer);
+        }
+        sizes.max = max;
+    }
+}
+
+/// Most connections from one address.
+#[derive(Debug)]
+struct PerIp {
+    max: usize,
+    overrides: HashMap<IpAddr, usize>,
+}
+
+impl PerIp {
+    fn of(config: &BrokerConfig) -> Self {
+        let number = |count: i32| usize::try_from(count).unwrap_or_default();
+        let overrides = config.max_connections_per_ip_overrides.iter();
+        Self {
+            max: number(config.max_connections_per_ip),
+            overrides: overrides.map(|(address, count)| (*address, number(*count))).collect(),
+        }
+    }
+
+    fn limit(&self, host: IpAddr) -> usize {
+        self.overrides.get(&host).copied().unwrap_or(self.max)
+    }
+}
+
+fn slots_max(config: &BrokerConfig) -> usize {
+    usize::try_from(config.max_connections).unwrap_or_default().min(Semaphore::MAX_PERMITS)
 }
 
 #[derive(Debug, Default)]
@@ -71,15 +159,39 @@ struct Open {
 }
 
 impl Connections {
-    pub fn new(connections_max: i32, per_ip_max: i32) -> Arc<Self> {
-        let slots_max = usize::try_from(connections_max).unwrap_or_default().min(Semaphore::MAX_PERMITS);
+    /// With the limits of the configuration.
+    pub fn new(config: &BrokerConfig) -> Arc<Self> {
         Arc::new(Self {
-            slots: Arc::new(Semaphore::new(slots_max)),
-            slots_max,
-            per_ip_max: usize::try_from(per_ip_max).unwrap_or_default(),
+            slots: Slots::new(slots_max(config)),
+            per_ip: RwLock::new(PerIp::of(config)),
+            creation_rate: Mutex::new(CreationRate::new(config.max_connection_creation_rate, 0)),
+            started: Instant::now(),
             next_id: AtomicU64::new(1),
             open: Mutex::default(),
         })
+    }
+
+    /// Takes over new limits. Connections beyond them stay until they end.
+    pub fn set_limits(&self, config: &BrokerConfig) {
+        self.slots.resize(slots_max(config));
+        *self.per_ip.write() = PerIp::of(config);
+        self.creation_rate.lock().set(config.max_connection_creation_rate, self.uptime_ms());
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Waits for room, by number and by rate (`max.connections`, `max.connection.creation.rate`).
+    async fn room(&self) -> Option<Slot> {
+        let slot = self.slots.take().await;
+        loop {
+            let wait_ms = self.creation_rate.lock().admit(self.uptime_ms());
+            if wait_ms == 0 {
+                return slot;
+            }
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -140,20 +252,20 @@ pub async fn accept(
     loop {
         // With all slots taken, the next connections wait in the kernel's queue, as in Kafka.
         let accepted = async {
-            let slot = connections.slots.clone().acquire_owned().await;
+            let slot = connections.room().await;
             (slot, listener.accept().await)
         };
         let (slot, accepted) = tokio::select! {
             accepted = accepted => accepted,
             () = super::stopped(&mut stop) => return,
         };
-        let Ok(slot) = slot else { return };
+        let Some(slot) = slot else { return };
         match accepted {
             Ok((stream, address)) => {
                 start(&broker, &connections, stream, address.ip().to_canonical(), index, slot)
             }
             Err(error) => {
-                tracing::warn!(%error, open = connections.count(), max = connections.slots_max, "a connection could not be accepted");
+                tracing::warn!(%error, open = connections.count(), max = connections.slots.sizes.lock().max, "a connection could not be accepted");
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
@@ -166,7 +278,7 @@ fn start(
     stream: TcpStream,
     host: IpAddr,
     listener: usize,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) {
     if let Err(error) = set_options(broker, &stream) {
         tracing::debug!(%error, %host, "socket options could not be set");
@@ -174,14 +286,15 @@ fn start(
     let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
     let info =
         Arc::new(ConnectionInfo { id, host, listener, last_active_ms: AtomicI64::new(broker.uptime_ms()) });
+    let per_ip_max = connections.per_ip.read().limit(host);
     let mut open = connections.open.lock();
     let count = open.by_ip.entry(host).or_default();
-    if *count >= connections.per_ip_max {
+    if *count >= per_ip_max {
         if *count == 0 {
             open.by_ip.remove(&host);
         }
         broker.metrics.connections_refused.with_label_values(&["max.connections.per.ip"]).inc();
-        tracing::warn!(%host, max = connections.per_ip_max, "refused a connection (max.connections.per.ip)");
+        tracing::warn!(%host, max = per_ip_max, "refused a connection (max.connections.per.ip)");
         return;
     }
     *count += 1;
@@ -228,4 +341,30 @@ fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionEr
     };
     broker.metrics.connections_refused.with_label_values(&[reason]).inc();
     tracing::warn!(id, %host, %error, "closed a connection");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn slots_grow_and_shrink_under_those_that_hold_them() {
+        let slots = Slots::new(3);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(slots.take().await.unwrap());
+        }
+        // One slot for two that are held beyond it: they go first.
+        slots.resize(1);
+        held.truncate(1);
+        assert_eq!(slots.free.available_permits(), 0);
+        held.clear();
+        assert_eq!(slots.free.available_permits(), 1);
+        held.push(slots.take().await.unwrap());
+        slots.resize(0);
+        slots.resize(2);
+        assert_eq!(slots.free.available_permits(), 1);
+        drop(held);
+        assert_eq!(slots.free.available_permits(), 2);
+    }
 }

@@ -6,11 +6,14 @@
 pub mod api;
 pub mod command;
 pub mod connection;
+mod creation_rate;
 mod dispatch;
+pub mod dynamic_config;
 mod errors;
 mod fetch_session;
 pub mod handlers;
 pub mod listener;
+pub mod loggers;
 pub mod maintenance;
 pub mod metrics;
 pub mod node;
@@ -32,6 +35,7 @@ use crate::partition::cleaning::LogCleaner;
 use crate::raft::MetadataQuorum;
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
+use dynamic_config::DynamicConfig;
 use fetch_session::FetchSessions;
 use metrics::Metrics;
 use producer_ids::ProducerIds;
@@ -39,7 +43,9 @@ use request_memory::RequestMemory;
 
 /// What the handlers of one broker share.
 pub struct Broker {
+    /// The configuration that this process started with. What can change at run time is in `dynamic`.
     pub config: BrokerConfig,
+    pub dynamic: DynamicConfig,
     pub clock: Arc<dyn Clock>,
     started: Instant,
     pub cluster_id: Arc<str>,

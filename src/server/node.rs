@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Broker;
+use super::dynamic_config::{self, DynamicConfig};
 use super::fetch_session::FetchSessions;
 use super::handlers;
 use super::listener::{self, Connections};
@@ -21,14 +22,13 @@ use super::metrics::Metrics;
 use super::producer_ids::ProducerIds;
 use super::request_memory::RequestMemory;
 use crate::admin;
-use crate::config::{BrokerConfig, key, topic};
+use crate::config::BrokerConfig;
 use crate::controller::{
-    BrokerIdentity, BrokerRegistration, ConfigSchema, Controller, ControllerConfig, ControllerError,
-    RealChance,
+    BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError, RealChance,
 };
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::real::{RealDisk, WallClock};
-use crate::metadata::{ConfigResourceType, Listener as AdvertisedListener, MetadataDelta, MetadataRecord};
+use crate::metadata::{Listener as AdvertisedListener, MetadataDelta, MetadataRecord};
 use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
 use crate::raft::{MetadataQuorum, OpenError, QuorumConfig};
@@ -123,11 +123,7 @@ impl Node {
                 partitions_default: config.num_partitions,
                 replication_factor_default: config.default_replication_factor,
                 delete_topic_enable: config.delete_topic,
-                schema: ConfigSchema {
-                    validate: validate_config,
-                    is_list: is_list_config,
-                    default: default_config,
-                },
+                schema: dynamic_config::SCHEMA,
             },
             Box::new(RealChance),
         );
@@ -142,7 +138,9 @@ impl Node {
         let epoch = controller.handle().register_broker(registration).await?;
 
         let mut subscription = quorum.subscribe();
-        let partitions = Arc::new(PartitionManager::new(node, data, found, config.set.clone()));
+        let dynamic = DynamicConfig::new(node, &config, subscription.image());
+        let connections = Connections::new(&dynamic.current());
+        let partitions = Arc::new(PartitionManager::new(node, data, found, dynamic.shared()));
         {
             let (partitions, image) = (partitions.clone(), subscription.image().clone());
             let taking_over = tokio::task::spawn_blocking(move || partitions.start(&image));
@@ -161,6 +159,7 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         tasks.push(tokio::spawn({
             let (partitions, groups, mut stopped) = (partitions.clone(), groups.clone(), stopped.clone());
+            let (dynamic, connections) = (dynamic.clone(), connections.clone());
             async move {
                 loop {
                     let published = tokio::select! {
@@ -169,7 +168,9 @@ impl Node {
                     };
                     let Some(published) = published else { return };
                     let (partitions, delta) = (partitions.clone(), published.delta);
+                    let (dynamic, connections) = (dynamic.clone(), connections.clone());
                     let applying = tokio::task::spawn_blocking(move || {
+                        dynamic.apply(&published.image, &delta, &partitions, &connections);
                         partitions.apply(&delta);
                         delta
                     });
@@ -203,9 +204,8 @@ impl Node {
             metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
             log_cleaner: LogCleaner::new(config.log_cleaner.clone()),
             config,
+            dynamic,
         });
-        let connections =
-            Connections::new(broker.config.max_connections, broker.config.max_connections_per_ip);
         let admin_address = match admin::start(&broker, &stopped).await {
             Ok(address) => address,
             Err(error) if broker.config.admin_listener_is_set => {
@@ -287,23 +287,4 @@ fn open_files_max() -> usize {
         Err(_) => 1024,
     };
     usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(64, 100_000)
-}
-
-fn validate_config(kind: ConfigResourceType, name: &str, value: &str) -> Result<(), String> {
-    match kind {
-        ConfigResourceType::Topic => topic::validate(name, value).map_err(|error| error.to_string()),
-        _ => Err(format!(
-            "{name} cannot be changed while the broker runs: set it in server.properties and restart"
-        )),
-    }
-}
-
-fn is_list_config(kind: ConfigResourceType, name: &str) -> bool {
-    let found = topic::find(name).filter(|_| kind == ConfigResourceType::Topic);
-    found.is_some_and(|entry| matches!(entry.key.kind, key::Kind::List(_)))
-}
-
-fn default_config(kind: ConfigResourceType, name: &str) -> Option<String> {
-    let found = topic::find(name).filter(|_| kind == ConfigResourceType::Topic)?;
-    found.key.default.map(str::to_owned)
 }

@@ -34,13 +34,17 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker on free ports, with its data in `folder`.
     pub fn start(folder: &Path, overrides: &[&str]) -> Broker {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_raftsman"));
-        command.arg("server");
         let data = format!("log.dirs={}", folder.display());
         let own = ["listeners=PLAINTEXT://127.0.0.1:0", "raftsman.admin.listener=127.0.0.1:0", &data];
-        for value in own.iter().chain(overrides) {
-            command.args(["--override", value]);
-        }
+        let values = own.iter().chain(overrides);
+        let arguments: Vec<&str> = values.flat_map(|value| ["--override", *value]).collect();
+        Self::run(folder, &arguments)
+    }
+
+    /// Starts a broker with these arguments, which give it free ports and its data in `folder`.
+    pub fn run(folder: &Path, arguments: &[&str]) -> Broker {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raftsman"));
+        command.arg("server").args(arguments);
         let mut child =
             command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the broker starts");
         let log = Arc::new(Mutex::new(String::new()));

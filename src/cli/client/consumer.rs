@@ -73,6 +73,10 @@ struct Position {
     topic_id: Uuid,
     leader: Option<i32>,
     offset: i64,
+    /// Of the last batch read; -1: none yet.
+    leader_epoch: i32,
+    /// When the partition was added, in the count of [`Consumer::additions`].
+    added_in: u64,
     /// None until the first answer.
     high_watermark: Option<i64>,
     /// Since when there has been no good answer.
@@ -81,6 +85,8 @@ struct Position {
 
 struct Fetched {
     broker: i32,
+    /// The partitions added after this are not the ones that the answer is about.
+    additions: u64,
     asked: Vec<Partition>,
     response: Result<FetchResponse, ClientError>,
 }
@@ -90,8 +96,14 @@ pub struct Consumer {
     client: Arc<Client>,
     options: ConsumerOptions,
     positions: BTreeMap<Partition, Position>,
+    /// How often partitions have been added.
+    additions: u64,
     fetches: JoinSet<Fetched>,
     busy: BTreeSet<i32>,
+    /// Partitions whose position has fallen out of the log.
+    lost: BTreeSet<Partition>,
+    /// Records that are read and not handed out.
+    ready: Vec<ConsumedRecord>,
     backoff: Backoff,
     /// Not before this moment: the pause after an error.
     fetch_at: Option<Instant>,
@@ -101,33 +113,62 @@ pub struct Consumer {
 impl Consumer {
     /// Starts at the given offsets, which are real ones (see [`Client::list_offsets`]).
     pub fn new(client: Arc<Client>, options: ConsumerOptions, starts: BTreeMap<Partition, i64>) -> Self {
-        let mut names = HashMap::<String, Arc<str>>::new();
-        let positions = starts
-            .into_iter()
-            .map(|(key, offset)| {
-                let topic = names.entry(key.0.clone()).or_insert_with(|| Arc::from(key.0.as_str())).clone();
-                let position = Position {
-                    topic,
-                    topic_id: Uuid::nil(),
-                    leader: None,
-                    offset,
-                    high_watermark: None,
-                    failing_since: None,
-                };
-                (key, position)
-            })
-            .collect();
         let backoff = Backoff::new(client.options().retry_backoff_ms);
-        Self {
+        let mut consumer = Self {
             client,
             options,
-            positions,
+            positions: BTreeMap::new(),
+            additions: 0,
             fetches: JoinSet::new(),
             busy: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            ready: Vec::new(),
             backoff,
             fetch_at: None,
             metadata_is_stale: true,
+        };
+        consumer.add(starts);
+        consumer
+    }
+
+    /// Reads more partitions, from the given offsets on.
+    pub fn add(&mut self, starts: BTreeMap<Partition, i64>) {
+        self.additions += 1;
+        self.metadata_is_stale = true;
+        self.fetch_at = None;
+        let mut names = HashMap::<String, Arc<str>>::new();
+        for (key, offset) in starts {
+            let topic = names.entry(key.0.clone()).or_insert_with(|| Arc::from(key.0.as_str())).clone();
+            let position = Position {
+                topic,
+                topic_id: Uuid::nil(),
+                leader: None,
+                offset,
+                leader_epoch: -1,
+                added_in: self.additions,
+                high_watermark: None,
+                failing_since: None,
+            };
+            self.positions.insert(key, position);
         }
+    }
+
+    /// Reads only the given partitions on. Records of others that have not been handed out are dropped.
+    pub fn retain(&mut self, kept: &BTreeSet<Partition>) {
+        self.positions.retain(|key, _| kept.contains(key));
+        self.lost.retain(|key| kept.contains(key));
+        let positions = &self.positions;
+        self.ready.retain(|record| positions.contains_key(&(record.topic.to_string(), record.partition)));
+    }
+
+    pub fn partitions(&self) -> BTreeSet<Partition> {
+        self.positions.keys().cloned().collect()
+    }
+
+    /// For each partition the offset behind the last record handed out, and that record's leader epoch
+    /// (-1: not known). Right after [`Consumer::next`] has answered, and until it is called again.
+    pub fn positions(&self) -> impl Iterator<Item = (&Partition, i64, i32)> {
+        self.positions.iter().map(|(key, position)| (key, position.offset, position.leader_epoch))
     }
 
     /// Whether every partition has been read up to where it ended at the last answer.
@@ -138,9 +179,12 @@ impl Consumer {
     }
 
     /// The next records, at least one batch of them when there is one; an empty list when the brokers
-    /// had none for the time of a fetch. May be cancelled while nothing has come in.
+    /// had none for the time of a fetch. May be cancelled: what has come in is then in the next answer.
     pub async fn next(&mut self) -> Result<Vec<ConsumedRecord>, ClientError> {
         self.start_fetches().await?;
+        if !self.ready.is_empty() {
+            return Ok(std::mem::take(&mut self.ready));
+        }
         if self.fetches.is_empty() {
             let pause = self.fetch_at.map_or_else(|| self.backoff.next_pause(), |at| at - Instant::now());
             tokio::time::sleep(pause).await;
@@ -148,10 +192,10 @@ impl Consumer {
         }
         let Some(Ok(fetched)) = self.fetches.join_next().await else { return Ok(Vec::new()) };
         self.busy.remove(&fetched.broker);
-        let records = self.take(fetched).await?;
+        self.take(fetched)?;
         // The broker works on the next answer while the caller works on this one.
         self.start_fetches().await?;
-        Ok(records)
+        Ok(std::mem::take(&mut self.ready))
     }
 
     async fn start_fetches(&mut self) -> Result<(), ClientError> {
@@ -164,6 +208,12 @@ impl Consumer {
         {
             let all = self.positions.keys().cloned().collect::<Vec<_>>();
             return self.fail(&all, error);
+        }
+        while let Some(key) = self.lost.first().cloned() {
+            match self.reset(&key).await {
+                Ok(()) => drop(self.lost.remove(&key)),
+                Err(error) => return self.fail(&[key], error),
+            }
         }
         let leaders = self.positions.values().filter_map(|position| position.leader).collect::<BTreeSet<_>>();
         for leader in leaders {
@@ -180,9 +230,11 @@ impl Consumer {
                 Ok(answer) => {
                     let timeout_ms = self.client.options().request_timeout_ms
                         + u64::try_from(self.options.fetch_max_wait_ms).unwrap_or(0);
+                    let additions = self.additions;
                     self.busy.insert(leader);
                     self.fetches.spawn(async move {
-                        Fetched { broker: leader, asked, response: answer.wait(timeout_ms).await }
+                        let response = answer.wait(timeout_ms).await;
+                        Fetched { broker: leader, additions, asked, response }
                     });
                 }
                 Err(error) => self.fail(&asked, error)?,
@@ -283,22 +335,20 @@ impl Consumer {
         Ok(())
     }
 
-    async fn take(&mut self, fetched: Fetched) -> Result<Vec<ConsumedRecord>, ClientError> {
+    fn take(&mut self, fetched: Fetched) -> Result<(), ClientError> {
         let response = fetched
             .response
             .and_then(|response| ClientError::check(response.error_code, None).map(|()| response));
         let response = match response {
             Ok(response) => response,
             Err(error) => {
-                self.fail(&fetched.asked, error)?;
-                return Ok(Vec::new());
+                return self.fail(&fetched.asked, error);
             }
         };
         let mut by_id = HashMap::new();
         for (key, position) in &self.positions {
             by_id.insert(position.topic_id, key.0.clone());
         }
-        let mut consumed = Vec::new();
         for topic in response.responses {
             let name = match topic.topic.is_empty() {
                 true => by_id.get(&topic.topic_id).cloned().unwrap_or_default(),
@@ -306,24 +356,23 @@ impl Consumer {
             };
             for data in topic.partitions {
                 let key = (name.clone(), data.partition_index);
-                if self.positions.contains_key(&key) {
-                    self.take_partition(key, data, &mut consumed).await?;
+                let position = self.positions.get(&key);
+                if position.is_some_and(|position| position.added_in <= fetched.additions) {
+                    self.take_partition(key, data)?;
                 }
             }
         }
-        Ok(consumed)
+        Ok(())
     }
 
-    async fn take_partition(
-        &mut self,
-        key: Partition,
-        data: PartitionData,
-        consumed: &mut Vec<ConsumedRecord>,
-    ) -> Result<(), ClientError> {
+    fn take_partition(&mut self, key: Partition, data: PartitionData) -> Result<(), ClientError> {
         let named = |what: String| ClientError::Batch(format!("{}-{}: {what}", key.0, key.1));
         match ResponseError::try_from_code(data.error_code) {
             None => {}
-            Some(ResponseError::OffsetOutOfRange) => return self.reset(&key).await,
+            Some(ResponseError::OffsetOutOfRange) => {
+                self.lost.insert(key);
+                return Ok(());
+            }
             Some(code) => {
                 return self.fail(std::slice::from_ref(&key), ClientError::Refused { code, message: None });
             }
@@ -366,18 +415,19 @@ impl Consumer {
                         Vec::new()
                     }
                 };
-                consumed.extend(read.into_iter().filter(|read| read.offset >= position.offset).map(|read| {
-                    ConsumedRecord {
+                self.ready.extend(read.into_iter().filter(|read| read.offset >= position.offset).map(
+                    |read| ConsumedRecord {
                         topic: position.topic.clone(),
                         partition: key.1,
                         offset: read.offset,
                         leader_epoch: header.partition_leader_epoch,
                         timestamp_type: header.timestamp_type(),
                         record: read.record,
-                    }
-                }));
+                    },
+                ));
             }
             position.offset = header.next_offset();
+            position.leader_epoch = header.partition_leader_epoch;
         }
         Ok(())
     }

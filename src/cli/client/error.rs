@@ -125,6 +125,28 @@ fn explanation(code: ResponseError) -> &'static str {
         ResponseError::TopicAuthorizationFailed => "not authorised for this topic",
         ResponseError::ClusterAuthorizationFailed => "not authorised for this cluster",
         ResponseError::UnsupportedCompressionType => "the broker does not support this compression",
+        ResponseError::CoordinatorLoadInProgress => "the group's coordinator is still loading",
+        ResponseError::CoordinatorNotAvailable => "the group's coordinator is not available yet",
+        ResponseError::NotCoordinator => "the broker asked is not the coordinator of the group",
+        ResponseError::IllegalGeneration => "the group has rebalanced since",
+        ResponseError::UnknownMemberId => "the coordinator does not know this member",
+        ResponseError::RebalanceInProgress => "the group is rebalancing",
+        ResponseError::InvalidGroupId => "the group's id is not valid",
+        ResponseError::InvalidSessionTimeout => {
+            "session.timeout.ms is outside what the broker allows (group.min.session.timeout.ms, \
+             group.max.session.timeout.ms)"
+        }
+        ResponseError::InconsistentGroupProtocol => {
+            "the group's members have no partition.assignment.strategy in common with this one"
+        }
+        ResponseError::GroupAuthorizationFailed => "not authorised for this group",
+        ResponseError::GroupMaxSizeReached => "the group has group.max.size members already",
+        ResponseError::NonEmptyGroup => "the group is not empty",
+        ResponseError::GroupIdNotFound => "the group does not exist",
+        ResponseError::FencedInstanceId => "another member with the same group.instance.id has come",
+        ResponseError::UnstableOffsetCommit => "a transaction is about to commit offsets",
+        ResponseError::GroupSubscribedToTopic => "members of the group are subscribed to the topic",
+        ResponseError::OffsetMetadataTooLarge => "the metadata of the commit is too large",
         _ => "the broker refused the request",
     }
 }

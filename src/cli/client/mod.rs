@@ -5,11 +5,19 @@
 //! then reported is the last one met.
 
 pub mod admin;
+pub mod assignor;
+pub mod committed;
+pub mod configs;
 pub mod connection;
 pub mod consumer;
+pub mod consumer_protocol;
+pub mod coordinator;
 pub mod error;
+pub mod groups;
+pub mod member;
 pub mod partitioner;
 pub mod producer;
+pub mod pulse;
 pub mod records;
 
 use std::collections::{BTreeMap, HashMap};

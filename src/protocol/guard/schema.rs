@@ -125,6 +125,7 @@ pub(super) static APIS: &[Api] = &[
     Api { key: 61, versions: (0, 0), flexible_since: 0, fields: DESCRIBE_PRODUCERS },
     Api { key: 68, versions: (0, 1), flexible_since: 0, fields: CONSUMER_GROUP_HEARTBEAT },
     Api { key: 69, versions: (0, 1), flexible_since: 0, fields: CONSUMER_GROUP_DESCRIBE },
+    Api { key: 74, versions: (0, 1), flexible_since: 0, fields: LIST_CONFIG_RESOURCES },
     Api { key: 75, versions: (0, 0), flexible_since: 0, fields: DESCRIBE_TOPIC_PARTITIONS },
 ];
 
@@ -349,6 +350,8 @@ const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     field("replica_id", Int32).since(3),
     field("topics", Array(&Struct(OFFSET_FOR_LEADER_EPOCH_OFFSET_FOR_LEADER_TOPIC))),
 ];
+
+const LIST_CONFIG_RESOURCES: &[Field] = &[field("resource_types", Array(&Int8)).since(1)];
 
 const DESCRIBE_CONFIGS_RESOURCE: &[Field] = &[
     field("resource_type", Int8),

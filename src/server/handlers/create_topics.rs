@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, CreateTopicsResponse
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
 use super::{later, refusal, text, topic_name};
-use crate::config::topic;
+use crate::config::{BrokerValues, topic};
 use crate::controller::{ControllerError, CreateTopics, CreatedTopic, NewTopic};
 use crate::types::NodeId;
 
@@ -74,7 +74,7 @@ fn result(
             .with_topic_id(created.id.0)
             .with_num_partitions(created.partition_count)
             .with_replication_factor(created.replication_factor)
-            .with_configs(Some(effective_configs(&created.configs, &broker.config.set))),
+            .with_configs(Some(effective_configs(&created.configs, &broker.dynamic.current().values))),
         Err(error) => {
             let (code, message) = refusal(&error);
             result
@@ -88,17 +88,13 @@ fn result(
 }
 
 /// Every configuration of the new topic, with where its value comes from.
-fn effective_configs(
-    set: &BTreeMap<String, String>,
-    broker: &BTreeMap<String, String>,
-) -> Vec<CreatableTopicConfigs> {
-    let effective = topic::KEYS.iter().filter_map(|entry| {
-        let first = topic::synonyms(entry, set, broker).into_iter().next()?;
-        let told = CreatableTopicConfigs::default()
+fn effective_configs(set: &BTreeMap<String, String>, broker: &BrokerValues) -> Vec<CreatableTopicConfigs> {
+    let effective = topic::KEYS.iter().map(|entry| {
+        let (value, source) = topic::effective(entry, set, broker);
+        CreatableTopicConfigs::default()
             .with_name(text(entry.key.name))
-            .with_value(Some(text(&first.value)))
-            .with_config_source(first.source as i8);
-        Some(told)
+            .with_value(Some(text(&value)))
+            .with_config_source(source as i8)
     });
     effective.collect()
 }

@@ -22,6 +22,7 @@ pub mod heartbeat;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
@@ -75,6 +76,7 @@ pub const APIS: &[Api] = &[
     describe_quorum::API,
     describe_cluster::API,
     describe_producers::API,
+    list_config_resources::API,
     describe_topic_partitions::API,
 ];
 

@@ -486,6 +486,22 @@ var probes = []probe{
 			}
 		}
 	}},
+	{74, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrListConfigResourcesRequest()
+		if v >= 1 {
+			r.ResourceTypes = []int8{int8(kmsg.ConfigResourceTypeTopic)}
+		}
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		r := response.(*kmsg.ListConfigResourcesResponse)
+		Same(int16(0), r.ErrorCode, "error")
+		found := false
+		for _, resource := range r.ConfigResources {
+			found = found || resource.Name == s.topic && resource.Type == int8(kmsg.ConfigResourceTypeTopic)
+		}
+		// version 0 asks for client metrics, of which there are none
+		Same(v >= 1, found, "the topic is listed")
+	}},
 	{75, func(s subject, v int16) kmsg.Request {
 		r := kmsg.NewPtrDescribeTopicPartitionsRequest()
 		for _, each := range []string{s.topic, s.unknown} {

@@ -1,10 +1,12 @@
 package raftsman.compat;
 
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
@@ -12,7 +14,6 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
-import java.util.function.BooleanSupplier;
 
 /** A list of named checks, run some at a time; each prints one PASS or FAIL line. */
 final class Checks {
@@ -20,10 +21,21 @@ final class Checks {
         void run() throws Exception;
     }
 
+    interface Condition {
+        boolean holds() throws Exception;
+    }
+
     /** How long any wait for a condition may last; reaching it is a failure. */
     static final long LIMIT_MS = 20_000;
 
     private final Map<String, Body> bodies = new LinkedHashMap<>();
+    private final Set<String> alone = new HashSet<>();
+
+    /** A check that no other runs beside, after all those that share the broker: it restarts the broker, say. */
+    void addAlone(String name, Body body) {
+        add(name, body);
+        alone.add(name);
+    }
 
     void add(String name, Body body) {
         if (bodies.put(name, body) != null) {
@@ -33,39 +45,60 @@ final class Checks {
 
     /** Runs those whose name contains {@code only} (null: all); returns the exit code. */
     int run(String only) throws Exception {
-        ExecutorService pool = Executors.newFixedThreadPool(6);
+        return run(only, 6);
+    }
+
+    /** The same with {@code threads} checks at a time; with one they run in the order in which they were added. */
+    int run(String only, int threads) throws Exception {
+        ExecutorService pool = Executors.newFixedThreadPool(threads);
+        List<String> names = bodies.keySet().stream().filter(name -> only == null || name.contains(only)).toList();
         Map<String, Future<?>> running = new LinkedHashMap<>();
-        bodies.forEach((name, body) -> {
-            if (only == null || name.contains(only)) {
-                running.put(name, pool.submit((Callable<Void>) () -> {
-                    long started = System.nanoTime();
-                    body.run();
-                    if (System.getenv("TIMES") != null) {
-                        System.out.printf("# %.1f s %s%n", (System.nanoTime() - started) / 1e9, name);
-                    }
-                    return null;
-                }));
+        for (String name : names) {
+            if (!alone.contains(name)) {
+                running.put(name, pool.submit(timed(name)));
             }
-        });
+        }
         int failed = 0;
         for (Map.Entry<String, Future<?>> check : running.entrySet()) {
-            try {
-                check.getValue().get(90, TimeUnit.SECONDS);
-                System.out.println("PASS " + check.getKey());
-            } catch (Exception error) {
-                failed++;
-                System.out.println("FAIL " + check.getKey() + ": " + describe(cause(error)));
+            failed += ended(check.getKey(), check.getValue());
+        }
+        for (String name : names) {
+            if (alone.contains(name)) {
+                failed += ended(name, pool.submit(timed(name)));
             }
         }
         pool.shutdownNow();
-        System.out.println((running.size() - failed) + " passed, " + failed + " failed");
-        return failed == 0 && !running.isEmpty() ? 0 : 1;
+        System.out.println((names.size() - failed) + " passed, " + failed + " failed");
+        return failed == 0 && !names.isEmpty() ? 0 : 1;
+    }
+
+    private Callable<Void> timed(String name) {
+        return () -> {
+            long started = System.nanoTime();
+            bodies.get(name).run();
+            if (System.getenv("TIMES") != null) {
+                System.out.printf("# %.1f s %s%n", (System.nanoTime() - started) / 1e9, name);
+            }
+            return null;
+        };
+    }
+
+    /** Waits for a check and prints its line; 1 when it failed. */
+    private static int ended(String name, Future<?> check) {
+        try {
+            check.get(90, TimeUnit.SECONDS);
+            System.out.println("PASS " + name);
+            return 0;
+        } catch (Exception error) {
+            System.out.println("FAIL " + name + ": " + describe(cause(error)));
+            return 1;
+        }
     }
 
     private static String describe(Throwable error) {
         for (StackTraceElement frame : error.getStackTrace()) {
             if (frame.getClassName().startsWith("raftsman.compat") && !frame.getClassName().endsWith(".Checks")
-                    && !frame.getClassName().endsWith(".Broker")) {
+                    && !frame.getClassName().endsWith(".Broker") && !frame.getClassName().endsWith(".Member")) {
                 return error + " (" + frame.getFileName() + ":" + frame.getLineNumber() + ")";
             }
         }
@@ -112,9 +145,9 @@ final class Checks {
     }
 
     /** Asks again and again until the condition holds. */
-    static void until(String what, BooleanSupplier condition) throws InterruptedException {
+    static void until(String what, Condition condition) throws Exception {
         long end = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(LIMIT_MS);
-        while (!condition.getAsBoolean()) {
+        while (!condition.holds()) {
             that(System.nanoTime() < end, "not within " + LIMIT_MS + " ms: " + what);
             TimeUnit.MILLISECONDS.sleep(20);
         }

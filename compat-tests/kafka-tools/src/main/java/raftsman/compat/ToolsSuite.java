@@ -15,21 +15,20 @@ import java.util.stream.Stream;
 
 /** Kafka's own command-line tools, run as their scripts run them, against the broker at BOOTSTRAP. */
 public final class ToolsSuite {
-    private static final String BOOTSTRAP = System.getenv().getOrDefault("BOOTSTRAP", "127.0.0.1:9092");
+    static final String BOOTSTRAP = System.getenv().getOrDefault("BOOTSTRAP", "127.0.0.1:9092");
     private static final String DATA_DIR = System.getenv("DATA_DIR");
     private static final String RUN = Long.toString(System.currentTimeMillis(), 36);
     private static int count;
 
-    private static final String TOPICS = "org.apache.kafka.tools.TopicCommand";
+    static final String TOPICS = "org.apache.kafka.tools.TopicCommand";
     private static final String PRODUCE = "org.apache.kafka.tools.ConsoleProducer";
-    private static final String CONSUME = "org.apache.kafka.tools.consumer.ConsoleConsumer";
-    private static final String OFFSETS = "org.apache.kafka.tools.GetOffsetShell";
+    static final String CONSUME = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+    static final String OFFSETS = "org.apache.kafka.tools.GetOffsetShell";
     private static final String DELETE_RECORDS = "org.apache.kafka.tools.DeleteRecordsCommand";
     private static final String LOG_DIRS = "org.apache.kafka.tools.LogDirsCommand";
     private static final String DUMP = "org.apache.kafka.tools.DumpLogSegments";
     private static final String PRODUCER_PERFORMANCE = "org.apache.kafka.tools.ProducerPerformance";
     private static final String VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand";
-    private static final String CONFIGS = "kafka.admin.ConfigCommand";
     private static final String QUORUM = "org.apache.kafka.tools.MetadataQuorumCommand";
     private static final String CLUSTER = "org.apache.kafka.tools.ClusterTool";
 
@@ -54,9 +53,10 @@ public final class ToolsSuite {
         checks.put("kafka-dump-log shows the codec a topic's compression.type asks for", ToolsSuite::dumpRecompressed);
         checks.put("kafka-producer-perf-test", ToolsSuite::performance);
         checks.put("kafka-broker-api-versions", ToolsSuite::versions);
-        checks.put("kafka-configs --describe and --alter of a topic", ToolsSuite::configs);
+        ConfigsChecks.addTo(checks);
         checks.put("kafka-metadata-quorum describe --status and --replication", ToolsSuite::quorum);
         checks.put("kafka-cluster cluster-id", ToolsSuite::cluster);
+        GroupTools.addTo(checks);
 
         int failed = 0;
         int run = 0;
@@ -81,22 +81,22 @@ public final class ToolsSuite {
         Runtime.getRuntime().halt(failed == 0 && run > 0 ? 0 : 1);
     }
 
-    private static String name(String hint) {
+    static String name(String hint) {
         return "tools-" + hint + "-" + RUN + "-" + count++;
     }
 
-    private static void that(boolean condition, String otherwise) {
+    static void that(boolean condition, String otherwise) {
         if (!condition) {
             throw new AssertionError(otherwise);
         }
     }
 
-    private static void same(Object wanted, Object got, String what) {
+    static void same(Object wanted, Object got, String what) {
         that(wanted.equals(got), what + ": wanted " + wanted + ", got " + got);
     }
 
     /** Runs a tool with --bootstrap-server. */
-    private static Tool tool(String main, String... arguments) throws Exception {
+    static Tool tool(String main, String... arguments) throws Exception {
         return toolWithInput("", main, arguments);
     }
 
@@ -106,7 +106,7 @@ public final class ToolsSuite {
         return Tool.runWithInput(input, main, all.toArray(new String[0]));
     }
 
-    private static String topic(String hint, int partitions, String... configs) throws Exception {
+    static String topic(String hint, int partitions, String... configs) throws Exception {
         String name = name(hint);
         List<String> arguments = new ArrayList<>(List.of("--create", "--topic", name, "--partitions", "" + partitions, "--replication-factor", "1"));
         for (String config : configs) {
@@ -117,7 +117,7 @@ public final class ToolsSuite {
     }
 
     /** Runs the tool until it says that, for brokers that answer a change a moment before all of them know it. */
-    private static Tool until(String says, String main, String... arguments) throws Exception {
+    static Tool until(String says, String main, String... arguments) throws Exception {
         long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(15);
         while (true) {
             Tool tool = tool(main, arguments);
@@ -127,13 +127,13 @@ public final class ToolsSuite {
         }
     }
 
-    private static String lines(int count, String prefix) {
+    static String lines(int count, String prefix) {
         StringBuilder text = new StringBuilder();
         IntStream.range(0, count).forEach(i -> text.append(prefix).append(i).append('\n'));
         return text.toString();
     }
 
-    private static void produce(String topic, String input, String... arguments) throws Exception {
+    static void produce(String topic, String input, String... arguments) throws Exception {
         List<String> all = new ArrayList<>(List.of("--topic", topic));
         all.addAll(List.of(arguments));
         toolWithInput(input, PRODUCE, all.toArray(new String[0])).ended(0);
@@ -338,17 +338,6 @@ public final class ToolsSuite {
     private static void versions() throws Exception {
         Tool tool = tool(VERSIONS).ended(0).says(BOOTSTRAP + " (id: ", "Produce(0): 0 to ", "Fetch(1): 4 to ", "ApiVersions(18): 0 to ", "Metadata(3): 0 to ", "ListOffsets(2): 1 to ");
         tool.saysNot("ERROR");
-    }
-
-    private static void configs() throws Exception {
-        String topic = topic("configs", 1);
-        tool(CONFIGS, "--describe", "--entity-type", "topics", "--entity-name", topic).ended(0).says("Dynamic configs for topic " + topic + " are:");
-        tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "retention.ms=1234567,segment.bytes=2097152").ended(0)
-                .says("Completed updating config for topic " + topic);
-        until("retention.ms=1234567", CONFIGS, "--describe", "--entity-type", "topics", "--entity-name", topic).says("segment.bytes=2097152");
-        tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic, "--delete-config", "retention.ms").ended(0);
-        tool(CONFIGS, "--describe", "--entity-type", "topics", "--entity-name", topic, "--all").ended(0).says("max.message.bytes=1048588", "segment.bytes=2097152");
-        tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "retention.ms=never").ended(1).complains("retention.ms");
     }
 
     private static void quorum() throws Exception {

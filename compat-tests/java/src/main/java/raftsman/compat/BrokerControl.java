@@ -1,0 +1,23 @@
+package raftsman.compat;
+
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+
+/** Ends the broker under test and starts it again; only where the runner started it. */
+final class BrokerControl {
+    private static final String URL = System.getenv("BROKER_CONTROL");
+
+    private BrokerControl() {}
+
+    /** Ends it with SIGTERM ("stop") or SIGKILL ("kill") and returns when it serves again. */
+    static void restart(String how) throws Exception {
+        Checks.that(URL != null, "BROKER_CONTROL is not set: this broker can't be restarted");
+        HttpRequest request = HttpRequest.newBuilder(URI.create(URL + "/restart?how=" + how))
+                .POST(HttpRequest.BodyPublishers.noBody())
+                .build();
+        HttpResponse<String> answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+        Checks.same(200, answer.statusCode(), "restart of the broker: " + answer.body());
+    }
+}

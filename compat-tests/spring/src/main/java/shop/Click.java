@@ -1,0 +1,3 @@
+package shop;
+
+record Click(int number, String page) {}

@@ -1,0 +1,7 @@
+package shop;
+
+import java.math.BigDecimal;
+
+record Order(int number, String customer, BigDecimal amount, Means paidBy) {
+    enum Means { CASH, CARD }
+}

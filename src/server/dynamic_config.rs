@@ -1,0 +1,125 @@
+//! What is configured while the broker runs: values that the metadata holds for this broker or for all of
+//! them, and what they change. Also the controller's view of the configuration keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::listener::Connections;
+use crate::config::values::Set;
+use crate::config::{BrokerConfig, ConfigError, group, topic, values};
+use crate::controller::ConfigSchema;
+use crate::metadata::{ConfigResource, ConfigResourceType, MetadataDelta, MetadataImage};
+use crate::partition::PartitionManager;
+use crate::types::NodeId;
+
+/// What the controller checks configurations with.
+pub const SCHEMA: ConfigSchema = ConfigSchema { validate, is_list, default };
+
+fn validate(kind: ConfigResourceType, set: &BTreeMap<String, String>) -> Result<(), String> {
+    match kind {
+        ConfigResourceType::Topic => topic::validate_all(set),
+        ConfigResourceType::Broker => values::check_dynamic(set),
+        ConfigResourceType::Group => group::validate_all(set),
+        ConfigResourceType::ClientMetrics => {
+            Err("client metrics are not served: this broker takes no telemetry of clients (KIP-714)"
+                .to_owned())
+        }
+        ConfigResourceType::BrokerLogger => Err("loggers are a broker's own".to_owned()),
+    }
+}
+
+fn is_list(kind: ConfigResourceType, name: &str) -> bool {
+    match kind {
+        ConfigResourceType::Topic => {
+            topic::find(name).is_some_and(|entry| matches!(entry.key.kind, crate::config::Kind::List(_)))
+        }
+        ConfigResourceType::Broker => values::is_list(name),
+        _ => false,
+    }
+}
+
+fn default(kind: ConfigResourceType, name: &str) -> Option<String> {
+    let key = match kind {
+        ConfigResourceType::Topic => topic::find(name)?.key,
+        ConfigResourceType::Broker => crate::config::broker::find(name)?,
+        _ => return None,
+    };
+    key.default.map(str::to_owned)
+}
+
+/// The configurations that the image holds for a resource.
+pub fn of_image(image: &MetadataImage, resource: &ConfigResource) -> Set {
+    let configs = image.configs(resource).into_iter().flatten();
+    configs.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The broker's configuration as it is now.
+#[derive(Clone, Debug)]
+pub struct DynamicConfig {
+    node: NodeId,
+    current: Arc<ArcSwap<BrokerConfig>>,
+}
+
+impl DynamicConfig {
+    /// The file's values, with what the image holds beside them.
+    pub fn new(node: NodeId, config: &BrokerConfig, image: &MetadataImage) -> Self {
+        let current = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let dynamic = Self { node, current };
+        dynamic.load(image);
+        dynamic
+    }
+
+    /// What counts now.
+    pub fn current(&self) -> arc_swap::Guard<Arc<BrokerConfig>> {
+        self.current.load()
+    }
+
+    /// The same for those who look at it themselves.
+    pub fn shared(&self) -> Arc<ArcSwap<BrokerConfig>> {
+        self.current.clone()
+    }
+
+    /// Follows a change of the metadata.
+    pub fn apply(
+        &self,
+        image: &MetadataImage,
+        delta: &MetadataDelta,
+        partitions: &PartitionManager,
+        connections: &Connections,
+    ) {
+        let own = [ConfigResource::all_brokers(), ConfigResource::broker(self.node)];
+        if own.iter().any(|resource| delta.configs_changed.contains(resource)) {
+            self.load(image);
+            partitions.broker_config_changed(image);
+            connections.set_limits(&self.current());
+        }
+    }
+
+    fn load(&self, image: &MetadataImage) {
+        match self.read(image) {
+            Ok(config) => self.current.store(Arc::new(config)),
+            // The controller checked it, perhaps that of another version.
+            Err(error) => {
+                tracing::error!(%error, "the configuration of the metadata does not fit; the earlier one stays")
+            }
+        }
+    }
+
+    fn read(&self, image: &MetadataImage) -> Result<BrokerConfig, ConfigError> {
+        let mut of_all = of_image(image, &ConfigResource::all_brokers());
+        let mut own = of_image(image, &ConfigResource::broker(self.node));
+        for set in [&mut of_all, &mut own] {
+            // A version that knew more may have left values that this one cannot use.
+            set.retain(|name, value| {
+                let checked = values::check_dynamic(&Set::from([(name.clone(), value.clone())]));
+                if let Err(reason) = &checked {
+                    tracing::warn!(key = %name, %reason, "a configuration of the metadata is left out");
+                }
+                checked.is_ok()
+            });
+        }
+        self.current().with_dynamic(of_all, own)
+    }
+}
