@@ -19,7 +19,10 @@ fn follow(offsets: &mut CommittedOffsets, records: &[CoordinatorRecord]) {
     }
 }
 
-fn request(group: &str, offsets: &[(&str, i32, i64)]) -> CommitOffsets {
+/// Topic, partition and offset.
+type Committed<'a> = [(&'a str, i32, i64)];
+
+fn request(group: &str, offsets: &Committed) -> CommitOffsets {
     let offsets = offsets.iter().map(|(topic, partition, offset)| OffsetToCommit {
         topic: (*topic).into(),
         topic_id: TopicId::ZERO,
@@ -38,7 +41,7 @@ fn request(group: &str, offsets: &[(&str, i32, i64)]) -> CommitOffsets {
     }
 }
 
-fn committed(groups: &[(&str, &[(&str, i32, i64)])]) -> CommittedOffsets {
+fn committed(groups: &[(&str, &Committed)]) -> CommittedOffsets {
     let mut offsets = CommittedOffsets::default();
     for (group, committed) in groups {
         let (records, answers) = offsets.commit(&request(group, committed), 4096, AT);

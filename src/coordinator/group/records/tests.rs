@@ -78,7 +78,7 @@ fn offsets_are_those_of_kafka() {
 /// Likewise: a group at its first join, with a static member, and after its last member left.
 #[test]
 fn groups_are_those_of_kafka() {
-    let member_id = "instance-1-65ba5bae-3ca9-4251-9525-ad9ff9663659";
+    let member_id = "instance-1-65a5ba5e-f3a9-4251-9525-ad9f6f966359";
     let empty = |generation, protocol_type: &str, current_state_timestamp_ms| GroupMetadata {
         protocol_type: protocol_type.into(),
         generation,
@@ -103,7 +103,7 @@ fn groups_are_those_of_kafka() {
         ..empty(1, "consumer", 1_795_257_046_255)
     };
     let member_id_hex =
-        "002f696e7374616e63652d312d36356261356261652d336361392d343235312d393532352d616439666639363633363539";
+        "002f696e7374616e63652d312d36356135626135652d663361392d343235312d393532352d616439663666393636333539";
     let stable_hex = format!(
         "00030008636f6e73756d657200000001000572616e6765{member_id_hex}000001a1fda894ef00000001{member_id_hex}\
          000a696e7374616e63652d31000a7468652d636c69656e74000a2f3132372e302e302e31000493e00000afc8\
