@@ -189,7 +189,7 @@ fn levels_of_loggers_change_at_once_and_the_log_says_who_changed_what() {
     };
     assert_eq!(alter(&mut client, LOGGER, "1", "raftsman::server", Some("DEBUG")).0, 0);
     assert_eq!(described(&mut client, LOGGER, "1", "raftsman::server"), "DEBUG {}");
-    until("resource=ConfigResource(type=BROKER_LOGGER, name='1') keys=\"raftsman::server\"");
+    until("resource=\"ConfigResource(type=BROKER_LOGGER, name='1')\" keys=\"raftsman::server\"");
     // A client that goes away in the middle of a request is a line at DEBUG.
     std::io::Write::write_all(&mut broker.connect().stream, &[0, 0]).unwrap();
     until("a connection ended");
@@ -197,7 +197,7 @@ fn levels_of_loggers_change_at_once_and_the_log_says_who_changed_what() {
     assert_eq!(described(&mut client, LOGGER, "1", "raftsman::server"), "INFO {}");
     assert_eq!(alter(&mut client, BROKER, "", "log.retention.ms", Some("123456")).0, 0);
     until(
-        "client=\"test\" host=127.0.0.1 resource=ConfigResource(type=BROKER, name='') keys=\"log.retention.ms\"",
+        "client=\"test\" host=127.0.0.1 resource=\"ConfigResource(type=BROKER, name='')\" keys=\"log.retention.ms\"",
     );
     assert!(!broker.log_text().contains("123456"), "values are nobody's business");
     broker.stop();

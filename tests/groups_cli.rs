@@ -79,8 +79,12 @@ impl Cluster {
                 let value = format!("{prefix}{number}");
                 builder.add(first_ms + number * 60_000, None, Some(value.as_bytes())).unwrap();
             }
-            let (error, _) = client.produce(topic, partition, -1, builder.build().unwrap()).unwrap();
-            assert_eq!(error, 0);
+            let batch = builder.build().unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            // Kafka names the leader of a new partition before that one knows (3, 6).
+            while let (error @ 1.., _) = client.produce(topic, partition, -1, batch.clone()).unwrap() {
+                assert!([3, 6].contains(&error) && Instant::now() < deadline, "error {error}");
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::server::{Broker, maintenance, stopped};
+use crate::server::{Broker, group_metrics, maintenance, stopped};
 
 /// Most connections at a time: monitors need few.
 const CONNECTIONS_MAX: usize = 64;
@@ -49,8 +49,8 @@ async fn serve(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Rece
         let (broker, mut stop) = (broker.clone(), stop.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&broker, &request);
-                async { Ok::<_, Infallible>(response) }
+                let broker = broker.clone();
+                async move { Ok::<_, Infallible>(answer(&broker, &request).await) }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
             let connection = server
@@ -68,7 +68,7 @@ async fn serve(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Rece
     }
 }
 
-fn answer(broker: &Broker, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(broker: &Arc<Broker>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let plain = |status: StatusCode, text: String| {
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = status;
@@ -83,7 +83,8 @@ fn answer(broker: &Broker, request: &Request<Incoming>) -> Response<Full<Bytes>>
     match request.uri().path() {
         "/metrics" => {
             maintenance::read_off(broker);
-            plain(StatusCode::OK, broker.metrics.text())
+            let groups = group_metrics::text(broker).await;
+            plain(StatusCode::OK, broker.metrics.text() + &groups)
         }
         "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" if broker.quorum.leader().is_some() => plain(StatusCode::OK, "ready\n".to_owned()),

@@ -9,7 +9,7 @@ use super::scan::{self, Located};
 use super::segment_file::Segment;
 use super::{LogSlice, ReadError, TimestampOffset};
 use crate::env::File;
-use crate::protocol::batch::{Batch, BatchError, TimestampType};
+use crate::protocol::batch::{Batch, BatchError, BatchHeader, TimestampType};
 use crate::types::{LeaderEpoch, Offset};
 
 /// Largest batch that is looked into for a timestamp.
@@ -84,6 +84,25 @@ impl Log {
                 found => return found,
             }
         }
+    }
+
+    /// The first timestamp of the batch that holds `offset`, or of the next one; in milliseconds. `None`
+    /// beyond the end. Reads no more than the batch's header.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn first_timestamp_from(&self, offset: Offset) -> Result<Option<i64>, ReadError> {
+        let slice = self.read(offset, BatchHeader::SIZE, self.log_end_offset(), true)?;
+        let mut header = [0; BatchHeader::SIZE];
+        if slice.len < header.len() || slice.file.read_at(&mut header, slice.position)? < header.len() {
+            return Ok(None);
+        }
+        let header =
+            BatchHeader::parse(&header).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Some(match header.timestamp_type() {
+            TimestampType::CreateTime => header.base_timestamp,
+            TimestampType::LogAppendTime => header.max_timestamp,
+        }))
     }
 
     /// The first record, from the log start offset on, that is as late as `timestamp` (ms) or later.

@@ -11,6 +11,7 @@ mod dispatch;
 pub mod dynamic_config;
 mod errors;
 mod fetch_session;
+pub mod group_metrics;
 pub mod handlers;
 pub mod listener;
 pub mod loggers;

@@ -6,7 +6,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest, ListGroupsRequest,
 };
 
 use super::{Client, ClientError, text};
@@ -143,14 +143,23 @@ impl Client {
         .await?
     }
 
-    /// Names of the groups that have configurations.
-    pub async fn configured_groups(&self) -> Result<BTreeSet<String>, ClientError> {
+    /// Names of the groups that have configurations, members or offsets.
+    pub async fn configurable_groups(&self) -> Result<BTreeSet<String>, ClientError> {
         let kind = EntityType::Group as i8;
         let request = ListConfigResourcesRequest::default().with_resource_types(vec![kind]);
         let response = self.call_any(&request).await?;
         ClientError::check(response.error_code, None)?;
         let listed = response.config_resources.iter().filter(|resource| resource.resource_type == kind);
-        Ok(listed.map(|resource| resource.resource_name.to_string()).collect())
+        let mut names: BTreeSet<String> = listed.map(|resource| resource.resource_name.to_string()).collect();
+        // Each broker lists the groups that it coordinates.
+        self.retry(async || self.fetch_metadata(Some(&[])).await).await?;
+        for id in self.broker_ids() {
+            let request = ListGroupsRequest::default();
+            let response = self.retry(async || self.broker(id).await?.call(&request).await).await?;
+            ClientError::check(response.error_code, None)?;
+            names.extend(response.groups.iter().map(|group| group.group_id.to_string()));
+        }
+        Ok(names)
     }
 
     /// The broker that must be asked, where it must be a certain one.

@@ -48,7 +48,7 @@ async fn entities(client: &Client, kind: EntityType, name: Option<String>) -> Re
     }
     let names: Vec<String> = match kind {
         EntityType::Topic => client.all_topics().await?.into_iter().map(|topic| topic.name).collect(),
-        EntityType::Group => client.configured_groups().await?.into_iter().collect(),
+        EntityType::Group => client.configurable_groups().await?.into_iter().collect(),
         EntityType::Broker | EntityType::BrokerLogger => {
             client.retry(async || client.fetch_metadata(Some(&[])).await).await?;
             let mut names: Vec<String> = client.broker_ids().iter().map(ToString::to_string).collect();

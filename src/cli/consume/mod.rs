@@ -233,8 +233,11 @@ fn group_of(arguments: &ConsumeArguments, properties: &Properties) -> Result<Opt
     if group == Some("") {
         return Err(CliError::Usage("the group's id is empty".to_owned()));
     }
-    // An option of its own is refused with --group; a property may come from a file for many uses.
+    // With --group these options are refused; a property may come from a file that serves others too.
     let is_assigned = !arguments.partition.is_empty() || arguments.offset.is_some();
+    if is_assigned && group.is_some() {
+        eprintln!("warning: group.id is not used with --partition or --offset: nothing is committed");
+    }
     Ok(group.filter(|_| !is_assigned).map(str::to_owned))
 }
 

@@ -86,6 +86,11 @@ impl GroupCoordinator {
         answers.map(|answer| answer.unwrap_or_else(Response::Failed)).collect()
     }
 
+    /// Looks at every shard of this node, one after the other.
+    pub async fn look(&self, look: impl FnMut(&GroupShard)) {
+        self.runtime.look(look).await;
+    }
+
     /// The node that coordinates the group. The topic is created when it is not there yet.
     ///
     /// # Errors

@@ -45,7 +45,9 @@ impl Who {
     /// Keys alone: a value may be a secret.
     fn changed(&self, resource: &ConfigResource, keys: &[String]) {
         let client = self.client_id.as_ref().map_or("", |id| id.as_str());
-        tracing::info!(client, host = %self.host, %resource, keys = keys.join(", "), "configuration changed");
+        // As text, which is logged with its control characters escaped: groups have any name.
+        let (resource, keys) = (resource.to_string(), keys.join(", "));
+        tracing::info!(client, host = %self.host, resource, keys, "configuration changed");
     }
 }
 

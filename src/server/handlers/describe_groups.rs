@@ -45,6 +45,7 @@ fn told(id: &str, answer: Result<Described, ResponseError>, operations: i32, ver
         Err(ResponseError::GroupIdNotFound) if version >= 6 => {
             return group
                 .with_group_state(text("Dead"))
+                .with_authorized_operations(OPERATIONS_NOT_ASKED)
                 .with_error_code(ResponseError::GroupIdNotFound.code())
                 .with_error_message(Some(text(&format!("Group {id} not found."))));
         }
@@ -65,4 +66,20 @@ fn told(id: &str, answer: Result<Described, ResponseError>, operations: i32, ver
         .with_protocol_type(text(&described.protocol_type))
         .with_protocol_data(text(&described.protocol))
         .with_members(members.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_not_there_is_dead_and_since_version_6_an_error_on_which_nothing_may_be_done() {
+        let missing = || Err(ResponseError::GroupIdNotFound);
+        let dead = told("g", missing(), GROUP_OPERATIONS, 5);
+        assert_eq!((dead.error_code, dead.authorized_operations), (0, GROUP_OPERATIONS));
+        let error = told("g", missing(), GROUP_OPERATIONS, 6);
+        assert_eq!(error.error_code, ResponseError::GroupIdNotFound.code());
+        assert_eq!(error.authorized_operations, OPERATIONS_NOT_ASKED);
+        assert_eq!((&*dead.group_state, &*error.group_state), ("Dead", "Dead"));
+    }
 }

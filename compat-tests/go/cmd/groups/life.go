@@ -143,7 +143,7 @@ func restartScenes(list *List) {
 		s.tell("a", "a commit of somebody", s.committing(m, s.at(0, 6, "")))
 		s.tell("a", "it is deleted", s.deleting(""))
 		s.tell("a", "the group", s.describing(""))
-		return compared("a group whose id is empty", s.text.String())
+		return compared("a group whose id is empty", -1, s.text.String())
 	})
 	for _, how := range []string{"stop", "kill"} {
 		list.Add("groups after a restart ("+how+")", func() error {
@@ -204,7 +204,7 @@ func restartScenes(list *List) {
 			s.say("== %s", "a deleted group")
 			s.group = s.prefix + "deleted"
 			s.tell("a", "the group", s.describing(s.group))
-			return compared(fmt.Sprintf("groups after a restart %s", how), s.text.String())
+			return compared(fmt.Sprintf("groups after a restart %s", how), -1, s.text.String())
 		})
 	}
 }

@@ -3,7 +3,9 @@ package raftsman.compat;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -13,7 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 
-/** A Java application in a process of its own, known by what it logs. */
+/** A Java application in a process of its own, known by what it logs (a copy lies in TMPDIR for a look with --keep). */
 final class Application {
     private static final Set<Application> STARTED = ConcurrentHashMap.newKeySet();
 
@@ -36,9 +38,12 @@ final class Application {
     }
 
     private void read() {
+        Path file = Path.of(System.getenv().getOrDefault("TMPDIR", "/tmp"), "application-" + process.pid() + ".log");
         try (BufferedReader output =
-                new BufferedReader(new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8))) {
+                        new BufferedReader(new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8));
+                PrintWriter copy = new PrintWriter(Files.newBufferedWriter(file))) {
             for (String line = output.readLine(); line != null; line = output.readLine()) {
+                copy.println(line);
                 synchronized (lines) {
                     lines.add(line);
                 }

@@ -11,13 +11,13 @@ final class BrokerControl {
 
     private BrokerControl() {}
 
-    /** Ends it with SIGTERM ("stop") or SIGKILL ("kill") and returns when it serves again. */
-    static void restart(String how) throws Exception {
-        Checks.that(URL != null, "BROKER_CONTROL is not set: this broker can't be restarted");
-        HttpRequest request = HttpRequest.newBuilder(URI.create(URL + "/restart?how=" + how))
+    /** Has it ended with SIGTERM ("stop") or SIGKILL ("kill"), or started ("start"); returns when that is done. */
+    static void ask(String what) throws Exception {
+        Checks.that(URL != null, "BROKER_CONTROL is not set: this broker can't be ended");
+        HttpRequest request = HttpRequest.newBuilder(URI.create(URL + "/" + what))
                 .POST(HttpRequest.BodyPublishers.noBody())
                 .build();
         HttpResponse<String> answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
-        Checks.same(200, answer.statusCode(), "restart of the broker: " + answer.body());
+        Checks.same(200, answer.statusCode(), what + " of the broker: " + answer.body());
     }
 }

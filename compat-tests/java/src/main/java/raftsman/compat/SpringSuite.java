@@ -45,7 +45,7 @@ public final class SpringSuite {
     private int next;
     /** Orders whose producer was told that they are stored, with the numbers as they are in the log of a customer. */
     private final List<Future<RecordMetadata>> sent = new ArrayList<>();
-    private final KafkaProducer<byte[], byte[]> producer = Broker.producer("delivery.timeout.ms", "60000");
+    private final KafkaProducer<byte[], byte[]> producer = Broker.producer("delivery.timeout.ms", "60000", "max.block.ms", "60000");
     private Application first;
     private Application second;
 
@@ -354,7 +354,11 @@ public final class SpringSuite {
         Application other = second();
         whileProducing(() -> {
             goesOn(other);
-            BrokerControl.restart(how);
+            String noticed = "orders-.-C-1.*Connection to node .* could not be established";
+            int before = other.logged(noticed).size();
+            BrokerControl.ask(how);
+            Checks.until("the instance misses its broker", () -> other.logged(noticed).size() > before);
+            BrokerControl.ask("start");
             goesOn(first);
             goesOn(other);
         });

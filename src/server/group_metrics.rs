@@ -1,0 +1,125 @@
+//! What is read off consumer groups when somebody asks for metrics: members, commits, and how far each
+//! group is behind, in records and in time.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::Broker;
+use crate::coordinator::group::GroupId;
+use crate::partition::Partition;
+use crate::types::Offset;
+
+/// Most committed offsets that are told of: a scrape must not grow without bounds.
+const OFFSETS_MAX: usize = 20_000;
+
+/// One committed offset.
+struct Committed {
+    group: GroupId,
+    topic: Arc<str>,
+    partition: i32,
+    offset: i64,
+}
+
+/// The groups' metrics in Prometheus' text format.
+pub async fn text(broker: &Arc<Broker>) -> String {
+    let mut states: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut members: Vec<(GroupId, usize)> = Vec::new();
+    let (mut committed, mut count) = (Vec::new(), 0_usize);
+    let look = broker.groups.look(|shard| {
+        for group in shard.groups() {
+            *states.entry(group.state.name()).or_default() += 1;
+            members.push((group.id.clone(), group.members.len()));
+        }
+        count += shard.offsets().count();
+        let room = OFFSETS_MAX.saturating_sub(committed.len());
+        committed.extend(shard.offsets().all().take(room).map(|(group, topic, partition, value)| {
+            Committed { group: group.clone(), topic: topic.clone(), partition, offset: value.offset }
+        }));
+    });
+    look.await;
+    let omitted = count - committed.len();
+    let lags = {
+        let broker = broker.clone();
+        // The age of an unread record is read from its log.
+        tokio::task::spawn_blocking(move || lags(&broker, committed)).await.unwrap_or_default()
+    };
+    let mut out = String::new();
+    let mut family = |name: &str, help: &str, lines: Vec<(String, i64)>| {
+        if !lines.is_empty() {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        }
+        for (labels, value) in lines {
+            let _ = writeln!(out, "{name}{labels} {value}");
+        }
+    };
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let states = states.into_iter().map(|(state, count)| (labels(&[("state", state)]), number(count)));
+    family("raftsman_groups", "Consumer groups, by state.", states.collect());
+    let members = members.iter().map(|(group, count)| (labels(&[("group", group)]), number(*count)));
+    family("raftsman_group_members", "Members of a consumer group.", members.collect());
+    let each = |value: fn(&Lag) -> Option<i64>| {
+        lags.iter().filter_map(|lag| Some((lag.labels.clone(), value(lag)?))).collect::<Vec<_>>()
+    };
+    let offsets = each(|lag| Some(lag.offset));
+    family("raftsman_group_committed_offset", "Offset that a group has committed.", offsets);
+    let records = each(|lag| lag.records);
+    family("raftsman_group_lag_records", "Records that a group has not read yet.", records);
+    let seconds = each(|lag| lag.seconds);
+    let help = "Age of the oldest record that a group has not read yet.";
+    family("raftsman_group_lag_seconds", help, seconds);
+    if omitted > 0 {
+        let help = "Committed offsets left out of this answer.";
+        family("raftsman_group_offsets_omitted", help, vec![(String::new(), number(omitted))]);
+    }
+    out
+}
+
+struct Lag {
+    labels: String,
+    offset: i64,
+    /// `None` for a partition that is not led here.
+    records: Option<i64>,
+    seconds: Option<i64>,
+}
+
+fn lags(broker: &Broker, committed: Vec<Committed>) -> Vec<Lag> {
+    let now_ms = broker.now_ms();
+    let lags = committed.into_iter().map(|each| {
+        let found = broker.partitions.topic(&each.topic).and_then(|topic| topic.partition(each.partition));
+        let partition = found.filter(|partition| partition.is_leader());
+        let index = each.partition.to_string();
+        Lag {
+            labels: labels(&[("group", &each.group), ("topic", &each.topic), ("partition", &index)]),
+            offset: each.offset,
+            records: partition.as_ref().map(|partition| unread(partition, each.offset)),
+            seconds: partition.as_ref().map(|partition| seconds_behind(partition, each.offset, now_ms)),
+        }
+    });
+    lags.collect()
+}
+
+fn unread(partition: &Partition, offset: i64) -> i64 {
+    let from = offset.max(partition.log.log_start_offset().0);
+    (partition.high_watermark().0 - from).max(0)
+}
+
+/// By the first timestamp of the batch that holds the oldest unread record; 0 when there is none.
+fn seconds_behind(partition: &Partition, offset: i64, now_ms: i64) -> i64 {
+    if unread(partition, offset) == 0 {
+        return 0;
+    }
+    let from = Offset(offset.max(partition.log.log_start_offset().0));
+    match partition.log.first_timestamp_from(from) {
+        Ok(Some(timestamp_ms)) => (now_ms - timestamp_ms).max(0) / 1000,
+        Ok(None) | Err(_) => 0,
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> String {
+    let each = pairs.iter().map(|(name, value)| {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("{name}=\"{value}\"")
+    });
+    format!("{{{}}}", each.collect::<Vec<_>>().join(","))
+}
