@@ -76,7 +76,7 @@ impl Log {
     }
 
     /// Looks through the segments, again when compaction replaced some of them meanwhile.
-    fn look_through<T>(&self, look: impl Fn(&[Arc<Segment>]) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn look_through<T>(&self, look: impl Fn(&[Arc<Segment>]) -> io::Result<T>) -> io::Result<T> {
         loop {
             self.check_usable()?;
             let segments = self.segments.read().clone();

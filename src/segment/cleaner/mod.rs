@@ -160,8 +160,17 @@ impl Log {
 
     /// What may be compacted, below `last_stable_offset`.
     pub fn cleanable(&self, last_stable_offset: Offset, now_ms: i64) -> io::Result<Cleanable> {
-        self.check_usable()?;
         let round = Round { truncations: self.truncations.load(Ordering::Acquire) };
+        self.look_through(|segments| self.cleanable_of(segments, round, last_stable_offset, now_ms))
+    }
+
+    fn cleanable_of(
+        &self,
+        segments: &[Arc<Segment>],
+        round: Round,
+        last_stable_offset: Offset,
+        now_ms: i64,
+    ) -> io::Result<Cleanable> {
         let config = self.config();
         let (start, end) = (self.log_start_offset().0, self.log_end_offset().0);
         let first_dirty = match self.first_dirty_offset() {
@@ -176,7 +185,6 @@ impl Log {
             }
             None => start,
         };
-        let segments = self.segments.read().clone();
         let Some((active, closed)) = segments.split_last() else {
             return Err(io::Error::other("a log has at least one segment"));
         };
