@@ -35,6 +35,17 @@ pub fn start(
             blocking(move || retention(&broker))
         }
     });
+    every(stop, config.producer_id_expiration_check_interval_ms, {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            blocking(move || {
+                for partition in broker.partitions.partitions() {
+                    partition.log.expire_producers(broker.now_ms());
+                }
+            })
+        }
+    });
     every(stop, REMOVAL_LOOK_MS, {
         let broker = broker.clone();
         move || {
@@ -161,7 +172,6 @@ fn retention(broker: &Broker) {
                 tracing::error!(partition = %partition.name, %error, "old segments could not be deleted");
             }
         }
-        partition.log.expire_producers(now_ms);
     }
 }
 
