@@ -160,7 +160,9 @@ impl ClassicGroup {
 
     /// A member that is known joins anew, and the group rebalances.
     fn update(&mut self, joining: &Joining<'_>, why: &str, effects: &mut Effects) {
-        self.take_over(&joining.request.member_id.clone(), joining, effects);
+        let reason = joining.request.reason.as_deref().unwrap_or("not provided");
+        tracing::info!(group = %self.id, member = %joining.request.member_id, reason, "a member joins again");
+        self.take_over(&joining.request.member_id, joining, effects);
         self.rebalance_or_complete_join(why, joining.now, effects);
     }
 

@@ -161,7 +161,7 @@ impl GroupShard {
         let created = found.is_none().then(|| records::group_record(&group.id, &group.to_record()));
         group.join(&Joining { request, ticket, now, config: &self.config }, &mut effects);
         let mut decision = self.changed(group, effects);
-        decision.records.extend(created);
+        decision.records.splice(0..0, created);
         decision
     }
 
