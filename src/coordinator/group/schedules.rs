@@ -25,6 +25,7 @@ use super::harness::{Harness, client, config, subscription};
 use super::request::*;
 use crate::coordinator::Ticket;
 use crate::env::sim::SimRandom;
+use crate::types::TopicId;
 
 const GROUP: &str = "g";
 const PARTITIONS: u8 = 7;
@@ -268,6 +269,7 @@ impl World {
             retention_ms: None,
             offsets: vec![OffsetToCommit {
                 topic: ["t", "u"][self.random.index(2)].into(),
+                topic_id: TopicId::ZERO,
                 partition: self.random.below(3) as i32,
                 offset: self.random.below(1000) as i64,
                 leader_epoch: 0,
