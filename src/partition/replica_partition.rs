@@ -266,19 +266,20 @@ impl Partition {
         }
     }
 
-    /// Checks and appends; gives the append and the broker's time that the records carry.
+    /// Checks and appends; gives the append and the broker's time that the records carry. With `own_epoch`
+    /// they are the broker's own: what producers are held to, `max.message.bytes` too, is not asked of them.
     fn append(
         &self,
         records: BytesMut,
         acks: i16,
         now_ms: i64,
-        expected_epoch: Option<LeaderEpoch>,
+        own_epoch: Option<LeaderEpoch>,
     ) -> Result<(Append, i64), ProduceError> {
         let config = self.topic.config();
         let epoch = {
             let replica = self.replica.read();
             let epoch = replica.leader_epoch();
-            if !replica.is_leader() || expected_epoch.is_some_and(|expected| expected != epoch) {
+            if !replica.is_leader() || own_epoch.is_some_and(|expected| expected != epoch) {
                 return Err(ProduceError::NotLeader);
             }
             let (in_sync, needed) = (replica.isr().len(), replica.needed_in_sync(config.min_insync_replicas));
@@ -287,9 +288,15 @@ impl Partition {
             }
             epoch
         };
-        let checked = checks::check(records, &config, now_ms)?;
-        let request = AppendRequest { records: checked.records, origin: Origin::Leader { epoch } };
-        Ok((self.log.append(request), checked.log_append_time_ms.unwrap_or(-1)))
+        let (records, log_append_time_ms) = match own_epoch {
+            Some(_) => (records, None),
+            None => {
+                let checked = checks::check(records, &config, now_ms)?;
+                (checked.records, checked.log_append_time_ms)
+            }
+        };
+        let request = AppendRequest { records, origin: Origin::Leader { epoch } };
+        Ok((self.log.append(request), log_append_time_ms.unwrap_or(-1)))
     }
 
     /// Sync, high watermark and replicas of what was appended.

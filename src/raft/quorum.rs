@@ -142,19 +142,15 @@ pub struct MetadataSubscription {
 }
 
 impl MetadataSubscription {
-    /// Waits until something changed. `None` when the quorum has been closed. Cancel-safe.
+    /// Waits until more was applied. Entries that change nothing are told of too, with an empty delta:
+    /// somebody may wait until this node follows them. `None` when the quorum has been closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<Published> {
-        loop {
-            self.applied_index.changed().await.ok()?;
-            let applied_index = *self.applied_index.borrow_and_update();
-            let image = self.shared.image.load_full();
-            let delta = MetadataDelta::between(&self.last, &image);
-            let changed = *self.last != *image || !delta.is_empty();
-            self.last = image.clone();
-            if changed {
-                return Some(Published { image, delta, applied_index });
-            }
-        }
+        self.applied_index.changed().await.ok()?;
+        let applied_index = *self.applied_index.borrow_and_update();
+        let image = self.shared.image.load_full();
+        let delta = MetadataDelta::between(&self.last, &image);
+        self.last = image.clone();
+        Some(Published { image, delta, applied_index })
     }
 
     /// The image that the last delta led to; at first that of the subscription.

@@ -83,14 +83,6 @@ pub struct GroupShard {
     expiry_due: Option<i64>,
 }
 
-/// Counts for the metrics.
-#[derive(Clone, Debug, Default)]
-pub struct GroupStats {
-    pub group_id: Option<GroupId>,
-    pub state: &'static str,
-    pub members: usize,
-}
-
 impl GroupShard {
     pub fn new(config: GroupShardConfig) -> Self {
         Self {
