@@ -128,12 +128,12 @@ public final class ConnectSuite {
             worker.arrived();
             same(1500, worker.sunk().size(), "lines after the worker was stopped and started, none twice");
 
-            Broker.control("/restart?how=kill");
+            BrokerControl.ask("restart?how=kill");
             worker.add(500);
             worker.arrived();
             worker.kill();
             worker.add(500);
-            Broker.control("/restart?how=stop");
+            BrokerControl.ask("restart?how=stop");
             worker.start();
             worker.arrived();
         }

@@ -11,7 +11,10 @@ final class BrokerControl {
 
     private BrokerControl() {}
 
-    /** Has it ended with SIGTERM ("stop") or SIGKILL ("kill"), or started ("start"); returns when that is done. */
+    /**
+     * Has it ended with SIGTERM ("stop") or SIGKILL ("kill"), started ("start"), or both ("restart?how=stop",
+     * "restart?how=kill"); returns when that is done.
+     */
     static void ask(String what) throws Exception {
         Checks.that(URL != null, "BROKER_CONTROL is not set: this broker can't be ended");
         HttpRequest request = HttpRequest.newBuilder(URI.create(URL + "/" + what))

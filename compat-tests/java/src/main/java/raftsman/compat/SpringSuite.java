@@ -325,7 +325,7 @@ public final class SpringSuite {
     }
 
     /** Waits until the instance acknowledges orders that it has not acknowledged yet. */
-    private static void goesOn(Application application) throws InterruptedException {
+    private static void goesOn(Application application) throws Exception {
         int before = acknowledged(application).size();
         Checks.until("more orders are acknowledged", () -> acknowledged(application).size() >= before + 10);
     }

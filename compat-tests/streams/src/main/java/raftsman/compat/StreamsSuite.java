@@ -225,7 +225,7 @@ public final class StreamsSuite {
                     }
                 });
                 producing.start();
-                Broker.control("/restart?how=" + how);
+                BrokerControl.ask("restart?how=" + how);
                 producing.join();
                 application.verify();
             }
