@@ -30,15 +30,16 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
     let mut offsets = Vec::new();
     for topic in &message.topics {
         let name = kept(&topic.name);
-        let known = image.topic(&name);
+        let Some(known) = image.topic(&name) else { continue };
         for partition in &topic.partitions {
-            if known.is_some_and(|known| known.partition(partition.partition_index).is_some()) {
+            if known.partition(partition.partition_index).is_some() {
                 offsets.push(OffsetToCommit {
                     topic: name.clone(),
+                    topic_id: known.id,
                     partition: partition.partition_index,
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.as_ref().map_or_else(|| "".into(), kept),
+                    metadata: partition.committed_metadata.as_ref().map(kept).unwrap_or_default(),
                 });
             }
         }

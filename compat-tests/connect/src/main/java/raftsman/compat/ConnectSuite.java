@@ -128,12 +128,12 @@ public final class ConnectSuite {
             worker.arrived();
             same(1500, worker.sunk().size(), "lines after the worker was stopped and started, none twice");
 
-            BrokerControl.ask("restart?how=kill");
+            Broker.control("/restart?how=kill");
             worker.add(500);
             worker.arrived();
             worker.kill();
             worker.add(500);
-            BrokerControl.ask("restart?how=stop");
+            Broker.control("/restart?how=stop");
             worker.start();
             worker.arrived();
         }

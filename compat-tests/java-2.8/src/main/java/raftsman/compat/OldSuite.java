@@ -6,6 +6,10 @@ import static raftsman.compat.Checks.same;
 import static raftsman.compat.Checks.that;
 import static raftsman.compat.Checks.until;
 
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
@@ -476,12 +480,16 @@ public final class OldSuite {
     }
 
     private static void restart(String how) throws Exception {
+        String url = System.getenv("BROKER_CONTROL");
+        that(url != null, "BROKER_CONTROL is not set: nobody can restart this broker");
         String topic = topic("restart", 3);
         String group = name("restart");
         try (Source source = new Source(topic, 3); Member one = new Member(group, topic, "session.timeout.ms", "45000"); Member two = new Member(group, topic, "session.timeout.ms", "45000")) {
             Member.share(3, one, two);
             until("some are read", () -> one.values.size() + two.values.size() > 30);
-            BrokerControl.ask("restart?how=" + how);
+            HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/restart?how=" + how)).POST(HttpRequest.BodyPublishers.noBody()).build();
+            HttpResponse<String> answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+            same(200, answer.statusCode(), answer.body());
             int before = one.values.size() + two.values.size();
             until("more are read", () -> one.values.size() + two.values.size() > before + 10);
             int count = source.end();

@@ -1,5 +1,9 @@
 package raftsman.compat;
 
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -171,6 +175,15 @@ final class Broker {
 
     static void deleteRecords(String topic, long before) throws Exception {
         wait(ADMIN.deleteRecords(Map.of(partition(topic), RecordsToDelete.beforeOffset(before))).all());
+    }
+
+    /** Has the runner kill, stop, start or restart the broker; returns when it has (the restarted broker serves). */
+    static void control(String path) throws Exception {
+        String url = System.getenv("BROKER_CONTROL");
+        Checks.that(url != null, "BROKER_CONTROL is not set: nobody can restart this broker");
+        HttpRequest request = HttpRequest.newBuilder(URI.create(url + path)).POST(HttpRequest.BodyPublishers.noBody()).build();
+        HttpResponse<String> answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+        Checks.same(200, answer.statusCode(), path + ": " + answer.body());
     }
 
     static byte[] noise(int size, long seed) {

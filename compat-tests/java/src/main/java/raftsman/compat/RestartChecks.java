@@ -46,7 +46,7 @@ final class RestartChecks {
             until("some are read", () -> one.values.size() + two.values.size() > 30);
             int generation = one.generation();
             List<String> events = List.copyOf(one.events);
-            BrokerControl.ask("restart?how=" + how);
+            Broker.control("/restart?how=" + how);
             int before = one.values.size();
             until("more are read", () -> one.values.size() > before + 10);
             same(offsets, Broker.wait(ADMIN.listConsumerGroupOffsets(simple).partitionsToOffsetAndMetadata()), "offsets");
@@ -67,7 +67,7 @@ final class RestartChecks {
             Member.share(3, two);
         }
         // the next members find all of it read, after one more restart too
-        BrokerControl.ask("restart?how=" + how);
+        Broker.control("/restart?how=" + how);
         try (Member next = Member.join(group, topic, "group.instance.id", "static")) {
             Member.share(3, next);
             Broker.fill(topic, 5);

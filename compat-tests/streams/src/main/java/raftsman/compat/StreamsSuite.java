@@ -225,7 +225,7 @@ public final class StreamsSuite {
                     }
                 });
                 producing.start();
-                BrokerControl.ask("restart?how=" + how);
+                Broker.control("/restart?how=" + how);
                 producing.join();
                 application.verify();
             }
