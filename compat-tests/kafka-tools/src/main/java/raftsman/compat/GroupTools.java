@@ -313,8 +313,10 @@ final class GroupTools {
     /** What the formatter makes of the group's records in its partition of __consumer_offsets, one line each. */
     private static List<String> internal(String formatter, String group) throws Exception {
         String partition = "" + Math.abs(group.hashCode()) % 50;
+        // As many as the partition has; none of them is compacted away so soon.
+        String end = tool(OFFSETS, "--topic-partitions", "__consumer_offsets:" + partition).ended(0).lines().get(0).split(":")[2];
         Tool tool = tool(CONSUME, "--topic", "__consumer_offsets", "--partition", partition, "--offset", "earliest", "--formatter",
-                "org.apache.kafka.tools.consumer." + formatter, "--timeout-ms", "2000").ended(0);
+                "org.apache.kafka.tools.consumer." + formatter, "--max-messages", end, "--timeout-ms", "10000").ended(0);
         // The formatters end no lines.
         return tool.out().replace("}{\"key\":", "}\n{\"key\":").lines().filter(line -> line.contains("\"group\":\"" + group + "\"")).toList();
     }
