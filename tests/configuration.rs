@@ -12,6 +12,7 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
+use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 use support::{Broker, Client, batch};
 
 const TOPIC: i8 = 2;
@@ -124,6 +125,35 @@ fn limits_on_connections_change_while_they_are_open() {
     assert!(asks(&mut broker.connect()), "this address may have three");
     assert_eq!(alter(&mut client, BROKER, "1", "max.connections.per.ip", Some("0")).0, 0);
     assert!(asks(&mut second), "who is there stays");
+    broker.stop();
+}
+
+#[test]
+fn the_cleaner_starts_and_stops_while_the_broker_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    // Looked at once, and then not again before the test is over.
+    let overrides =
+        ["log.cleaner.threads=0", "log.cleaner.backoff.ms=100000000", "log.segment.bytes=1048576"];
+    let broker = Broker::start(folder.path(), &overrides);
+    let mut client = broker.connect();
+    client.create_topic(
+        "compacted",
+        1,
+        &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01")],
+    );
+    for _ in 0..3 {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.add(support::now_ms(), Some(b"one key"), Some(&[b'v'; 600_000])).unwrap();
+        assert_eq!(client.produce("compacted", 0, -1, builder.build().unwrap()).unwrap().0, 0);
+    }
+    assert_eq!(broker.metric("raftsman_log_cleaner_runs_total"), 0.0);
+    assert_eq!(alter(&mut client, BROKER, "1", "log.cleaner.threads", Some("2")).0, 0);
+    let deadline = Instant::now() + support::PATIENCE;
+    while broker.metric("raftsman_log_cleaner_runs_total") == 0.0 {
+        assert!(Instant::now() < deadline, "nothing is compacted:\n{}", broker.log_text());
+        std::thread::yield_now();
+    }
+    assert_eq!(alter(&mut client, BROKER, "1", "log.cleaner.threads", Some("0")).0, 0);
     broker.stop();
 }
 

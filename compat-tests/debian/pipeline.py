@@ -18,8 +18,8 @@ from checks import BOOTSTRAP, FOLDER, LIMIT_S, Program, broker, check, create_to
 
 SOURCES = ("web", "worker")
 # A file is renamed and begun anew after so many lines.
-LINES_PER_FILE = 150
-PAUSE_S = 0.005
+LINES_PER_FILE = 80
+PAUSE_S = 0.01
 CONFIGURATION = """
 global(workDirectory="{folder}/work")
 module(load="imfile")
@@ -33,7 +33,7 @@ ruleset(name="ship") {{
 """
 INPUT = """
 input(type="imfile" file="{folder}/{source}.log" tag="{source}" ruleset="ship"
-      persistStateInterval="1" freshStartTail="off" reopenOnTruncate="on")
+      persistStateInterval="10" freshStartTail="off" reopenOnTruncate="on")
 """
 ACTION = """
     action(type="omkafka" name="{topic}" broker=["{broker}"] topic="{topic}" dynaKey="on" key="source" template="line"

@@ -65,8 +65,8 @@ pub const KEYS: &[Key] = keys! {
         "Bytes that the cleaner reads and writes at once, over all threads.";
     "log.cleaner.io.max.bytes.per.second", Kind::Double(0.0, f64::MAX), Some("1.7976931348623157E308"),
         "Most bytes that the cleaner reads and writes in a second.";
-    "log.cleaner.threads", Kind::Int(0, I32), Some("1"),
-        "Logs that are compacted at a time.";
+    "log.cleaner.threads", Kind::Int(0, 256), Some("1"),
+        "Logs that are compacted at a time; 0 is none.";
     "log.dir", Kind::List(&[]), Some("raftsman-data"),
         "Folder for the data, when log.dirs does not say.";
     "log.dirs", Kind::List(&[]), None,

@@ -43,7 +43,8 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
   `log.flush.scheduler.interval.ms` (which is read as a default of `flush.ms`).
 - With `flush.messages=1`, consumers see records only once they are synced.
 - One data folder, PLAINTEXT listeners, and both roles in one node: anything else is refused.
-- DescribeConfigs tells of the broker keys below, not of Kafka's others, which have no meaning here.
+- DescribeConfigs tells of the broker keys below (`producer.id.expiration.check.interval.ms` among them,
+  which Kafka hides), not of Kafka's others, which have no meaning here.
   Kafka keys that Kafka changes at run time and this broker does not are read-only: `listeners`,
   `listener.security.protocol.map`, `num.recovery.threads.per.data.dir`, threads, TLS and SASL, quotas,
   tiered storage, `listener.name.…` and `group.consumer.…`, `group.share.…`, `group.streams.…`.
@@ -57,6 +58,7 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
   meaning here. Group keys are kept, and take effect with the protocols that they belong to.
 - Loggers are the parts of this broker, not Kafka's classes; FATAL is silence.
 - Client metrics (KIP-714) are not served: their configurations are refused, and there are none to list.
+- `log.cleaner.threads` may change by any factor (Kafka: by two), is 256 at most, and 0 stops the cleaner.
 - `log.cleaner.dedupe.buffer.size` is a limit: memory is taken for the keys that come, while a log is
   compacted. A full disk does not stop the cleaner for good: it tries again. Any other failure of a log
   takes that log out of compaction until the next start, as in Kafka (where a failing disk takes out

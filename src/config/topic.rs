@@ -408,14 +408,6 @@ mod tests {
         assert!(KEYS.is_sorted_by_key(|entry| entry.key.name));
     }
 
-    /// Topic keys that only the log cleaner reads.
-    const OF_THE_CLEANER: &[&str] = &[
-        "delete.retention.ms",
-        "max.compaction.lag.ms",
-        "min.cleanable.dirty.ratio",
-        "min.compaction.lag.ms",
-    ];
-
     #[test]
     fn every_key_has_an_effect_or_is_refused() {
         let default = TopicConfig::resolve(&map(&[]), &BrokerValues::default());
@@ -438,7 +430,7 @@ mod tests {
             let has_effect = TopicConfig::resolve(&set, &BrokerValues::default()) != default;
             match validate_all(&set) {
                 Ok(()) => {
-                    assert!(has_effect || OF_THE_CLEANER.contains(&name), "{name}={value} changes nothing")
+                    assert!(has_effect, "{name}={value} changes nothing")
                 }
                 Err(reason) => assert!(reason.contains("does not serve it: "), "{reason}"),
             }

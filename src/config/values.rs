@@ -101,6 +101,12 @@ pub enum UpdateMode {
 
 /// Keys that take effect while the broker runs, beside those that topics take their defaults from.
 const DYNAMIC: &[&str] = &[
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.io.buffer.load.factor",
+    "log.cleaner.io.buffer.size",
+    "log.cleaner.io.max.bytes.per.second",
+    "log.cleaner.threads",
     "max.connection.creation.rate",
     "max.connections",
     "max.connections.per.ip",

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{Partition, PartitionManager};
-use crate::config::broker::LogCleanerConfig;
+use crate::config::BrokerConfig;
 use crate::segment::cleaner::{CleanOptions, CleanStats, Cleanable, Stop};
 
 /// A full disk is told of this often.
@@ -35,15 +36,16 @@ pub struct Counted {
 /// The cleaner of a broker's logs.
 #[derive(Debug)]
 pub struct LogCleaner {
-    config: LogCleanerConfig,
+    /// The broker's configuration as it is now: every compaction looks anew.
+    config: Arc<ArcSwap<BrokerConfig>>,
     pub counted: Counted,
     throttle: Throttle,
     full_disk_told: Mutex<Option<Instant>>,
 }
 
 impl LogCleaner {
-    pub fn new(config: LogCleanerConfig) -> Self {
-        let throttle = Throttle::new(config.io_bytes_per_second_max);
+    pub fn new(config: Arc<ArcSwap<BrokerConfig>>) -> Self {
+        let throttle = Throttle::default();
         Self { config, counted: Counted::default(), throttle, full_disk_told: Mutex::default() }
     }
 
@@ -133,15 +135,18 @@ impl LogCleaner {
             Err(_) if log.is_failed() || log.is_closed() => return Err(Stop::Aborted),
             noted => noted?,
         };
-        let threads = self.config.threads.max(1);
+        let broker = self.config.load();
+        let config = &broker.log_cleaner;
+        let threads = config.threads.max(1);
         let options = CleanOptions {
             now_ms,
-            dedupe_buffer_bytes: self.config.dedupe_buffer_bytes / threads,
-            load_factor: self.config.load_factor,
-            io_bytes: self.config.io_buffer_bytes / threads / 2,
+            dedupe_buffer_bytes: config.dedupe_buffer_bytes / threads,
+            load_factor: config.load_factor,
+            io_bytes: config.io_buffer_bytes / threads / 2,
         };
         let pace = |bytes: u64| {
-            self.throttle.wait(bytes, is_stopping);
+            let rate = self.config.load().log_cleaner.io_bytes_per_second_max;
+            self.throttle.wait(bytes, rate, is_stopping);
             if is_stopping() { Err(Stop::Aborted) } else { Ok(()) }
         };
         let stats = log.clean(cleanable, recovery_point, &options, &pace)?;
@@ -198,30 +203,25 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Keeps several threads to a rate together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Throttle {
-    bytes_per_second: f64,
     /// When what was read and written so far will have been allowed.
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Throttle {
-    fn new(bytes_per_second: f64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1.0), free_at: Mutex::default() }
-    }
-
     /// Counts `bytes`, and waits until they are due.
-    fn wait(&self, bytes: u64, is_stopping: &dyn Fn() -> bool) {
+    fn wait(&self, bytes: u64, bytes_per_second: f64, is_stopping: &dyn Fn() -> bool) {
         // More than any disk gives: no limit.
-        if self.bytes_per_second > 1e15 {
+        if bytes_per_second > 1e15 {
             return;
         }
         let due = {
             let mut free_at = self.free_at.lock();
             let now = Instant::now();
             let from = free_at.map_or(now, |free_at| free_at.max(now));
-            let took =
-                Duration::try_from_secs_f64(bytes as f64 / self.bytes_per_second).unwrap_or(Duration::MAX);
+            let took = Duration::try_from_secs_f64(bytes as f64 / bytes_per_second.max(1.0))
+                .unwrap_or(Duration::MAX);
             let due = from.checked_add(took).unwrap_or(from);
             *free_at = Some(due);
             due

@@ -203,13 +203,13 @@ impl DataDir {
                         let place = LogPlace {
                             log_start_offset: starts.get(name).copied(),
                             recovery_point: recovery_points.get(name).copied(),
+                            first_dirty_offset: first_dirty.get(name).copied(),
                             was_closed,
                             ..self.place(name)
                         };
                         let dir = place.dir.clone();
                         match self.open_log(place) {
                             Ok((topic_id, log)) => {
-                                log.set_first_dirty_offset(first_dirty.get(name).copied());
                                 let high_watermark = high_watermarks.get(name).copied().unwrap_or_default();
                                 let name = name.clone();
                                 opened.lock().push(OpenedLog { name, topic_id, log, high_watermark });
@@ -251,6 +251,7 @@ impl DataDir {
             dir: self.options.dir.join(name.to_string()),
             log_start_offset: None,
             recovery_point: None,
+            first_dirty_offset: None,
             was_closed: false,
         }
     }

@@ -34,6 +34,8 @@ pub struct LogPlace {
     pub log_start_offset: Option<Offset>,
     /// What lies below was synced.
     pub recovery_point: Option<Offset>,
+    /// What lies below was compacted.
+    pub first_dirty_offset: Option<Offset>,
     /// Whether the log was closed before the broker stopped: nothing has to be checked then.
     pub was_closed: bool,
 }

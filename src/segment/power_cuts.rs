@@ -104,6 +104,7 @@ impl World {
             dir: DIR.into(),
             log_start_offset: None,
             recovery_point: Some(Offset(self.recovery_point)),
+            first_dirty_offset: None,
             was_closed: std::mem::take(&mut self.closed),
         };
         self.log =

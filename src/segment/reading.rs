@@ -50,9 +50,10 @@ impl Log {
                 Err(error) => {
                     // The segment may have been removed since it was looked up, or replaced by compaction.
                     self.check_range(from)?;
-                    if !segment.is_gone() {
+                    if !segment.is_gone() || self.is_failed() {
                         return Err(error.into());
                     }
+                    std::thread::yield_now();
                 }
             }
         }
@@ -75,12 +76,12 @@ impl Log {
     }
 
     /// Looks through the segments, again when compaction replaced some of them meanwhile.
-    fn look_through<T>(&self, look: impl Fn(&[Arc<Segment>]) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn look_through<T>(&self, look: impl Fn(&[Arc<Segment>]) -> io::Result<T>) -> io::Result<T> {
         loop {
             self.check_usable()?;
             let segments = self.segments.read().clone();
             match look(&segments) {
-                Err(_) if segments.iter().any(|segment| segment.is_gone()) => {}
+                Err(_) if segments.iter().any(|segment| segment.is_gone()) => std::thread::yield_now(),
                 found => return found,
             }
         }

@@ -72,6 +72,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         epochs: &mut epochs,
         bytes_since_entry: 0,
         recovery_point: if was_closed { i64::MAX } else { recovery_point },
+        first_dirty: place.first_dirty_offset.map_or(-1, |offset| offset.0),
     };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let mut is_torn = false;
@@ -134,7 +135,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         are_epochs_noted: AtomicBool::new(false),
         cleaning: Mutex::default(),
         truncations: AtomicU64::new(0),
-        first_dirty_offset: AtomicI64::new(-1),
+        first_dirty_offset: AtomicI64::new(place.first_dirty_offset.map_or(-1, |offset| offset.0)),
         is_uncleanable: AtomicBool::new(false),
         removals: Mutex::default(),
     })
@@ -261,6 +262,8 @@ struct Opener<'a> {
     /// Of the last segment opened.
     bytes_since_entry: u64,
     recovery_point: i64,
+    /// What lies below was compacted.
+    first_dirty: i64,
 }
 
 impl Opener<'_> {
@@ -384,10 +387,11 @@ impl Opener<'_> {
             state.push_time(base);
         }
         // Where nothing says that the next segment was synced, a gap before it is a lost tail. (Below the
-        // recovery point, compaction made it, as it did where a segment could not reach over it.)
+        // recovery point, or the first dirty offset, compaction made it, as it did where a segment could not
+        // reach over it.)
         let is_cut_short = next.is_some_and(|next| {
             let is_within_reach = next - expected <= i64::from(i32::MAX) / 2;
-            expected < next && next > self.recovery_point && is_within_reach
+            expected < next && next > self.recovery_point.max(self.first_dirty) && is_within_reach
         });
         let is_torn = is_torn || is_cut_short;
         let segment_end = if is_torn { expected } else { next.unwrap_or(expected) };
@@ -601,6 +605,7 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
         epochs: &mut epochs,
         bytes_since_entry: 0,
         recovery_point: i64::MAX,
+        first_dirty: i64::MAX,
     };
     let (segment, _) = opener.segment(base, None, &found)?;
     Ok((segment, opener.bytes_since_entry))

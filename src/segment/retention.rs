@@ -223,8 +223,11 @@ impl Log {
             self.remove_segment(later)?;
         }
         self.files.renumber();
+        let file = segment.log_file(&self.files)?;
+        // Who reads it by what it was looks it up anew.
+        segment.retire(&self.files);
         if let Some(end) = end {
-            segment.log_file(&self.files)?.set_len(end)?;
+            file.set_len(end)?;
         }
         let epochs = self.epochs.read().clone();
         let (cut, bytes_since_entry) = recovery::reopen(self, segment.base_offset, epochs)?;

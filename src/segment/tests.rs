@@ -32,6 +32,7 @@ pub(super) fn place(dir: &Path) -> LogPlace {
         dir: dir.to_owned(),
         log_start_offset: None,
         recovery_point: None,
+        first_dirty_offset: None,
         was_closed: false,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::listener::Connections;
 use crate::config::values::Set;
@@ -60,13 +61,14 @@ pub fn of_image(image: &MetadataImage, resource: &ConfigResource) -> Set {
 pub struct DynamicConfig {
     node: NodeId,
     current: Arc<ArcSwap<BrokerConfig>>,
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl DynamicConfig {
     /// The file's values, with what the image holds beside them.
     pub fn new(node: NodeId, config: &BrokerConfig, image: &MetadataImage) -> Self {
         let current = Arc::new(ArcSwap::from_pointee(config.clone()));
-        let dynamic = Self { node, current };
+        let dynamic = Self { node, current, changed: Arc::new(watch::Sender::new(())) };
         dynamic.load(image);
         dynamic
     }
@@ -79,6 +81,11 @@ impl DynamicConfig {
     /// The same for those who look at it themselves.
     pub fn shared(&self) -> Arc<ArcSwap<BrokerConfig>> {
         self.current.clone()
+    }
+
+    /// For those who wait for it to change.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Follows a change of the metadata.
@@ -94,6 +101,7 @@ impl DynamicConfig {
             self.load(image);
             partitions.broker_config_changed(image);
             connections.set_limits(&self.current());
+            self.changed.send_replace(());
         }
     }
 

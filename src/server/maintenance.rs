@@ -4,12 +4,13 @@
 //! Each task wakes at its own interval and looks only at what may have changed; between, it costs
 //! nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Broker;
 use super::listener::Connections;
@@ -20,18 +21,29 @@ const IDLE_LOOK_MS: (i64, i64) = (100, 10_000);
 /// How often deleted logs are looked at, whose delay may be over: a full disk waits for it.
 const REMOVAL_LOOK_MS: i64 = 1_000;
 
-/// Starts the tasks; they end when `stop` says so. Those that are returned are to be waited for.
+/// Starts the tasks; they end when `stop` says so. The one that is returned is to be waited for.
 pub fn start(
     broker: &Arc<Broker>,
     connections: &Arc<Connections>,
     stop: &watch::Receiver<bool>,
-) -> Vec<JoinHandle<()>> {
+) -> JoinHandle<()> {
     let config = &broker.config;
     every(stop, config.retention_check_interval_ms, {
         let broker = broker.clone();
         move || {
             let broker = broker.clone();
             blocking(move || retention(&broker))
+        }
+    });
+    every(stop, config.producer_id_expiration_check_interval_ms, {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            blocking(move || {
+                for partition in broker.partitions.partitions() {
+                    partition.log.expire_producers(broker.now_ms());
+                }
+            })
         }
     });
     every(stop, REMOVAL_LOOK_MS, {
@@ -69,15 +81,43 @@ pub fn start(
             }
         });
     }
-    let threads = if config.log_cleaner.enable { config.log_cleaner.threads } else { 0 };
-    (0..threads).map(|_| tokio::spawn(compact(broker.clone(), stop.clone()))).collect()
+    tokio::spawn(clean_logs(broker.clone(), stop.clone()))
 }
 
-/// Compacts one log after the other, and waits when none is worth it.
-async fn compact(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
-    let backoff_ms = u64::try_from(broker.config.log_cleaner.backoff_ms).unwrap_or_default();
-    let backoff = Duration::from_millis(backoff_ms.max(1));
+/// Keeps as many tasks compacting as `log.cleaner.threads` says now.
+async fn clean_logs(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+    let mut changes = broker.dynamic.changes();
+    let mut tasks = JoinSet::new();
+    let mut running = BTreeSet::new();
     loop {
+        for number in 0..cleaner_threads(&broker) {
+            if running.insert(number) {
+                tasks.spawn(compact(broker.clone(), number, stop.clone()));
+            }
+        }
+        tokio::select! {
+            biased;
+            () = super::stopped(&mut stop) => break,
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(number) => _ = running.remove(&number),
+                Err(error) => tracing::error!(%error, "a task of the log cleaner ended"),
+            },
+            _ = changes.changed() => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+fn cleaner_threads(broker: &Broker) -> usize {
+    let current = broker.dynamic.current();
+    if current.log_cleaner.enable { current.log_cleaner.threads } else { 0 }
+}
+
+/// Compacts one log after the other, and waits when none is worth it. Ends, giving its number, when so
+/// many are no longer wanted.
+async fn compact(broker: Arc<Broker>, number: usize, mut stop: watch::Receiver<bool>) -> usize {
+    let mut changes = broker.dynamic.changes();
+    while number < cleaner_threads(&broker) {
         let (cleaning, stopping) = (broker.clone(), stop.clone());
         let cleaned = tokio::task::spawn_blocking(move || {
             let is_stopping = || *stopping.borrow();
@@ -87,13 +127,16 @@ async fn compact(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
             tracing::error!(%error, "the log cleaner failed");
             false
         });
-        let wait = if cleaned { Duration::ZERO } else { backoff };
+        let backoff_ms = u64::try_from(broker.dynamic.current().log_cleaner.backoff_ms).unwrap_or_default();
+        let wait = if cleaned { Duration::ZERO } else { Duration::from_millis(backoff_ms.max(1)) };
         tokio::select! {
             biased;
-            () = super::stopped(&mut stop) => return,
+            () = super::stopped(&mut stop) => break,
             () = tokio::time::sleep(wait) => {}
+            _ = changes.changed() => {}
         }
     }
+    number
 }
 
 fn every<F: Future<Output = ()> + Send>(
@@ -129,7 +172,6 @@ fn retention(broker: &Broker) {
                 tracing::error!(partition = %partition.name, %error, "old segments could not be deleted");
             }
         }
-        partition.log.expire_producers(now_ms);
     }
 }
 

@@ -202,7 +202,7 @@ impl Node {
             fetch_sessions: FetchSessions::new(config.fetch_session_slots),
             producer_ids: ProducerIds::default(),
             metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
-            log_cleaner: LogCleaner::new(config.log_cleaner.clone()),
+            log_cleaner: LogCleaner::new(dynamic.shared()),
             config,
             dynamic,
         });
@@ -221,7 +221,7 @@ impl Node {
                 None
             }
         };
-        tasks.extend(maintenance::start(&broker, &connections, &stopped));
+        tasks.push(maintenance::start(&broker, &connections, &stopped));
         for (index, socket) in sockets.into_iter().enumerate() {
             let accepting =
                 listener::accept(broker.clone(), connections.clone(), socket, index, stopped.clone());

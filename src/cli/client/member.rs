@@ -223,6 +223,7 @@ impl GroupMember {
         let mut backoff = Backoff::new(retry_backoff_ms);
         let mut failing_since = None;
         loop {
+            let had_id = !self.member_id.is_empty();
             let error = match self.try_join(owned).await {
                 Ok(joined) => {
                     self.is_joining = false;
@@ -234,8 +235,8 @@ impl GroupMember {
             self.is_joining = false;
             self.link.note(&error).await;
             match error.code() {
-                // The round's answer, in which the id came.
-                Some(ResponseError::MemberIdRequired) => continue,
+                // The answer to the first round, in which the id came.
+                Some(ResponseError::MemberIdRequired) if !had_id => continue,
                 // The group went on while this one was asked.
                 Some(ResponseError::RebalanceInProgress) => continue,
                 Some(ResponseError::UnknownMemberId) => {
@@ -287,7 +288,7 @@ impl GroupMember {
             .with_protocols(protocols.collect())
             .with_reason(reason.filter(|_| version >= JOIN_REASON_VERSION));
         // The broker counts the join as a sign of life until it has answered.
-        self.tasks.abort_all();
+        self.tasks = JoinSet::new();
         self.is_joining = true;
         let timeout_ms = u64::try_from(self.options.poll_interval_max_ms).unwrap_or(0) + JOIN_MARGIN_MS;
         let response = connection.start(&request, version).await?.wait(timeout_ms).await?;

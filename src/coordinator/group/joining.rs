@@ -160,7 +160,9 @@ impl ClassicGroup {
 
     /// A member that is known joins anew, and the group rebalances.
     fn update(&mut self, joining: &Joining<'_>, why: &str, effects: &mut Effects) {
-        self.take_over(&joining.request.member_id.clone(), joining, effects);
+        let reason = joining.request.reason.as_deref().unwrap_or("not provided");
+        tracing::info!(group = %self.id, member = %joining.request.member_id, reason, "a member joins again");
+        self.take_over(&joining.request.member_id, joining, effects);
         self.rebalance_or_complete_join(why, joining.now, effects);
     }
 
@@ -196,6 +198,9 @@ impl ClassicGroup {
             if let Some(ticket) = member.awaiting_sync.take() {
                 effects.answers.push((ticket, refused_sync(ResponseError::FencedInstanceId)));
             }
+            // It is the place that is taken over: a wait for the others is no silence, also if the one who
+            // was replaced had not been told its first generation.
+            member.is_new = false;
             member.deadline = joining.now.monotonic_ms + i64::from(joining.request.session_timeout_ms);
         }
         self.members.insert(new.clone(), member);
@@ -234,7 +239,7 @@ impl ClassicGroup {
         self.pending.remove(member_id);
         let Some((id, member)) = self.members.remove_entry(member_id) else { return };
         if let Some(ticket) = member.awaiting_join {
-            effects.answers.push((ticket, refused_join(ResponseError::UnknownMemberId, &id)));
+            effects.answers.push((ticket, refused_join(ResponseError::UnknownMemberId, &"".into())));
         }
         if let Some(ticket) = member.awaiting_sync {
             effects.answers.push((ticket, refused_sync(ResponseError::UnknownMemberId)));

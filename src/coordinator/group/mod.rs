@@ -21,3 +21,10 @@ mod subscription;
 pub use request::{GroupId, Request, Response};
 pub use service::GroupCoordinator;
 pub use shard::GroupShard;
+
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod schedules;
+#[cfg(test)]
+mod tests;

@@ -109,7 +109,7 @@ impl CommittedOffsets {
                     .retention_ms
                     .map(|retention| now.wall_ms.saturating_add(retention)),
             };
-            records.push(offset_record(&key, &value));
+            records.push(offset_record(&key, &value, offset.topic_id));
             Ok(())
         });
         let answers = answers.collect();
@@ -124,7 +124,7 @@ impl CommittedOffsets {
             partition,
             offset: value.map_or(-1, |value| value.offset),
             leader_epoch: value.map_or(-1, |value| value.leader_epoch),
-            metadata: value.map_or_else(|| "".into(), |value| value.metadata.clone()),
+            metadata: value.map(|value| value.metadata.clone()).unwrap_or_default(),
         };
         match &request.partitions {
             Some(asked) => asked
@@ -228,3 +228,6 @@ impl CommittedOffsets {
         self.groups.get(group).map_or(0, |topics| topics.values().map(BTreeMap::len).sum())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,16 +11,19 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::request::GroupId;
 use crate::coordinator::{CoordinatorRecord, ReplayError};
-use crate::protocol::reader::{ReadError, Reader};
+use crate::protocol::reader::{ReadError, Reader, put_unsigned_varint};
+use crate::types::TopicId;
 
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
 /// Of an offset with a time of its own at which it expires; later versions have none.
 const OFFSET_VALUE_EXPIRING: i16 = 1;
-const OFFSET_VALUE: i16 = 3;
+const OFFSET_VALUE: i16 = FLEXIBLE;
 const GROUP_VALUE: i16 = 3;
 /// The highest version of either value, and the first with compact lengths and tagged fields.
 const FLEXIBLE: i16 = 4;
+/// The tagged field of an offset that holds its topic's id.
+const TOPIC_ID_TAG: u32 = 0;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,22 +102,28 @@ pub fn parse(record: &CoordinatorRecord) -> Result<GroupRecord, ReplayError> {
     }
 }
 
-/// A committed offset.
-pub fn offset_record(key: &OffsetKey, value: &OffsetValue) -> CoordinatorRecord {
-    let mut out = BytesMut::with_capacity(32 + value.metadata.len());
-    let expiring = value.expire_timestamp_ms;
-    let version = if expiring.is_some() { OFFSET_VALUE_EXPIRING } else { OFFSET_VALUE };
-    out.put_i16(version);
-    out.put_i64(value.offset);
-    if version >= 3 {
-        out.put_i32(value.leader_epoch);
+/// A committed offset. The topic's id is written for whoever reads the log; it is not read back, as
+/// offsets are found by their topics' names.
+pub fn offset_record(key: &OffsetKey, value: &OffsetValue, topic_id: TopicId) -> CoordinatorRecord {
+    let mut out = Vec::with_capacity(48 + value.metadata.len());
+    match value.expire_timestamp_ms {
+        Some(expire_timestamp_ms) => {
+            out.put_i16(OFFSET_VALUE_EXPIRING);
+            out.put_i64(value.offset);
+            put_text(&mut out, &value.metadata);
+            out.put_i64(value.commit_timestamp_ms);
+            out.put_i64(expire_timestamp_ms);
+        }
+        None => {
+            out.put_i16(OFFSET_VALUE);
+            out.put_i64(value.offset);
+            out.put_i32(value.leader_epoch);
+            put_compact_text(&mut out, &value.metadata);
+            out.put_i64(value.commit_timestamp_ms);
+            put_topic_id(&mut out, topic_id);
+        }
     }
-    put_text(&mut out, &value.metadata);
-    out.put_i64(value.commit_timestamp_ms);
-    if let Some(expire_timestamp_ms) = expiring {
-        out.put_i64(expire_timestamp_ms);
-    }
-    CoordinatorRecord { key: offset_key(key), value: Some(out.freeze()) }
+    CoordinatorRecord { key: offset_key(key), value: Some(out.into()) }
 }
 
 /// The offset is committed no more.
@@ -168,10 +177,28 @@ fn group_key(group_id: &GroupId) -> Bytes {
 
 /// Texts come off the wire or out of this format, where they have a length of 16 bits; what is longer
 /// all the same, as two of them put together may be, is cut.
-fn put_text(out: &mut BytesMut, text: &str) {
+fn put_text(out: &mut impl BufMut, text: &str) {
     let length = text.floor_char_boundary(usize::from(i16::MAX.unsigned_abs()));
     out.put_i16(i16::try_from(length).unwrap_or(i16::MAX));
     out.put_slice(&text.as_bytes()[..length]);
+}
+
+fn put_compact_text(out: &mut Vec<u8>, text: &str) {
+    let length = text.floor_char_boundary(usize::from(i16::MAX.unsigned_abs()));
+    put_unsigned_varint(out, u32::try_from(length).unwrap_or(0) + 1);
+    out.put_slice(&text.as_bytes()[..length]);
+}
+
+/// The tagged fields of an offset: its topic's id, unless that is not known.
+fn put_topic_id(out: &mut Vec<u8>, topic_id: TopicId) {
+    let id = topic_id.0.as_bytes();
+    if topic_id == TopicId::ZERO {
+        return put_unsigned_varint(out, 0);
+    }
+    put_unsigned_varint(out, 1);
+    put_unsigned_varint(out, TOPIC_ID_TAG);
+    put_unsigned_varint(out, u32::try_from(id.len()).unwrap_or(0));
+    out.put_slice(id);
 }
 
 fn put_optional_text(out: &mut BytesMut, text: Option<&str>) {
@@ -219,14 +246,13 @@ impl FieldError {
 
 /// The fields of a key or value, in the order of its schema.
 struct Fields<'a> {
-    whole: &'a Bytes,
     reader: Reader<'a>,
     is_flexible: bool,
 }
 
 impl<'a> Fields<'a> {
-    fn new(whole: &'a Bytes) -> Self {
-        Self { whole, reader: Reader::new(whole), is_flexible: false }
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { reader: Reader::new(bytes), is_flexible: false }
     }
 
     fn i16(&mut self) -> Result<i16, FieldError> {
@@ -258,16 +284,22 @@ impl<'a> Fields<'a> {
     fn optional_text(&mut self) -> Result<Option<Arc<str>>, FieldError> {
         let Some(length) = self.length(false)? else { return Ok(None) };
         let bytes = self.reader.take(length)?;
-        std::str::from_utf8(bytes).map(|text| Some(text.into())).map_err(|_| FieldError::Utf8)
+        match std::str::from_utf8(bytes) {
+            // Most offsets are committed without metadata: the empty text is shared.
+            Ok("") => Ok(Some(Arc::default())),
+            Ok(text) => Ok(Some(text.into())),
+            Err(_) => Err(FieldError::Utf8),
+        }
     }
 
     fn text(&mut self) -> Result<Arc<str>, FieldError> {
         self.optional_text()?.ok_or(FieldError::Length)
     }
 
+    /// A copy, so that what is kept does not hold the batch that it was read from.
     fn bytes(&mut self) -> Result<Bytes, FieldError> {
         let length = self.length(true)?.unwrap_or(0);
-        Ok(self.whole.slice_ref(self.reader.take(length)?))
+        Ok(Bytes::copy_from_slice(self.reader.take(length)?))
     }
 
     /// Passes over the tagged fields, none of which is needed.
@@ -318,14 +350,17 @@ impl<'a> Fields<'a> {
             let group_instance_id = if version >= 3 { self.optional_text()? } else { None };
             let client_id = self.text()?;
             let client_host = self.text()?;
-            let rebalance_timeout_ms = if version >= 1 { Some(self.reader.i32()?) } else { None };
+            let rebalance_timeout_ms = if version >= 1 { self.reader.i32()? } else { -1 };
             let session_timeout_ms = self.reader.i32()?;
             members.push(MemberMetadata {
                 member_id,
                 group_instance_id,
                 client_id,
                 client_host,
-                rebalance_timeout_ms: rebalance_timeout_ms.unwrap_or(session_timeout_ms),
+                rebalance_timeout_ms: match rebalance_timeout_ms {
+                    -1 => session_timeout_ms,
+                    timeout_ms => timeout_ms,
+                },
                 session_timeout_ms,
                 subscription: self.bytes()?,
                 assignment: self.bytes()?,
@@ -336,3 +371,6 @@ impl<'a> Fields<'a> {
         Ok(GroupMetadata { protocol_type, generation, protocol, leader, current_state_timestamp_ms, members })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+use crate::types::TopicId;
+
 /// A group's id.
 pub type GroupId = Arc<str>;
 
@@ -209,6 +211,8 @@ pub struct CommitOffsets {
 #[derive(Clone, Debug)]
 pub struct OffsetToCommit {
     pub topic: Arc<str>,
+    /// Zero when it is not known.
+    pub topic_id: TopicId,
     pub partition: i32,
     pub offset: i64,
     /// -1: not known.

@@ -19,6 +19,9 @@ use crate::coordinator::{CoordinatorRecord, Decision, Now, ReplayError, Shard, T
 
 /// Most groups that are looked at in one turn of the clock.
 const GROUPS_PER_TICK: usize = 64;
+/// About the most tombstones of one turn: they are one batch, which has to fit into a segment. What is
+/// left comes with the next turn, at once.
+const TOMBSTONES_PER_TICK: usize = 1000;
 
 /// What a shard goes by.
 #[derive(Clone, Debug)]
@@ -161,7 +164,7 @@ impl GroupShard {
         let created = found.is_none().then(|| records::group_record(&group.id, &group.to_record()));
         group.join(&Joining { request, ticket, now, config: &self.config }, &mut effects);
         let mut decision = self.changed(group, effects);
-        decision.records.extend(created);
+        decision.records.splice(0..0, created);
         decision
     }
 
@@ -303,10 +306,17 @@ impl GroupShard {
             let Some(ages_from) = ages_from else { continue };
             let retention_ms = self.config.offsets_retention_ms;
             let is_subscribed = |topic: &str| group.is_subscribed(topic);
-            let expired = self.offsets.expired(&group.id, ages_from, is_subscribed, retention_ms, now);
+            let mut expired = self.offsets.expired(&group.id, ages_from, is_subscribed, retention_ms, now);
             let are_all_gone = expired.len() == self.offsets.count_of(&group.id);
             if !expired.is_empty() {
                 tracing::info!(group = %group.id, offsets = expired.len(), "offsets expired");
+            }
+            let room = TOMBSTONES_PER_TICK.saturating_sub(decision.records.len());
+            if expired.len() >= room {
+                expired.truncate(room);
+                decision.records.extend(expired);
+                decision.changes.push(Change::ExpiryLookedAt { next: now.monotonic_ms });
+                return decision;
             }
             decision.records.extend(expired);
             if are_all_gone && group.state == State::Empty && group.pending.is_empty() {

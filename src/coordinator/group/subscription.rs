@@ -3,9 +3,9 @@
 
 use crate::protocol::reader::{ReadError, Reader};
 
-/// Whether the subscription names the topic; one that cannot be read names none.
+/// Whether the subscription names the topic; one that cannot be read may name any.
 pub fn names(subscription: &[u8], topic: &str) -> bool {
-    find(subscription, topic).unwrap_or(false)
+    find(subscription, topic).unwrap_or(true)
 }
 
 fn find(subscription: &[u8], topic: &str) -> Result<bool, ReadError> {
@@ -25,14 +25,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_are_found_and_nonsense_names_none() {
+    fn topics_are_found_and_nonsense_may_name_any() {
         let subscription = b"\0\x03\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff";
         assert!(names(subscription, "a") && names(subscription, "bc"));
         assert!(!names(subscription, "b"));
         for end in 0..subscription.len() {
             let _ = names(&subscription[..end], "bc");
         }
-        assert!(!names(b"\0\x01\x7f\xff\xff\xff", "a"));
-        assert!(!names(b"\0\x01\0\0\0\x01\xff\xff", "a"));
+        assert!(names(b"\0\x01\x7f\xff\xff\xff", "a"));
+        assert!(names(b"\0\x01\0\0\0\x01\xff\xff", "a"));
     }
 }

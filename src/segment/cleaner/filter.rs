@@ -7,7 +7,8 @@
 //! - The first time that a batch with tombstones is compacted, its delete horizon is set (KIP-534): the
 //!   attribute bit, and the time in place of the base timestamp.
 //! - A batch that loses all is dropped, but for the last one of a producer that is still known, and the last
-//!   one of the round: those stay as a header without records.
+//!   one of the round: those stay as a header without records. So does the last one of a segment (which Kafka drops):
+//!   a segment that ends before the next begins looks to recovery as if it had lost its tail.
 
 use std::collections::HashMap;
 
@@ -51,8 +52,8 @@ pub struct Judge<'a> {
     pub map: &'a OffsetMap,
     pub now_ms: i64,
     pub delete_retention_ms: i64,
-    /// The offset where the round ends.
-    pub end_offset: i64,
+    /// The offsets where the round ends, and where the segment does that is written.
+    pub end_offsets: [i64; 2],
     /// The last batch of each known producer, by its id.
     pub producers: &'a HashMap<i64, LastBatch>,
 }
@@ -145,7 +146,7 @@ impl Judge<'_> {
                 Some(offset) => offset == header.last_offset(),
                 None => header.is_control() && last.epoch == header.producer_epoch,
             });
-        is_last_of_producer || header.next_offset() == self.end_offset
+        is_last_of_producer || self.end_offsets.contains(&header.next_offset())
     }
 
     fn rewrite(

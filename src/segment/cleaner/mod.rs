@@ -11,8 +11,8 @@
 //! next. Offsets never change: what is left keeps its own, and batches keep theirs.
 //!
 //! Invariants:
-//! 1. Only what is below the noted recovery point is compacted: recovery takes a gap between segments above it
-//!    for a lost tail.
+//! 1. Only what is below the noted recovery point is compacted, and the last batch of a segment stays, if only
+//!    as a header: recovery takes a gap between segments for a lost tail where nothing says that they were synced.
 //! 2. The new segment is synced before an old one loses its name ([`swap`]), and a crash at any point leaves
 //!    either; nothing that must stay is lost in between.
 //! 3. Appends go on throughout, readers keep what they hold. Truncation, retention, closing and deletion may come
@@ -160,8 +160,17 @@ impl Log {
 
     /// What may be compacted, below `last_stable_offset`.
     pub fn cleanable(&self, last_stable_offset: Offset, now_ms: i64) -> io::Result<Cleanable> {
-        self.check_usable()?;
         let round = Round { truncations: self.truncations.load(Ordering::Acquire) };
+        self.look_through(|segments| self.cleanable_of(segments, round, last_stable_offset, now_ms))
+    }
+
+    fn cleanable_of(
+        &self,
+        segments: &[Arc<Segment>],
+        round: Round,
+        last_stable_offset: Offset,
+        now_ms: i64,
+    ) -> io::Result<Cleanable> {
         let config = self.config();
         let (start, end) = (self.log_start_offset().0, self.log_end_offset().0);
         let first_dirty = match self.first_dirty_offset() {
@@ -176,7 +185,6 @@ impl Log {
             }
             None => start,
         };
-        let segments = self.segments.read().clone();
         let Some((active, closed)) = segments.split_last() else {
             return Err(io::Error::other("a log has at least one segment"));
         };
@@ -271,7 +279,8 @@ impl Log {
         if closed.last().is_none_or(|last| last.next_offset() > recovery_point.0) && !closed.is_empty() {
             return Err(io::Error::other("what is to be compacted is not synced").into());
         }
-        let map = self.map_of(&closed, from, up_to, options, pace)?;
+        let map =
+            self.map_of(&closed, from, up_to, options, pace).map_err(|stop| unless_gone(stop, &closed))?;
         let end_offset = map.latest_offset().saturating_add(1);
         closed.retain(|segment| segment.base_offset < end_offset);
         let mut scratch = Scratch::default();
@@ -281,10 +290,11 @@ impl Log {
                 map: &map,
                 now_ms: options.now_ms,
                 delete_retention_ms: config.delete_retention_ms,
-                end_offset: up_to,
+                end_offsets: [up_to, group.next_offset],
                 producers: &producers,
             };
-            self.clean_group(round, &group, &judge, options, &mut scratch, pace, stats)?;
+            self.clean_group(round, &group, &judge, options, &mut scratch, pace, stats)
+                .map_err(|stop| unless_gone(stop, &group.segments))?;
         }
         stats.end_offset = end_offset.max(from);
         // A truncation since has set it to what it cut off, and waits for nobody but this lock.
@@ -439,6 +449,11 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// What failed on segments that retention took away meanwhile is no failure.
+fn unless_gone(stop: Stop, segments: &[Arc<Segment>]) -> Stop {
+    if segments.iter().any(|segment| segment.is_gone()) { Stop::Aborted } else { stop }
 }
 
 /// Neighbours that fit into one segment together.

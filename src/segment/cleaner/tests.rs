@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::file_cache::FileCache;
-use super::super::tests::read_all;
+use super::super::tests::{place, read_all};
 use super::super::{Append, AppendRequest, LogPlace, Origin};
 use super::*;
 use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom};
@@ -110,6 +110,10 @@ impl World {
 
     fn open(&mut self) {
         tracing::debug!(files = ?self.files(), self.recovery_point, "opening");
+        // The checkpoints may be lost, too: then all is looked at.
+        if self.random.one_in(4) {
+            (self.recovery_point, self.first_dirty) = (0, None);
+        }
         let place = LogPlace {
             disk: Arc::new(self.disk.clone()),
             clock: self.clock.clone(),
@@ -117,11 +121,11 @@ impl World {
             dir: DIR.into(),
             log_start_offset: None,
             recovery_point: Some(Offset(self.recovery_point)),
+            first_dirty_offset: self.first_dirty,
             was_closed: false,
         };
         let log = Log::open(place, self.config.clone());
         let log = log.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
-        log.set_first_dirty_offset(self.first_dirty);
         self.log = Some(log);
         self.check_nothing_is_left_over();
     }
@@ -409,4 +413,124 @@ fn compaction_keeps_the_last_of_each_key_whatever_happens() {
     }
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
     (0..seeds).for_each(run);
+}
+
+/// A batch of records from `offset` on: each has its offset for a value, and one of seven keys.
+fn batch_at(offset: i64, records: i64) -> bytes::BytesMut {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for at in offset..offset + records {
+        let key = [b'k', (at % 7) as u8];
+        builder.add(at, Some(&key), Some(format!("{at:040}").as_bytes())).unwrap();
+    }
+    builder.build_mut().unwrap()
+}
+
+/// Reads the log from its start on, and holds each record to its offset; gives the last offset of each key.
+fn check_offsets(log: &Log) -> BTreeMap<Vec<u8>, i64> {
+    let (mut next, mut last) = (log.log_start_offset().0, BTreeMap::new());
+    loop {
+        let slice = match log.read(Offset(next), 2000, log.log_end_offset(), true) {
+            Ok(slice) if slice.len > 0 => slice,
+            // Its start or its end went by.
+            Ok(_) | Err(_) => return last,
+        };
+        let mut bytes = vec![0; slice.len];
+        let count = slice.file.read_at(&mut bytes, slice.position).unwrap();
+        for batch in batches(&bytes[..count]).map_while(Result::ok) {
+            // A truncation may cut the file below a reader.
+            if batch.verify_crc().is_err() {
+                break;
+            }
+            for record in batch.records(1 << 20).unwrap().map(Result::unwrap) {
+                assert_eq!(record.value.as_deref(), Some(format!("{:040}", record.offset).as_bytes()));
+                last.insert(record.key.unwrap().to_vec(), record.offset);
+            }
+            next = batch.header.next_offset();
+        }
+        if batches(&bytes[..count]).next().is_none_or(|first| first.is_err()) {
+            return last;
+        }
+    }
+}
+
+#[test]
+fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
+    use std::sync::atomic::{AtomicBool, AtomicI64};
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 3000, compact: true, delete: false, ..LogConfig::default() };
+    let log = Log::open(place(dir.path()), config.clone()).unwrap();
+    let (stable, rounds, is_done) = (AtomicI64::new(0), AtomicI64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Acquire) {
+                    check_offsets(&log);
+                    let _ = log.offset_for_timestamp(log.log_end_offset().0 / 2).unwrap();
+                    let _ = log.max_timestamp().unwrap();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Acquire) {
+                let stable = Offset(stable.load(Ordering::Acquire));
+                log.advance_log_start_offset(Offset(stable.0 / 4)).unwrap();
+                log.delete_old_segments(0, stable).unwrap();
+                log.flush().unwrap();
+                log.checkpoint().unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Acquire) {
+                let cleanable = log.cleanable(Offset(stable.load(Ordering::Acquire)), 0).unwrap();
+                let recovery_point = log.flush().unwrap();
+                let options =
+                    CleanOptions { now_ms: 0, dedupe_buffer_bytes: 1 << 16, load_factor: 0.9, io_bytes: 1 };
+                match log.clean(&cleanable, recovery_point, &options, &go) {
+                    Ok(_) => drop(rounds.fetch_add(1, Ordering::AcqRel)),
+                    Err(Stop::Aborted) => {}
+                    Err(stop) => {
+                        is_done.store(true, Ordering::Release);
+                        panic!("{stop}");
+                    }
+                }
+            }
+        });
+        let mut random = SimRandom::new(7);
+        for at in 0..1500 {
+            let end = log.log_end_offset().0;
+            let request = AppendRequest {
+                records: batch_at(end, 1 + random.below(5) as i64),
+                origin: Origin::Leader { epoch: LeaderEpoch(0) },
+            };
+            match log.append(request) {
+                Append::Done(appended) => drop(appended.unwrap()),
+                Append::Queued(receiver) => drop(receiver.blocking_recv().unwrap().unwrap()),
+            }
+            // Rounds come to an end now and then, and are cut short now and then.
+            let finished = rounds.load(Ordering::Acquire);
+            while at % 100 == 99
+                && !is_done.load(Ordering::Acquire)
+                && rounds.load(Ordering::Acquire) < finished + 2
+            {
+                std::thread::yield_now();
+            }
+            if at % 50 == 20 {
+                log.truncate_to(Offset(stable.load(Ordering::Acquire).max(end - 20))).unwrap();
+            }
+            if at % 7 == 0 {
+                stable.store(log.log_end_offset().0, Ordering::Release);
+            }
+        }
+        is_done.store(true, Ordering::Release);
+    });
+    let end = log.log_end_offset().0;
+    assert!(log.size_bytes() < 20 * end as u64, "{} bytes for {end} records", log.size_bytes());
+    let last = |log: &Log| check_offsets(log).into_values().max();
+    assert_eq!((check_offsets(&log).len(), last(&log)), (7, Some(end - 1)));
+    let first = log.log_start_offset();
+    drop(log);
+    let log = Log::open(LogPlace { log_start_offset: Some(first), ..place(dir.path()) }, config).unwrap();
+    assert_eq!((check_offsets(&log).len(), last(&log)), (7, Some(end - 1)));
+    log.close().unwrap();
+    assert!(log.cleanable(Offset(end), 0).is_err());
 }

@@ -38,10 +38,11 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
             if known.partition(partition.partition_index).is_some() {
                 offsets.push(OffsetToCommit {
                     topic: known.name.clone(),
+                    topic_id: known.id,
                     partition: partition.partition_index,
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.as_ref().map_or_else(|| "".into(), kept),
+                    metadata: partition.committed_metadata.as_ref().map(kept).unwrap_or_default(),
                 });
             }
         }

@@ -61,7 +61,7 @@ final class Application {
         }
     }
 
-    void awaitLog(String regex) throws InterruptedException {
+    void awaitLog(String regex) throws Exception {
         Checks.until("the application logs " + regex, () -> !logged(regex).isEmpty() || !process.isAlive());
         Checks.that(!logged(regex).isEmpty(), "the application ended; its last lines:\n" + tail());
     }

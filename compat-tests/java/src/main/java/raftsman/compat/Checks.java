@@ -31,7 +31,10 @@ final class Checks {
     private final Map<String, Body> bodies = new LinkedHashMap<>();
     private final Set<String> alone = new HashSet<>();
 
-    /** A check that no other runs beside, after all those that share the broker: it restarts the broker, say. */
+    /**
+     * A check that no other runs beside, after all those that share the broker: it restarts the broker, say. These run
+     * in the order in which they were added.
+     */
     void addAlone(String name, Body body) {
         add(name, body);
         alone.add(name);
@@ -45,12 +48,7 @@ final class Checks {
 
     /** Runs those whose name contains {@code only} (null: all); returns the exit code. */
     int run(String only) throws Exception {
-        return run(only, 6);
-    }
-
-    /** The same with {@code threads} checks at a time; with one they run in the order in which they were added. */
-    int run(String only, int threads) throws Exception {
-        ExecutorService pool = Executors.newFixedThreadPool(threads);
+        ExecutorService pool = Executors.newFixedThreadPool(6);
         List<String> names = bodies.keySet().stream().filter(name -> only == null || name.contains(only)).toList();
         Map<String, Future<?>> running = new LinkedHashMap<>();
         for (String name : names) {

@@ -52,20 +52,20 @@ public final class SpringSuite {
     public static void main(String[] arguments) throws Exception {
         SpringSuite suite = new SpringSuite();
         Checks checks = new Checks();
-        checks.add("spring: listeners start before their topic exists", suite::startsBeforeItsTopic);
-        checks.add("spring: NewTopic beans are created, with partitions and configurations", suite::createsTopics);
-        checks.add("spring: KafkaTemplate sends JSON with headers", suite::sendsHeaders);
-        checks.add("spring: concurrency 3 is three members with a partition each", suite::isThreeMembers);
-        checks.add("spring: a batch listener gets batches and commits them", suite::getsBatches);
-        checks.add("spring: @RetryableTopic tries again, then gives up to the dead-letter topic", suite::triesAgain);
-        checks.add("spring: killed, it gets exactly the unacknowledged records again", suite::getsUnacknowledgedAgain);
-        checks.add("spring: changed NewTopic beans grow and configure the topic", suite::changesTopics);
-        checks.add("spring: a second instance takes a share while records are produced", suite::shares);
-        checks.add("spring: both go on after the broker was stopped and started", () -> suite.outlives("stop"));
-        checks.add("spring: both go on after the broker was killed and started", () -> suite.outlives("kill"));
-        checks.add("spring: stopped, an instance leaves its partitions to the other", suite::leaves);
-        checks.add("spring: nothing was lost, and customers' orders kept their order", suite::lostNothing);
-        int code = checks.run(arguments.length > 0 ? arguments[0] : null, 1);
+        checks.addAlone("spring: listeners start before their topic exists", suite::startsBeforeItsTopic);
+        checks.addAlone("spring: NewTopic beans are created, with partitions and configurations", suite::createsTopics);
+        checks.addAlone("spring: KafkaTemplate sends JSON with headers", suite::sendsHeaders);
+        checks.addAlone("spring: concurrency 3 is three members with a partition each", suite::isThreeMembers);
+        checks.addAlone("spring: a batch listener gets batches and commits them", suite::getsBatches);
+        checks.addAlone("spring: @RetryableTopic tries again, then gives up to the dead-letter topic", suite::triesAgain);
+        checks.addAlone("spring: killed, it gets exactly the unacknowledged records again", suite::getsUnacknowledgedAgain);
+        checks.addAlone("spring: changed NewTopic beans grow and configure the topic", suite::changesTopics);
+        checks.addAlone("spring: a second instance takes a share while records are produced", suite::shares);
+        checks.addAlone("spring: both go on after the broker was stopped and started", () -> suite.outlives("stop"));
+        checks.addAlone("spring: both go on after the broker was killed and started", () -> suite.outlives("kill"));
+        checks.addAlone("spring: stopped, an instance leaves its partitions to the other", suite::leaves);
+        checks.addAlone("spring: nothing was lost, and customers' orders kept their order", suite::lostNothing);
+        int code = checks.run(arguments.length > 0 ? arguments[0] : null);
         Application.killAll();
         Runtime.getRuntime().halt(code);
     }
@@ -325,7 +325,7 @@ public final class SpringSuite {
     }
 
     /** Waits until the instance acknowledges orders that it has not acknowledged yet. */
-    private static void goesOn(Application application) throws InterruptedException {
+    private static void goesOn(Application application) throws Exception {
         int before = acknowledged(application).size();
         Checks.until("more orders are acknowledged", () -> acknowledged(application).size() >= before + 10);
     }
@@ -356,9 +356,9 @@ public final class SpringSuite {
             goesOn(other);
             String noticed = "orders-.-C-1.*Connection to node .* could not be established";
             int before = other.logged(noticed).size();
-            BrokerControl.ask(how);
+            Broker.control("/" + how);
             Checks.until("the instance misses its broker", () -> other.logged(noticed).size() > before);
-            BrokerControl.ask("start");
+            Broker.control("/start");
             goesOn(first);
             goesOn(other);
         });
@@ -369,12 +369,8 @@ public final class SpringSuite {
         whileProducing(() -> {
             Checks.same(143, first.stop(), "exit code of the application");
             Checks.until("the other has all partitions", () -> {
-                try {
-                    ConsumerGroupDescription group = group(ORDERS);
-                    return group.members().size() == 3 && assigned(group).equals(partitions(3));
-                } catch (Exception error) {
-                    throw new AssertionError(error);
-                }
+                ConsumerGroupDescription group = group(ORDERS);
+                return group.members().size() == 3 && assigned(group).equals(partitions(3));
             });
             goesOn(other);
         });
@@ -386,13 +382,7 @@ public final class SpringSuite {
         for (Future<RecordMetadata> each : sent) {
             Broker.wait(each);
         }
-        Checks.until("all orders are committed", () -> {
-            try {
-                return ends(ORDERS).equals(committed(ORDERS));
-            } catch (Exception error) {
-                throw new AssertionError(error);
-            }
-        });
+        Checks.until("all orders are committed", () -> ends(ORDERS).equals(committed(ORDERS)));
         Map<String, List<Integer>> wanted = new TreeMap<>();
         for (int number = 0; number < next; number++) {
             wanted.computeIfAbsent(customer(number), any -> new ArrayList<>()).add(number);

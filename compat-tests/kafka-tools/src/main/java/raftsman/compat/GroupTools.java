@@ -238,6 +238,7 @@ final class GroupTools {
         Tool described = tool(GROUPS, "--describe", "--group", group).ended(0);
         same("0", row(described, "PARTITION", "1").get("CURRENT-OFFSET"), "offset of the partition");
         same("10", row(described, "TOPIC", two).get("CURRENT-OFFSET"), "offset of the other topic");
+        tool(GROUPS, "--reset-offsets", "--all-groups", "--topic", two, "--to-earliest", "--dry-run").ended(0).says(group);
         try (Member member = new Member(group, two, "c")) {
             until("Stable", GROUPS, "--describe", "--group", group, "--state");
             Tool refused = tool(GROUPS, "--reset-offsets", "--group", group, "--topic", two, "--to-earliest", "--execute");
@@ -311,7 +312,7 @@ final class GroupTools {
 
     /** What the formatter makes of the group's records in its partition of __consumer_offsets, one line each. */
     private static List<String> internal(String formatter, String group) throws Exception {
-        String partition = "" + (group.hashCode() & 0x7fffffff) % 50;
+        String partition = "" + Math.abs(group.hashCode()) % 50;
         Tool tool = tool(CONSUME, "--topic", "__consumer_offsets", "--partition", partition, "--offset", "earliest", "--formatter",
                 "org.apache.kafka.tools.consumer." + formatter, "--timeout-ms", "2000").ended(0);
         // The formatters end no lines.
@@ -377,7 +378,7 @@ final class GroupTools {
     }
 
     private static void versions() throws Exception {
-        tool(VERSIONS).ended(0).says("OffsetCommit(8): 2 to 10", "OffsetFetch(9): 1 to 10", "FindCoordinator(10): 0 to 6", "JoinGroup(11): 0 to 9", "Heartbeat(12): 0 to 4",
+        tool(VERSIONS).ended(0).says("OffsetCommit(8): 2 to ", "OffsetFetch(9): 1 to ", "FindCoordinator(10): 0 to 6", "JoinGroup(11): 0 to 9", "Heartbeat(12): 0 to 4",
                 "LeaveGroup(13): 0 to 5", "SyncGroup(14): 0 to 5", "DescribeGroups(15): 0 to 6", "ListGroups(16): 0 to 5", "DeleteGroups(42): 0 to 2", "OffsetDelete(47): 0");
     }
 }

@@ -1,0 +1,266 @@
+//! The classic protocol, told by what its members ask and are answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+
+use super::classic::State;
+use super::harness::{Harness, config, join, sync};
+use super::request::*;
+use crate::coordinator::Ticket;
+
+const GROUP: &str = "g";
+
+fn joined(harness: &mut Harness, ticket: Ticket) -> JoinedGroup {
+    match harness.take(ticket) {
+        Some(Response::Join(joined)) => joined,
+        other => panic!("a join is answered {other:?}"),
+    }
+}
+
+fn synced(harness: &mut Harness, ticket: Ticket) -> Result<Bytes, ResponseError> {
+    match harness.take(ticket) {
+        Some(Response::Sync(synced)) => synced.error.map_or(Ok(synced.assignment), Err),
+        other => panic!("a sync is answered {other:?}"),
+    }
+}
+
+fn member_id(harness: &mut Harness) -> Arc<str> {
+    let ticket = harness.ask(Request::Join(join(GROUP, "")));
+    let told = joined(harness, ticket);
+    assert_eq!(told.error, Some(ResponseError::MemberIdRequired));
+    told.member_id
+}
+
+fn static_join(instance: &str, member_id: &str) -> JoinGroup {
+    JoinGroup { group_instance_id: Some(instance.into()), ..join(GROUP, member_id) }
+}
+
+/// A stable group of static members: their joins' answers, the leader first.
+fn stable(harness: &mut Harness, instances: &[&str]) -> Vec<JoinedGroup> {
+    let tickets: Vec<_> =
+        instances.iter().map(|instance| harness.ask(Request::Join(static_join(instance, "")))).collect();
+    harness.pass(6000);
+    let mut all: Vec<_> = tickets.into_iter().map(|ticket| joined(harness, ticket)).collect();
+    all.sort_by_key(|told| told.members.is_empty());
+    let assignments: Vec<_> = all.iter().map(|told| (&told.member_id, "mine")).collect();
+    for told in all.iter().rev() {
+        let leads = !told.members.is_empty();
+        harness.ask(Request::Sync(sync(GROUP, told, if leads { &assignments } else { &[] })));
+    }
+    assert_eq!(harness.state(GROUP), Some(State::Stable));
+    all
+}
+
+fn heartbeat(harness: &mut Harness, told: &JoinedGroup) -> Result<(), ResponseError> {
+    let request = Heartbeat {
+        group_id: GROUP.into(),
+        generation_id: told.generation_id,
+        member_id: told.member_id.clone(),
+        group_instance_id: None,
+    };
+    match harness.told(Request::Heartbeat(request)) {
+        Response::Heartbeat(result) => result,
+        other => panic!("a heartbeat is answered {other:?}"),
+    }
+}
+
+fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(), ResponseError> {
+    let offset =
+        OffsetToCommit { topic: "t".into(), partition: 0, offset: 7, leader_epoch: -1, metadata: "".into() };
+    let request = CommitOffsets {
+        group_id: GROUP.into(),
+        generation_id: generation,
+        member_id: member_id.into(),
+        group_instance_id: None,
+        retention_ms: None,
+        offsets: vec![offset],
+    };
+    match harness.told(Request::CommitOffsets(request)) {
+        Response::CommitOffsets(result) => result.map(|each| assert_eq!(each, [Ok(())])),
+        other => panic!("a commit is answered {other:?}"),
+    }
+}
+
+#[test]
+fn members_come_together_share_the_work_and_part() {
+    let mut harness = Harness::new(config());
+    // Each is told an id first, and all wait for the group's initial delay.
+    let (one, two) = (member_id(&mut harness), member_id(&mut harness));
+    let first = harness.ask(Request::Join(join(GROUP, &one)));
+    harness.pass(2000);
+    let second = harness.ask(Request::Join(join(GROUP, &two)));
+    harness.pass(3999);
+    assert_eq!(harness.waiting.len(), 2, "a newcomer makes the delay longer");
+    harness.pass(1);
+    let (first, second) = (joined(&mut harness, first), joined(&mut harness, second));
+    assert_eq!((first.generation_id, &first.leader, first.members.len()), (1, &one, 2));
+    assert_eq!((second.generation_id, &second.leader, second.members.len()), (1, &one, 0));
+
+    // The follower waits for the leader's word; meanwhile nothing may be committed.
+    let follower = harness.ask(Request::Sync(sync(GROUP, &second, &[])));
+    assert_eq!(commit(&mut harness, 1, &one), Err(ResponseError::RebalanceInProgress));
+    let leader = harness.ask(Request::Sync(sync(GROUP, &first, &[(&one, "a"), (&two, "b")])));
+    assert_eq!(synced(&mut harness, leader), Ok("a".into()));
+    assert_eq!(synced(&mut harness, follower), Ok("b".into()));
+    assert_eq!(commit(&mut harness, 1, &one), Ok(()));
+    assert_eq!(commit(&mut harness, 0, &one), Err(ResponseError::IllegalGeneration));
+    assert_eq!(commit(&mut harness, 1, "stranger"), Err(ResponseError::UnknownMemberId));
+    assert_eq!(commit(&mut harness, -1, ""), Err(ResponseError::UnknownMemberId));
+    harness.check_replay();
+
+    // A follower that joins as it was goes on; the leader calls for a rebalance.
+    let again = harness.ask(Request::Join(join(GROUP, &two)));
+    assert_eq!(joined(&mut harness, again).generation_id, 1);
+    let again = harness.ask(Request::Join(join(GROUP, &one)));
+    assert_eq!(heartbeat(&mut harness, &second), Err(ResponseError::RebalanceInProgress));
+
+    // The follower's session ends, so the leader goes on alone, and leaves.
+    harness.pass(10_000);
+    let alone = joined(&mut harness, again);
+    assert_eq!((alone.generation_id, alone.members.len()), (2, 1));
+    assert_eq!(heartbeat(&mut harness, &second), Err(ResponseError::UnknownMemberId));
+    let leaving = LeavingMember { member_id: one, group_instance_id: None, reason: None };
+    harness.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+    assert_eq!(harness.state(GROUP), Some(State::Empty));
+    assert_eq!(commit(&mut harness, -1, ""), Ok(()));
+    harness.check_replay();
+}
+
+#[test]
+fn ids_that_are_not_used_are_waited_for_no_longer_than_a_session() {
+    let mut harness = Harness::new(config());
+    let told = stable(&mut harness, &["i"]);
+    let _unused = member_id(&mut harness);
+    let leader = harness.ask(Request::Join(static_join("i", &told[0].member_id)));
+    harness.pass(9999);
+    assert!(harness.take(leader).is_none(), "the id may still be used");
+    harness.pass(1);
+    assert_eq!(joined(&mut harness, leader).generation_id, 2);
+}
+
+#[test]
+fn a_static_member_comes_back_into_a_stable_group_and_nobody_notices() {
+    let mut harness = Harness::new(config());
+    let told = stable(&mut harness, &["a", "b"]);
+    let leader_instance = if told[0].member_id.starts_with('a') { "a" } else { "b" };
+    let back = harness.ask(Request::Join(static_join(leader_instance, "")));
+    let back = joined(&mut harness, back);
+    assert_eq!(
+        (back.error, back.generation_id, back.skip_assignment, back.members.len()),
+        (None, 1, true, 2)
+    );
+    assert_eq!(back.leader, back.member_id);
+    harness.check_replay();
+    let partitions = harness.ask(Request::Sync(sync(GROUP, &back, &[])));
+    assert_eq!(synced(&mut harness, partitions), Ok("mine".into()));
+    assert_eq!(heartbeat(&mut harness, &told[1]), Ok(()));
+
+    // Who still uses the old id is fenced.
+    let old = harness.ask(Request::Join(static_join(leader_instance, &told[0].member_id)));
+    assert_eq!(joined(&mut harness, old).error, Some(ResponseError::FencedInstanceId));
+
+    // A client that knows nothing of skipping does not take itself for the leader.
+    let older = JoinGroup { supports_skipping_assignment: false, ..static_join(leader_instance, "") };
+    let older = harness.ask(Request::Join(older));
+    let older = joined(&mut harness, older);
+    assert_eq!((older.skip_assignment, &older.leader, older.members.len()), (false, &back.member_id, 0));
+
+    // When the new id cannot be written, it was never given.
+    harness.appends_fail = true;
+    let failed = harness.told(Request::Join(static_join(leader_instance, "")));
+    assert!(matches!(failed, Response::Failed(_)));
+    harness.appends_fail = false;
+    assert_eq!(heartbeat(&mut harness, &older), Ok(()));
+}
+
+#[test]
+fn a_static_member_that_comes_back_while_the_group_joins_is_waited_for() {
+    let mut harness = Harness::new(config());
+    let told = stable(&mut harness, &["a", "b"]);
+    // A new instance joins, its process starts again, and the others take longer than its session.
+    let gone = harness.ask(Request::Join(static_join("c", "")));
+    let back = harness.ask(Request::Join(static_join("c", "")));
+    assert_eq!(joined(&mut harness, gone).error, Some(ResponseError::FencedInstanceId));
+    for _ in 0..3 {
+        harness.pass(6000);
+        for told in &told {
+            assert_eq!(heartbeat(&mut harness, told), Err(ResponseError::RebalanceInProgress));
+        }
+    }
+    assert!(harness.take(back).is_none(), "waiting for the others is no silence");
+    for told in &told {
+        let instance: String = told.member_id.chars().take(1).collect();
+        harness.ask(Request::Join(static_join(&instance, &told.member_id)));
+    }
+    assert_eq!(joined(&mut harness, back).generation_id, 2);
+}
+
+#[test]
+fn who_never_asks_for_its_partitions_is_removed_and_the_others_are_asked_again() {
+    let mut harness = Harness::new(config());
+    let (one, two) = (member_id(&mut harness), member_id(&mut harness));
+    let first = harness.ask(Request::Join(join(GROUP, &one)));
+    let second = harness.ask(Request::Join(join(GROUP, &two)));
+    harness.pass(6000);
+    let (leader, follower) = (joined(&mut harness, first), joined(&mut harness, second));
+    // The leader sends heartbeats and nothing else.
+    let waits = harness.ask(Request::Sync(sync(GROUP, &follower, &[])));
+    for _ in 0..10 {
+        assert_eq!(heartbeat(&mut harness, &leader), Ok(()));
+        harness.pass(6000);
+    }
+    assert_eq!(synced(&mut harness, waits), Err(ResponseError::RebalanceInProgress));
+    assert_eq!(heartbeat(&mut harness, &leader), Err(ResponseError::UnknownMemberId));
+}
+
+#[test]
+fn a_full_group_takes_nobody_else() {
+    let mut harness = Harness::new(super::shard::GroupShardConfig { size_max: 2, ..config() });
+    stable(&mut harness, &["a", "b"]);
+    let third = harness.ask(Request::Join(static_join("c", "")));
+    assert_eq!(joined(&mut harness, third).error, Some(ResponseError::GroupMaxSizeReached));
+    assert_eq!(harness.state(GROUP), Some(State::Stable));
+}
+
+#[test]
+fn a_coordinator_that_moved_goes_on_where_the_other_was() {
+    let mut harness = Harness::new(config());
+    let told = stable(&mut harness, &["a", "b"]);
+    harness.crash();
+    assert_eq!(harness.state(GROUP), Some(State::Stable));
+    assert_eq!(heartbeat(&mut harness, &told[0]), Ok(()));
+    harness.pass(10_000);
+    // Sessions begin with the load; both are silent now.
+    assert_eq!(harness.state(GROUP), Some(State::Empty));
+    harness.check_replay();
+}
+
+#[test]
+fn offsets_expire_in_batches_and_the_group_with_the_last() {
+    let mut harness = Harness::new(config());
+    let offsets = (0..2500).map(|partition| OffsetToCommit {
+        topic: "t".into(),
+        partition,
+        offset: 1,
+        leader_epoch: -1,
+        metadata: "".into(),
+    });
+    let request = CommitOffsets {
+        group_id: GROUP.into(),
+        generation_id: -1,
+        member_id: "".into(),
+        group_instance_id: None,
+        retention_ms: None,
+        offsets: offsets.collect(),
+    };
+    harness.told(Request::CommitOffsets(request));
+    harness.pass(harness.config.offsets_retention_ms - 1000);
+    assert_eq!(harness.shard.offsets().count(), 2500);
+    harness.pass(harness.config.retention_check_interval_ms);
+    assert_eq!(harness.shard.offsets().count(), 0);
+    assert!(harness.group(GROUP).is_none());
+    assert_eq!(harness.log.len(), 2500 + 2500 + 1);
+    harness.check_replay();
+}
