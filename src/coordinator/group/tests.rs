@@ -9,6 +9,7 @@ use super::classic::State;
 use super::harness::{Harness, config, join, sync};
 use super::request::*;
 use crate::coordinator::Ticket;
+use crate::types::TopicId;
 
 const GROUP: &str = "g";
 
@@ -67,8 +68,14 @@ fn heartbeat(harness: &mut Harness, told: &JoinedGroup) -> Result<(), ResponseEr
 }
 
 fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(), ResponseError> {
-    let offset =
-        OffsetToCommit { topic: "t".into(), partition: 0, offset: 7, leader_epoch: -1, metadata: "".into() };
+    let offset = OffsetToCommit {
+        topic: "t".into(),
+        topic_id: TopicId::ZERO,
+        partition: 0,
+        offset: 7,
+        leader_epoch: -1,
+        metadata: "".into(),
+    };
     let request = CommitOffsets {
         group_id: GROUP.into(),
         generation_id: generation,
@@ -242,6 +249,7 @@ fn offsets_expire_in_batches_and_the_group_with_the_last() {
     let mut harness = Harness::new(config());
     let offsets = (0..2500).map(|partition| OffsetToCommit {
         topic: "t".into(),
+        topic_id: TopicId::ZERO,
         partition,
         offset: 1,
         leader_epoch: -1,
