@@ -14,6 +14,7 @@ pub mod header;
 pub mod produce;
 pub mod reader;
 pub mod records;
+pub mod topic_ids;
 
 pub use builder::recompress;
 pub use check::check_for_produce;

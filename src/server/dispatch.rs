@@ -15,6 +15,7 @@ use super::handlers;
 use super::request_memory::Held;
 use crate::protocol::guard;
 use crate::protocol::header::{RequestHeader, response_header};
+use crate::protocol::topic_ids::{self, TOPIC_IDS};
 use crate::zerocopy::Piece;
 
 /// What a response needs besides its body.
@@ -72,7 +73,21 @@ pub fn dispatch(
     }
     let response_version = api.key.response_header_version(version);
     let envelope = envelope(response_header(header.correlation_id, response_version), key);
-    if let Err(error) = guard::check(key, version, &frame) {
+    // What follows knows these as requests of the version before.
+    let mut guarded_version = version;
+    if version >= TOPIC_IDS
+        && let Some(rewritten) = topic_ids::request_by_name(key, &frame)
+    {
+        match rewritten {
+            Ok(body) => frame = BytesMut::from(body.as_slice()),
+            Err(error) => {
+                let reason = format!("a request of {:?} version {version} cannot be read: {error}", api.key);
+                return (envelope, Reply::Close(reason));
+            }
+        }
+        guarded_version = TOPIC_IDS - 1;
+    }
+    if let Err(error) = guard::check(key, guarded_version, &frame) {
         let reason = format!("a request of {:?} version {version} cannot be read: {error}", api.key);
         return (envelope, Reply::Close(reason));
     }

@@ -1,4 +1,4 @@
-//! OffsetCommit (key 8), versions 2 to 9.
+//! OffsetCommit (key 8), versions 2 to 10. Since 10 topics are named by id; see [`topic_ids`](crate::protocol::topic_ids).
 
 use std::sync::Arc;
 
@@ -11,16 +11,20 @@ use kafka_protocol::messages::{ApiKey, OffsetCommitRequest, OffsetCommitResponse
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
 use super::groups::{code, kept, kept_optional};
-use super::later;
+use super::{called, later, later_by_id};
 use crate::coordinator::group::request::{CommitOffsets, OffsetToCommit};
 use crate::coordinator::group::{self, Response};
+use crate::protocol::topic_ids::TOPIC_IDS;
 
-pub const API: Api = Api { key: ApiKey::OffsetCommit, least: 2, greatest: 9, handle };
+pub const API: Api = Api { key: ApiKey::OffsetCommit, least: 2, greatest: 10, handle };
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     let broker = broker.clone();
-    with_message(request, |request, message: OffsetCommitRequest| {
-        later(request.version, async move { committed(&broker, message, request.version).await })
+    let version = request.version;
+    request.version = version.min(TOPIC_IDS - 1);
+    with_message(request, |_, message: OffsetCommitRequest| {
+        let answer = async move { committed(&broker, message, version).await };
+        if version >= TOPIC_IDS { later_by_id(API.key, answer) } else { later(version, answer) }
     })
 }
 
@@ -29,12 +33,11 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
     // Partitions that are not there are told so, whatever becomes of the rest.
     let mut offsets = Vec::new();
     for topic in &message.topics {
-        let name = kept(&topic.name);
-        let Some(known) = image.topic(&name) else { continue };
+        let Some(known) = called(&image, &topic.name, version) else { continue };
         for partition in &topic.partitions {
             if known.partition(partition.partition_index).is_some() {
                 offsets.push(OffsetToCommit {
-                    topic: name.clone(),
+                    topic: known.name.clone(),
                     topic_id: known.id,
                     partition: partition.partition_index,
                     offset: partition.committed_offset,
@@ -73,7 +76,11 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
     let mut each = answer.as_ref().ok().into_iter().flatten();
     let mut topics = Vec::with_capacity(message.topics.len());
     for topic in message.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
-        let known = image.topic(&topic.name);
+        let known = called(&image, &topic.name, version);
+        let error = match known {
+            None if version >= TOPIC_IDS => ResponseError::UnknownTopicId,
+            _ => ResponseError::UnknownTopicOrPartition,
+        };
         let is_there = |index| known.is_some_and(|known| known.partition(index).is_some());
         let told = |index, result| {
             OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code(result))
@@ -81,7 +88,7 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
         // As by Kafka, what is not there is told first.
         let indexes = || topic.partitions.iter().map(|partition| partition.partition_index);
         let missing = indexes().filter(|index| !is_there(*index));
-        let missing = missing.map(|index| told(index, Err(ResponseError::UnknownTopicOrPartition)));
+        let missing = missing.map(|index| told(index, Err(error)));
         let there = indexes().filter(|index| is_there(*index)).map(|index| {
             let result = match &answer {
                 Ok(_) => each.next().copied().unwrap_or(Err(ResponseError::UnknownServerError)),

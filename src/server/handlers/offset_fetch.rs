@@ -1,4 +1,5 @@
-//! OffsetFetch (key 9), versions 1 to 9: of one group up to 7, of several since 8 (KIP-709).
+//! OffsetFetch (key 9), versions 1 to 10: of one group up to 7, of several since 8 (KIP-709). Since 10
+//! topics are named by id; see [`topic_ids`].
 
 use std::sync::Arc;
 
@@ -12,28 +13,26 @@ use kafka_protocol::messages::{ApiKey, OffsetFetchRequest, OffsetFetchResponse, 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
 use super::groups::{kept, kept_optional};
-use super::{later, text, topic_name};
+use super::{called, later, later_by_id, text, topic_name};
 use crate::coordinator::group::request::{FetchOffsets, FetchedOffset};
 use crate::coordinator::group::{self, Response};
+use crate::protocol::topic_ids::{self, TOPIC_IDS};
 
-pub const API: Api = Api { key: ApiKey::OffsetFetch, least: 1, greatest: 9, handle };
+pub const API: Api = Api { key: ApiKey::OffsetFetch, least: 1, greatest: 10, handle };
 
 /// Since this version several groups are asked for.
 const BATCHED: i16 = 8;
 
 type Partitions = Option<Vec<(Arc<str>, i32)>>;
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     let broker = broker.clone();
-    with_message(request, |request, message: OffsetFetchRequest| {
-        let version = request.version;
-        later(version, async move {
-            if version < BATCHED {
-                one(&broker, message, version).await
-            } else {
-                several(&broker, message).await
-            }
-        })
+    let version = request.version;
+    request.version = version.min(TOPIC_IDS - 1);
+    with_message(request, |_, message: OffsetFetchRequest| match version {
+        TOPIC_IDS.. => later_by_id(API.key, async move { several_by_id(&broker, message).await }),
+        BATCHED.. => later(version, async move { several(&broker, message).await }),
+        _ => later(version, async move { one(&broker, message, version).await }),
     })
 }
 
@@ -164,4 +163,52 @@ async fn several(broker: &Broker, message: OffsetFetchRequest) -> OffsetFetchRes
         });
     }
     OffsetFetchResponse::default().with_groups(groups)
+}
+
+/// As [`several`], with ids where topics have names.
+async fn several_by_id(broker: &Broker, mut message: OffsetFetchRequest) -> OffsetFetchResponse {
+    let image = broker.image();
+    // What has an id that nobody knows is not asked for, and told so behind the rest.
+    let mut unknown = Vec::with_capacity(message.groups.len());
+    for group in &mut message.groups {
+        let mut missing = Vec::new();
+        if let Some(topics) = &mut group.topics {
+            topics.retain_mut(|topic| match called(&image, &topic.name, TOPIC_IDS) {
+                Some(known) => {
+                    topic.name = topic_name(&known.name);
+                    true
+                }
+                None => {
+                    missing.push(std::mem::take(topic));
+                    false
+                }
+            });
+        }
+        unknown.push(missing);
+    }
+    let mut response = several(broker, message).await;
+    for (group, missing) in response.groups.iter_mut().zip(unknown) {
+        group.topics.retain_mut(|topic| match image.topic(&topic.name) {
+            Some(known) => {
+                topic.name = topic_name(&topic_ids::name_of(known.id.0));
+                true
+            }
+            None => false, // deleted since: it has no id that could be told
+        });
+        if group.error_code != 0 {
+            continue;
+        }
+        group.topics.extend(missing.into_iter().map(|topic| {
+            let partitions = topic.partition_indexes.into_iter().map(|partition| {
+                OffsetFetchResponsePartitions::default()
+                    .with_partition_index(partition)
+                    .with_committed_offset(-1)
+                    .with_committed_leader_epoch(-1)
+                    .with_metadata(Some(text("")))
+                    .with_error_code(ResponseError::UnknownTopicId.code())
+            });
+            OffsetFetchResponseTopics::default().with_name(topic.name).with_partitions(partitions.collect())
+        }));
+    }
+    response
 }

@@ -11,7 +11,6 @@ package main
 import (
 	"embed"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -125,18 +124,8 @@ var offered = sync.OnceValue(func() map[int16][2]int16 {
 	return got
 })
 
-// What Raftsman does not serve yet: the versions that name topics by id (KIP-848's last step); kafka-protocol has no
-// codec for them. Clients fall back to the version before.
-var notYet = map[int16]int16{offsetCommit: 10, offsetFetch: 10}
-
 func advertised() error {
-	wanted := maps.Clone(ranges)
-	if os.Getenv("BROKER") == "raftsman" {
-		for key, version := range notYet {
-			wanted[key] = [2]int16{wanted[key][0], version - 1}
-		}
-	}
-	Same(wanted, offered(), "versions by API")
+	Same(ranges, offered(), "versions by API")
 	return nil
 }
 
