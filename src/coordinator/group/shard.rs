@@ -317,7 +317,7 @@ impl GroupShard {
                 decision.changes.push(Change::Gone(group.id.clone()));
             }
         }
-        let next = now.monotonic_ms + self.config.retention_check_interval_ms;
+        let next = now.monotonic_ms.saturating_add(self.config.retention_check_interval_ms);
         decision.changes.push(Change::ExpiryLookedAt { next });
         decision
     }
@@ -354,7 +354,7 @@ impl Shard for GroupShard {
             GroupRecord::Other => {}
         }
         if self.expiry_due.is_none() && !self.groups.is_empty() {
-            self.expiry_due = Some(now.monotonic_ms + self.config.retention_check_interval_ms);
+            self.expiry_due = Some(now.monotonic_ms.saturating_add(self.config.retention_check_interval_ms));
         }
         Ok(())
     }

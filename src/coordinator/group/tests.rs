@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use super::classic::State;
 use super::harness::{Harness, config, join, sync};
 use super::request::*;
-use crate::coordinator::Ticket;
+use crate::coordinator::{Shard, Ticket};
 use crate::types::TopicId;
 
 const GROUP: &str = "g";
@@ -271,4 +271,12 @@ fn offsets_expire_in_batches_and_the_group_with_the_last() {
     assert!(harness.group(GROUP).is_none());
     assert_eq!(harness.log.len(), 2500 + 2500 + 1);
     harness.check_replay();
+}
+
+#[test]
+fn the_longest_interval_between_looks_for_expired_offsets_is_no_moment_in_the_past() {
+    let never = super::shard::GroupShardConfig { retention_check_interval_ms: i64::MAX, ..config() };
+    let mut harness = Harness::new(never);
+    assert_eq!(commit(&mut harness, -1, ""), Ok(()));
+    assert_eq!(harness.shard.deadline(), Some(i64::MAX));
 }
