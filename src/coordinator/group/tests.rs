@@ -280,3 +280,29 @@ fn the_longest_interval_between_looks_for_expired_offsets_is_no_moment_in_the_pa
     assert_eq!(commit(&mut harness, -1, ""), Ok(()));
     assert_eq!(harness.shard.deadline(), Some(i64::MAX));
 }
+
+#[test]
+fn a_group_of_absent_static_members_is_looked_at_now_and_then() {
+    let mut harness = Harness::new(config());
+    let patient = harness.ask(Request::Join(static_join("patient", "")));
+    let hasty = |instance: &str| JoinGroup {
+        session_timeout_ms: 1_800_000,
+        rebalance_timeout_ms: -5,
+        ..static_join(instance, "")
+    };
+    let hasty = ["a", "b"].map(|instance| harness.ask(Request::Join(hasty(instance))));
+    harness.pass(6000);
+    for ticket in [patient].into_iter().chain(hasty) {
+        let told = joined(&mut harness, ticket);
+        harness.ask(Request::Sync(sync(GROUP, &told, &[])));
+    }
+    assert_eq!(harness.state(GROUP), Some(State::Stable));
+    let leaving =
+        LeavingMember { member_id: "".into(), group_instance_id: Some("patient".into()), reason: None };
+    harness.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+    // The harness counts the clock's turns.
+    harness.pass(1_700_000);
+    assert_eq!(harness.state(GROUP), Some(State::PreparingRebalance));
+    harness.pass(100_000);
+    assert_eq!(harness.state(GROUP), Some(State::Empty));
+}
