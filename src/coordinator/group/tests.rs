@@ -306,3 +306,20 @@ fn a_group_of_absent_static_members_is_looked_at_now_and_then() {
     harness.pass(100_000);
     assert_eq!(harness.state(GROUP), Some(State::Empty));
 }
+
+#[test]
+fn members_with_many_protocols_are_compared_in_reasonable_time() {
+    let mut harness = Harness::new(config());
+    let named = |prefix: &str| -> Vec<(Arc<str>, Bytes)> {
+        let names = (0..50_000).map(|number| (format!("{prefix}{number}").into(), Bytes::new()));
+        names.chain([("both".into(), Bytes::new())]).collect()
+    };
+    let tickets = ["a", "b"].map(|instance| {
+        let join = JoinGroup { protocols: named(instance), ..static_join(instance, "") };
+        harness.ask(Request::Join(join))
+    });
+    harness.pass(6000);
+    for ticket in tickets {
+        assert_eq!(joined(&mut harness, ticket).protocol_name.as_deref(), Some("both"));
+    }
+}
