@@ -94,6 +94,8 @@ impl Shard for Counters {
         decision
     }
 
+    fn postpone(&mut self, _: Decision<Self>, _: i64) {}
+
     fn deadline(&self) -> Option<i64> {
         self.waiting.iter().map(|(_, _, deadline)| *deadline).min()
     }

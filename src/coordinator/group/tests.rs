@@ -282,6 +282,28 @@ fn the_longest_interval_between_looks_for_expired_offsets_is_no_moment_in_the_pa
 }
 
 #[test]
+fn a_group_that_cannot_be_written_holds_up_no_other() {
+    let mut harness = Harness::new(config());
+    let join_as = |group: &str| JoinGroup { needs_known_member_id: false, ..join(group, "") };
+    // Many groups whose only member falls silent, which has to be written, and one that goes on to its next
+    // generation, which has not.
+    for number in 0..100 {
+        harness.ask(Request::Join(join_as(&format!("dies-{number}"))));
+    }
+    harness.pass(12_000);
+    let ticket = harness.ask(Request::Join(join_as("lives")));
+    harness.appends_fail = true;
+    harness.pass(8000);
+    assert_eq!(joined(&mut harness, ticket).generation_id, 1);
+    assert_eq!(harness.state("dies-0"), Some(State::CompletingRebalance));
+    // With room again, all is written.
+    harness.appends_fail = false;
+    harness.pass(600_000);
+    assert!(harness.shard.groups().all(|group| group.state == State::Empty));
+    harness.check_replay();
+}
+
+#[test]
 fn a_group_of_absent_static_members_is_looked_at_now_and_then() {
     let mut harness = Harness::new(config());
     let patient = harness.ask(Request::Join(static_join("patient", "")));
