@@ -83,6 +83,10 @@ pub trait Shard: Send + Sized + 'static {
     /// lies ahead, or there is more to decide at once.
     fn tick(&self, now: Now) -> Decision<Self>;
 
+    /// A decision of [`Shard::tick`] could not be written: it is due again at `until`, in monotonic
+    /// milliseconds, and holds up nothing else meanwhile.
+    fn postpone(&mut self, undone: Decision<Self>, until: i64);
+
     /// When [`Shard::tick`] is to be called, in monotonic milliseconds.
     fn deadline(&self) -> Option<i64>;
 

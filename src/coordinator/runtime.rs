@@ -28,8 +28,8 @@ use crate::types::{LeaderEpoch, Offset};
 
 /// How long a request waits for a shard that is being loaded, before its client is told to come again.
 const LOADING_WAIT: Duration = Duration::from_secs(1);
-/// After a decision that could not be appended, the clock's turn comes again no sooner than this.
-const RETRY_MS: i64 = 500;
+/// What the clock decided and could not be appended is decided again after this.
+const RETRY_MS: i64 = 1000;
 const NEVER: i64 = i64::MAX;
 
 /// How a coordinator's topic is written.
@@ -63,7 +63,7 @@ struct Place<S: Shard> {
     loaded: watch::Sender<Loaded>,
     /// `None` until it is loaded, and once it is dropped.
     active: Mutex<Option<Active<S>>>,
-    /// Of the shard, or later when its last decision could not be appended.
+    /// Of the shard.
     deadline: AtomicI64,
 }
 
@@ -270,12 +270,12 @@ impl<S: Shard> Runtime<S> {
         let own = decision.answers.iter().position(|(whose, _)| *whose == ticket);
         if let Some(at) = own {
             let answer = decision.answers.swap_remove(at).1;
-            self.carry_out(place, active, decision, now).await?;
+            self.carry_out(place, active, &mut decision, now).await?;
             return Ok(Answer::Now(answer, active.end));
         }
         let (sender, receiver) = oneshot::channel();
         active.waiting.insert(ticket, sender);
-        if let Err(error) = self.carry_out(place, active, decision, now).await {
+        if let Err(error) = self.carry_out(place, active, &mut decision, now).await {
             active.waiting.remove(&ticket);
             return Err(error);
         }
@@ -283,12 +283,12 @@ impl<S: Shard> Runtime<S> {
     }
 
     /// Appends what was decided, follows it, and answers those who waited for it. When the append fails,
-    /// nothing has happened.
+    /// nothing has happened, and the decision is as it was.
     async fn carry_out(
         &self,
         place: &Arc<Place<S>>,
         active: &mut Active<S>,
-        decision: Decision<S>,
+        decision: &mut Decision<S>,
         now: Now,
     ) -> Result<(), ResponseError> {
         if !decision.records.is_empty() {
@@ -299,11 +299,11 @@ impl<S: Shard> Runtime<S> {
                 tracing::error!(partition = %place.partition.name, %error, "a record of our own cannot be replayed");
             }
         }
-        for change in decision.changes {
+        for change in decision.changes.drain(..) {
             active.shard.install(change);
         }
         self.deadline_changed(place, active.shard.deadline());
-        let answers = decision.answers.into_iter();
+        let answers = decision.answers.drain(..);
         let due: Vec<_> =
             answers.filter_map(|(ticket, answer)| Some((active.waiting.remove(&ticket)?, answer))).collect();
         if due.is_empty() {
@@ -375,9 +375,10 @@ impl<S: Shard> Runtime<S> {
             return;
         };
         let now = self.now();
-        let decision = active.shard.tick(now);
-        if self.carry_out(place, active, decision, now).await.is_err() {
-            place.deadline.store(now.monotonic_ms + RETRY_MS, Ordering::Release);
+        let mut decision = active.shard.tick(now);
+        if self.carry_out(place, active, &mut decision, now).await.is_err() {
+            active.shard.postpone(decision, now.monotonic_ms + RETRY_MS);
+            self.deadline_changed(place, active.shard.deadline());
         }
     }
 }

@@ -94,6 +94,8 @@ impl Shard for Counters {
         decision
     }
 
+    fn postpone(&mut self, _: Decision<Self>, _: i64) {}
+
     fn deadline(&self) -> Option<i64> {
         self.waiting.iter().map(|(_, _, deadline)| *deadline).min()
     }
@@ -220,6 +222,22 @@ async fn a_decision_that_cannot_be_written_did_not_happen() {
     assert_eq!(place.waiting().await, 1, "nobody is told of what did not happen");
     assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(2)));
     assert_eq!(waiting.await.unwrap(), Ok(Some(2)));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_what_was_written_goes_on_when_there_is_room_again() {
+    let place = Place::new();
+    assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(1)));
+    let capacity_bytes = Some(place.disk.used_bytes());
+    place.disk.arm(Faults { capacity_bytes, ..Faults::default() });
+    for _ in 0..3 {
+        assert_eq!(place.ask(Asked::Add(1)).await, Err(ResponseError::NotCoordinator));
+        assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(1)));
+    }
+    place.disk.arm(Faults::default());
+    assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(2)));
+    let place = place.restarted().await;
+    assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(2)));
 }
 
 impl Place {

@@ -260,7 +260,10 @@ impl Partition {
         let committed = self.waiting_produces.register(end);
         self.waiting_produces.advanced(self.high_watermark());
         match tokio::time::timeout(timeout, committed).await {
-            Err(_) => Err(ProduceError::TimedOut),
+            Err(_) => {
+                self.waiting_produces.given_up(end);
+                Err(ProduceError::TimedOut)
+            }
             Ok(Ok(Committed::Yes)) => Ok(()),
             Ok(Ok(Committed::LeadershipLost) | Err(_)) => Err(ProduceError::NotLeader),
         }

@@ -107,6 +107,17 @@ impl WaitingProduces {
         }
     }
 
+    /// Somebody waits no longer for `end`: in a log that cannot be synced, nothing else would take it away.
+    pub fn given_up(&self, end: Offset) {
+        let mut waiting = self.0.lock();
+        if let Some(senders) = waiting.get_mut(&end) {
+            senders.retain(|sender| !sender.is_closed());
+            if senders.is_empty() {
+                waiting.remove(&end);
+            }
+        }
+    }
+
     pub fn leadership_lost(&self) {
         for sender in std::mem::take(&mut *self.0.lock()).into_values().flatten() {
             let _ = sender.send(Committed::LeadershipLost);
@@ -144,5 +155,18 @@ mod tests {
         assert!(second.try_recv().is_err());
         waiting.leadership_lost();
         assert_eq!(second.await, Ok(Committed::LeadershipLost));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_in_vain_leaves_nothing_behind() {
+        let waiting = WaitingProduces::default();
+        let stays = waiting.register(Offset(5));
+        for end in [Offset(5), Offset(6)] {
+            let gives_up = waiting.register(end);
+            assert!(tokio::time::timeout(std::time::Duration::from_secs(5), gives_up).await.is_err());
+            waiting.given_up(end);
+        }
+        assert_eq!(waiting.0.lock().values().map(Vec::len).collect::<Vec<_>>(), [1]);
+        waiting.advanced(Offset(5));
+        assert_eq!(stays.await, Ok(Committed::Yes));
     }
 }

@@ -13,7 +13,7 @@
 //! Every member that waits is waited for: joins by `join_deadline`, syncs by `sync_deadline`, ids that
 //! were given out by their own. A member that does not wait has a deadline for its next heartbeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -83,12 +83,8 @@ impl Member {
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
-    fn votes_for<'a>(&self, candidates: &[&'a str]) -> Option<&'a str> {
-        let preferred = self.protocols.iter();
-        preferred
-            .filter_map(|(name, _)| candidates.iter().find(|candidate| ***candidate == **name))
-            .next()
-            .copied()
+    fn votes_for(&self, candidates: &HashSet<&str>) -> Option<&str> {
+        self.protocols.iter().map(|(name, _)| &**name).find(|name| candidates.contains(name))
     }
 }
 
@@ -310,26 +306,28 @@ impl ClassicGroup {
         if self.state == State::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
-        let known_to_all = |name: &str| {
-            self.members.values().all(|member| member.protocols.iter().any(|(known, _)| **known == *name))
-        };
-        self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|(name, _)| known_to_all(name))
+        let names = protocols.iter().map(|(name, _)| &**name);
+        self.protocol_type.as_deref() == Some(protocol_type) && !self.known_to_all(names).is_empty()
+    }
+
+    /// Those of the protocols that all members know. Lists may be long, so each is gone through once.
+    fn known_to_all<'a>(&self, names: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
+        let mut known_by: HashMap<&str, usize> = names.map(|name| (name, 0)).collect();
+        for (before, member) in self.members.values().enumerate() {
+            for (name, _) in &member.protocols {
+                // A member may name one twice.
+                if let Some(count) = known_by.get_mut(&**name).filter(|count| **count == before) {
+                    *count += 1;
+                }
+            }
+        }
+        known_by.into_iter().filter(|(_, count)| *count == self.members.len()).map(|(name, _)| name).collect()
     }
 
     /// The protocol that most members prefer among those that all know.
     pub(super) fn select_protocol(&self) -> Option<Arc<str>> {
         let first = self.members.values().next()?;
-        let candidates: Vec<&str> = first
-            .protocols
-            .iter()
-            .map(|(name, _)| &**name)
-            .filter(|name| {
-                self.members
-                    .values()
-                    .all(|member| member.protocols.iter().any(|(known, _)| &**known == *name))
-            })
-            .collect();
+        let candidates = self.known_to_all(first.protocols.iter().map(|(name, _)| &**name));
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for vote in self.members.values().filter_map(|member| member.votes_for(&candidates)) {
             *votes.entry(vote).or_default() += 1;

@@ -77,9 +77,9 @@ impl Harness {
     pub fn ask(&mut self, request: Request) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let decision = self.shard.decide(request, ticket, self.now());
+        let mut decision = self.shard.decide(request, ticket, self.now());
         self.waiting.insert(ticket);
-        if !self.carry_out(decision) {
+        if !self.carry_out(&mut decision) {
             self.waiting.remove(&ticket);
             self.answers.insert(ticket, Response::Failed(ResponseError::NotCoordinator));
         }
@@ -96,19 +96,19 @@ impl Harness {
         self.answers.remove(&ticket)
     }
 
-    fn carry_out(&mut self, decision: Decision<GroupShard>) -> bool {
+    fn carry_out(&mut self, decision: &mut Decision<GroupShard>) -> bool {
         if self.appends_fail && !decision.records.is_empty() {
             return false;
         }
         let now = self.now();
-        for record in decision.records {
+        for record in decision.records.drain(..) {
             self.shard.replay(&record, now).expect("readable");
             self.log.push(record);
         }
-        for change in decision.changes {
+        for change in decision.changes.drain(..) {
             self.shard.install(change);
         }
-        for (ticket, response) in decision.answers {
+        for (ticket, response) in decision.answers.drain(..) {
             assert!(self.waiting.remove(&ticket), "{ticket:?} is answered but does not wait: {response:?}");
             self.answers.insert(ticket, response);
         }
@@ -121,10 +121,9 @@ impl Harness {
         let mut turns = 0;
         while let Some(deadline) = self.shard.deadline().filter(|deadline| *deadline <= end) {
             self.now_ms = self.now_ms.max(deadline);
-            let decision = self.shard.tick(self.now());
-            if !self.carry_out(decision) {
-                // The runtime tries again after a while.
-                break;
+            let mut decision = self.shard.tick(self.now());
+            if !self.carry_out(&mut decision) {
+                self.shard.postpone(decision, self.now_ms + 1000);
             }
             turns += 1;
             assert!(turns < 10_000, "the clock's turns do not end");

@@ -13,6 +13,8 @@ use crate::coordinator::{Now, Ticket};
 /// A member that was never told its id is given up after this, as nobody knows whether its client is
 /// still there.
 const NEW_MEMBER_TIMEOUT_MS: i64 = 5 * 60 * 1000;
+/// Least time between two looks at a group of which nobody is there, whatever its members say.
+const ABSENT_LOOK_MS: i64 = 1000;
 /// Bytes of the client's or instance's name in a member id.
 const NAME_IN_ID_MAX: usize = 32_000;
 
@@ -336,7 +338,7 @@ impl ClassicGroup {
         }
         if !self.members.is_empty() && !self.elect_leader() {
             // Only static members are left, none of them here: their sessions decide.
-            let deadline = now.monotonic_ms + self.rebalance_timeout_ms().max(1);
+            let deadline = now.monotonic_ms + self.rebalance_timeout_ms().max(ABSENT_LOOK_MS);
             self.join_phase = Some(JoinPhase { deadline, initial: None });
             return;
         }

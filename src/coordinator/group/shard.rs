@@ -317,7 +317,7 @@ impl GroupShard {
                 decision.changes.push(Change::Gone(group.id.clone()));
             }
         }
-        let next = now.monotonic_ms + self.config.retention_check_interval_ms;
+        let next = now.monotonic_ms.saturating_add(self.config.retention_check_interval_ms);
         decision.changes.push(Change::ExpiryLookedAt { next });
         decision
     }
@@ -354,7 +354,7 @@ impl Shard for GroupShard {
             GroupRecord::Other => {}
         }
         if self.expiry_due.is_none() && !self.groups.is_empty() {
-            self.expiry_due = Some(now.monotonic_ms + self.config.retention_check_interval_ms);
+            self.expiry_due = Some(now.monotonic_ms.saturating_add(self.config.retention_check_interval_ms));
         }
         Ok(())
     }
@@ -404,7 +404,12 @@ impl Shard for GroupShard {
         for (_, group_id) in due.take(GROUPS_PER_TICK) {
             let Some(group) = self.groups.get(group_id) else { continue };
             let (mut group, mut effects) = (ClassicGroup::clone(group), Effects::default());
-            if !group.pass_time(now, &mut effects) {
+            let has_changed = group.pass_time(now, &mut effects);
+            // What is written may fail (a full disk): it comes apart, and takes nothing else with it.
+            if !decision.changes.is_empty() && decision.records.is_empty() == effects.writes {
+                return decision;
+            }
+            if !has_changed {
                 decision.changes.push(Change::LookedAt(group_id.clone()));
                 continue;
             }
@@ -417,6 +422,16 @@ impl Shard for GroupShard {
             return self.expire(now);
         }
         decision
+    }
+
+    fn postpone(&mut self, undone: Decision<Self>, until: i64) {
+        for change in undone.changes {
+            match change {
+                Change::Group(group) => self.set_timer(&group.id, Some(until)),
+                Change::ExpiryLookedAt { .. } => self.expiry_due = Some(until),
+                Change::Gone(_) | Change::Touched { .. } | Change::LookedAt(_) => {}
+            }
+        }
     }
 
     fn deadline(&self) -> Option<i64> {

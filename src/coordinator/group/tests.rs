@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use super::classic::State;
 use super::harness::{Harness, config, join, sync};
 use super::request::*;
-use crate::coordinator::Ticket;
+use crate::coordinator::{Shard, Ticket};
 use crate::types::TopicId;
 
 const GROUP: &str = "g";
@@ -271,4 +271,77 @@ fn offsets_expire_in_batches_and_the_group_with_the_last() {
     assert!(harness.group(GROUP).is_none());
     assert_eq!(harness.log.len(), 2500 + 2500 + 1);
     harness.check_replay();
+}
+
+#[test]
+fn the_longest_interval_between_looks_for_expired_offsets_is_no_moment_in_the_past() {
+    let never = super::shard::GroupShardConfig { retention_check_interval_ms: i64::MAX, ..config() };
+    let mut harness = Harness::new(never);
+    assert_eq!(commit(&mut harness, -1, ""), Ok(()));
+    assert_eq!(harness.shard.deadline(), Some(i64::MAX));
+}
+
+#[test]
+fn a_group_that_cannot_be_written_holds_up_no_other() {
+    let mut harness = Harness::new(config());
+    let join_as = |group: &str| JoinGroup { needs_known_member_id: false, ..join(group, "") };
+    // Many groups whose only member falls silent, which has to be written, and one that goes on to its next
+    // generation, which has not.
+    for number in 0..100 {
+        harness.ask(Request::Join(join_as(&format!("dies-{number}"))));
+    }
+    harness.pass(12_000);
+    let ticket = harness.ask(Request::Join(join_as("lives")));
+    harness.appends_fail = true;
+    harness.pass(8000);
+    assert_eq!(joined(&mut harness, ticket).generation_id, 1);
+    assert_eq!(harness.state("dies-0"), Some(State::CompletingRebalance));
+    // With room again, all is written.
+    harness.appends_fail = false;
+    harness.pass(600_000);
+    assert!(harness.shard.groups().all(|group| group.state == State::Empty));
+    harness.check_replay();
+}
+
+#[test]
+fn a_group_of_absent_static_members_is_looked_at_now_and_then() {
+    let mut harness = Harness::new(config());
+    let patient = harness.ask(Request::Join(static_join("patient", "")));
+    let hasty = |instance: &str| JoinGroup {
+        session_timeout_ms: 1_800_000,
+        rebalance_timeout_ms: -5,
+        ..static_join(instance, "")
+    };
+    let hasty = ["a", "b"].map(|instance| harness.ask(Request::Join(hasty(instance))));
+    harness.pass(6000);
+    for ticket in [patient].into_iter().chain(hasty) {
+        let told = joined(&mut harness, ticket);
+        harness.ask(Request::Sync(sync(GROUP, &told, &[])));
+    }
+    assert_eq!(harness.state(GROUP), Some(State::Stable));
+    let leaving =
+        LeavingMember { member_id: "".into(), group_instance_id: Some("patient".into()), reason: None };
+    harness.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+    // The harness counts the clock's turns.
+    harness.pass(1_700_000);
+    assert_eq!(harness.state(GROUP), Some(State::PreparingRebalance));
+    harness.pass(100_000);
+    assert_eq!(harness.state(GROUP), Some(State::Empty));
+}
+
+#[test]
+fn members_with_many_protocols_are_compared_in_reasonable_time() {
+    let mut harness = Harness::new(config());
+    let named = |prefix: &str| -> Vec<(Arc<str>, Bytes)> {
+        let names = (0..50_000).map(|number| (format!("{prefix}{number}").into(), Bytes::new()));
+        names.chain([("both".into(), Bytes::new())]).collect()
+    };
+    let tickets = ["a", "b"].map(|instance| {
+        let join = JoinGroup { protocols: named(instance), ..static_join(instance, "") };
+        harness.ask(Request::Join(join))
+    });
+    harness.pass(6000);
+    for ticket in tickets {
+        assert_eq!(joined(&mut harness, ticket).protocol_name.as_deref(), Some("both"));
+    }
 }
