@@ -73,11 +73,6 @@ impl CommittedOffsets {
         self.groups.contains_key(group)
     }
 
-    /// The groups that have committed something.
-    pub fn groups(&self) -> impl Iterator<Item = &GroupId> {
-        self.groups.keys()
-    }
-
     /// Everything that is committed: group, topic, partition and value.
     pub fn all(&self) -> impl Iterator<Item = (&GroupId, &Arc<str>, i32, &OffsetValue)> {
         self.groups.iter().flat_map(|(group, topics)| {
