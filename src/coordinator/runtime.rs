@@ -340,8 +340,9 @@ impl<S: Shard> Runtime<S> {
 
     fn deadline_changed(&self, place: &Place<S>, deadline: Option<i64>) {
         let deadline = deadline.unwrap_or(NEVER);
-        place.deadline.store(deadline, Ordering::Release);
-        if deadline < self.wakes_at.load(Ordering::Acquire) {
+        // Either this sees that the clock's task looks, or that task sees the deadline: both in one order.
+        place.deadline.store(deadline, Ordering::SeqCst);
+        if deadline < self.wakes_at.load(Ordering::SeqCst) {
             self.earlier.notify_one();
         }
     }
@@ -350,15 +351,15 @@ impl<S: Shard> Runtime<S> {
     pub async fn watch_clock(self: Arc<Self>) {
         loop {
             // From here on every change of a deadline is told of.
-            self.wakes_at.store(NEVER, Ordering::Release);
+            self.wakes_at.store(NEVER, Ordering::SeqCst);
             let places: Vec<_> = self.places.read().values().cloned().collect();
-            let deadline = |place: &Arc<Place<S>>| place.deadline.load(Ordering::Acquire);
+            let deadline = |place: &Arc<Place<S>>| place.deadline.load(Ordering::SeqCst);
             let now = self.now().monotonic_ms;
             for place in places.iter().filter(|place| deadline(place) <= now) {
                 self.tick(place).await;
             }
             let next = places.iter().map(deadline).min().unwrap_or(NEVER);
-            self.wakes_at.store(next, Ordering::Release);
+            self.wakes_at.store(next, Ordering::SeqCst);
             let left = u64::try_from(next.saturating_sub(self.now().monotonic_ms)).unwrap_or(0);
             tokio::select! {
                 () = self.earlier.notified() => {}
@@ -371,7 +372,7 @@ impl<S: Shard> Runtime<S> {
     async fn tick(&self, place: &Arc<Place<S>>) {
         let mut guard = place.active.lock().await;
         let Some(active) = guard.as_mut() else {
-            place.deadline.store(NEVER, Ordering::Release);
+            place.deadline.store(NEVER, Ordering::SeqCst);
             return;
         };
         let now = self.now();
@@ -402,7 +403,7 @@ impl<S: Shard> Place<S> {
     /// Those who wait see their senders go.
     async fn drop_shard(&self) {
         *self.active.lock().await = None;
-        self.deadline.store(NEVER, Ordering::Release);
+        self.deadline.store(NEVER, Ordering::SeqCst);
     }
 
     fn committed(&self, end: Offset, timeout: Duration) -> impl Future<Output = Result<(), ResponseError>> {

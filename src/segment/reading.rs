@@ -100,9 +100,10 @@ impl Log {
         }
         let header =
             BatchHeader::parse(&header).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Some(match header.timestamp_type() {
-            TimestampType::CreateTime => header.base_timestamp,
-            TimestampType::LogAppendTime => header.max_timestamp,
+        Ok(Some(match (header.timestamp_type(), header.delete_horizon_ms()) {
+            (TimestampType::CreateTime, None) => header.base_timestamp,
+            // Compaction put another time in the base timestamp's place (KIP-534).
+            (TimestampType::CreateTime, Some(_)) | (TimestampType::LogAppendTime, _) => header.max_timestamp,
         }))
     }
 

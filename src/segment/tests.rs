@@ -12,8 +12,8 @@ use super::file_cache::FileCache;
 use super::*;
 use crate::env::real::RealDisk;
 use crate::env::{Clock, Disk};
-use crate::protocol::batch::batches;
-use crate::protocol::builder::{BatchBuilder, BatchOptions};
+use crate::protocol::batch::{BatchHeader, batches};
+use crate::protocol::builder::{BatchBuilder, BatchOptions, join};
 
 #[derive(Debug, Default)]
 pub(super) struct SetClock(pub AtomicI64);
@@ -323,4 +323,17 @@ fn followers_take_offsets_as_they_are_and_only_forwards() {
     let log = Log::open(place(dir.path()), small()).unwrap();
     assert_eq!(offsets(&read_all(&log, 0, 1 << 20)), expected);
     assert_eq!(log.latest_epoch(), LeaderEpoch(4));
+}
+
+#[test]
+fn the_time_of_a_record_is_not_the_time_when_its_tombstone_may_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    append(&log, plain(1, 50, 1000)).unwrap();
+    let compacted = plain(1, 50, 2000);
+    let batch = batches(&compacted).next().unwrap().unwrap();
+    let header = batch.header.with_delete_horizon(Some(90_000));
+    append(&log, join(header, &compacted[BatchHeader::SIZE..]).unwrap()).unwrap();
+    assert_eq!(log.first_timestamp_from(Offset(0)).unwrap(), Some(1000));
+    assert_eq!(log.first_timestamp_from(Offset(1)).unwrap(), Some(2000));
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -61,6 +61,8 @@ pub struct ConnectionInfo {
     pub listener: usize,
     /// Milliseconds of the sweeper's clock at the last request or response.
     pub last_active_ms: AtomicI64,
+    /// A request was taken, other than a fetch, whose answer has not left yet.
+    pub owes_answer: AtomicBool,
 }
 
 /// A response whose body may still be on its way.
@@ -118,6 +120,8 @@ pub async fn serve<S: Stream>(
             noting_activity(&broker, &info, stream.send(&mut out, &broker.sent)).await?;
             continue;
         }
+        let owes_answer = waiting.iter().any(|each| !each.envelope.is_fetch());
+        info.owes_answer.store(owes_answer, Ordering::Release);
         // Nothing more to take: wait for the next answer or for more bytes.
         let may_read = !must_finish && waiting.len() < OVERLAPPING_MAX;
         if waiting.is_empty() {

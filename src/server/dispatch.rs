@@ -26,6 +26,11 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// A fetch may be asked again anywhere: who waits in one for records need not be answered.
+    pub fn is_fetch(&self) -> bool {
+        self.api_key == ApiKey::Fetch as i16
+    }
+
     /// Puts the response behind those that leave next; returns its bytes.
     pub fn finish(self, broker: &Broker, body: Body, out: &mut VecDeque<Piece>) -> u64 {
         if let Some(metrics) = broker.metrics.api(self.api_key) {

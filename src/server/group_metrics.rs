@@ -10,7 +10,8 @@ use crate::coordinator::group::GroupId;
 use crate::partition::Partition;
 use crate::types::Offset;
 
-/// Most committed offsets that are told of: a scrape must not grow without bounds.
+/// Most groups, and most committed offsets, that are told of: a scrape must not grow without bounds.
+const GROUPS_MAX: usize = 20_000;
 const OFFSETS_MAX: usize = 20_000;
 
 /// One committed offset.
@@ -29,7 +30,10 @@ pub async fn text(broker: &Arc<Broker>) -> String {
     let look = broker.groups.look(|shard| {
         for group in shard.groups() {
             *states.entry(group.state.name()).or_default() += 1;
-            members.push((group.id.clone(), group.members.len()));
+            // Anybody may make groups, by asking to join them.
+            if members.len() < GROUPS_MAX {
+                members.push((group.id.clone(), group.members.len()));
+            }
         }
         count += shard.offsets().count();
         let room = OFFSETS_MAX.saturating_sub(committed.len());
@@ -80,6 +84,7 @@ struct Lag {
     offset: i64,
     /// `None` for a partition that is not led here.
     records: Option<i64>,
+    /// `None` also for records without timestamps.
     seconds: Option<i64>,
 }
 
@@ -93,7 +98,7 @@ fn lags(broker: &Broker, committed: Vec<Committed>) -> Vec<Lag> {
             labels: labels(&[("group", &each.group), ("topic", &each.topic), ("partition", &index)]),
             offset: each.offset,
             records: partition.as_ref().map(|partition| unread(partition, each.offset)),
-            seconds: partition.as_ref().map(|partition| seconds_behind(partition, each.offset, now_ms)),
+            seconds: partition.as_ref().and_then(|partition| seconds_behind(partition, each.offset, now_ms)),
         }
     });
     lags.collect()
@@ -105,15 +110,17 @@ fn unread(partition: &Partition, offset: i64) -> i64 {
 }
 
 /// By the first timestamp of the batch that holds the oldest unread record; 0 when there is none.
-fn seconds_behind(partition: &Partition, offset: i64, now_ms: i64) -> i64 {
+fn seconds_behind(partition: &Partition, offset: i64, now_ms: i64) -> Option<i64> {
     if unread(partition, offset) == 0 {
-        return 0;
+        return Some(0);
     }
     let from = Offset(offset.max(partition.log.log_start_offset().0));
-    match partition.log.first_timestamp_from(from) {
-        Ok(Some(timestamp_ms)) => (now_ms - timestamp_ms).max(0) / 1000,
-        Ok(None) | Err(_) => 0,
-    }
+    age_seconds(partition.log.first_timestamp_from(from).ok()??, now_ms)
+}
+
+/// Of a producer's timestamp, which may be anything: one before 1970 is none.
+fn age_seconds(timestamp_ms: i64, now_ms: i64) -> Option<i64> {
+    (timestamp_ms >= 0).then(|| (now_ms - timestamp_ms).max(0) / 1000)
 }
 
 fn labels(pairs: &[(&str, &str)]) -> String {
@@ -122,4 +129,16 @@ fn labels(pairs: &[(&str, &str)]) -> String {
         format!("{name}=\"{value}\"")
     });
     format!("{{{}}}", each.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_of_timestamps_that_mean_something() {
+        assert_eq!(age_seconds(5000, 12_999), Some(7));
+        assert_eq!((age_seconds(i64::MAX, 1000), age_seconds(1001, 1000)), (Some(0), Some(0)));
+        assert_eq!((age_seconds(-1, 1000), age_seconds(i64::MIN, 1000)), (None, None));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -217,6 +217,11 @@ impl Connections {
         broker.metrics.connections.set(i64::try_from(self.count()).unwrap_or(i64::MAX));
     }
 
+    /// Whether somebody is still to be answered; fetches that wait for records do not count.
+    pub fn owe_answers(&self) -> bool {
+        self.open.lock().by_id.values().any(|(info, _)| info.owes_answer.load(Ordering::Acquire))
+    }
+
     /// Closes all connections.
     pub fn close_all(&self) {
         let all: Vec<u64> = self.open.lock().by_id.keys().copied().collect();
@@ -284,8 +289,13 @@ fn start(
         tracing::debug!(%error, %host, "socket options could not be set");
     }
     let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
-    let info =
-        Arc::new(ConnectionInfo { id, host, listener, last_active_ms: AtomicI64::new(broker.uptime_ms()) });
+    let info = Arc::new(ConnectionInfo {
+        id,
+        host,
+        listener,
+        last_active_ms: AtomicI64::new(broker.uptime_ms()),
+        owes_answer: AtomicBool::new(false),
+    });
     let per_ip_max = connections.per_ip.read().limit(host);
     let mut open = connections.open.lock();
     let count = open.by_ip.entry(host).or_default();

@@ -240,7 +240,8 @@ impl Node {
         self.broker.groups.stop().await;
         // Requests under way may end; waiting fetches of idle consumers need not be waited for.
         let drained = Instant::now();
-        while self.broker.request_memory.held_bytes() > 0 && drained.elapsed() < DRAIN_TIMEOUT {
+        let is_busy = || self.connections.owe_answers() || self.broker.request_memory.held_bytes() > 0;
+        while is_busy() && drained.elapsed() < DRAIN_TIMEOUT {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.connections.close_all();

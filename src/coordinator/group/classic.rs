@@ -241,10 +241,6 @@ impl ClassicGroup {
         self.leader.as_deref() == Some(member_id)
     }
 
-    pub fn has_static_member(&self, instance_id: &str) -> bool {
-        self.static_members.contains_key(instance_id)
-    }
-
     pub fn awaiting_join_count(&self) -> usize {
         self.members.values().filter(|member| member.awaiting_join.is_some()).count()
     }

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::records::{OffsetKey, OffsetValue, offset_record, offset_tombstone};
 use super::request::{CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupId};
 use crate::coordinator::{CoordinatorRecord, Now};
+
+/// Most bytes of the records of one commit. A request names its group and its topics once, its records name
+/// both for each partition, so that a small request might take any amount of memory.
+const COMMIT_BYTES_MAX: usize = 64 << 20;
 
 /// Topic by topic, partition by partition.
 type OffsetsOfGroup = BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>;
@@ -68,11 +73,6 @@ impl CommittedOffsets {
         self.groups.contains_key(group)
     }
 
-    /// The groups that have committed something.
-    pub fn groups(&self) -> impl Iterator<Item = &GroupId> {
-        self.groups.keys()
-    }
-
     /// Everything that is committed: group, topic, partition and value.
     pub fn all(&self) -> impl Iterator<Item = (&GroupId, &Arc<str>, i32, &OffsetValue)> {
         self.groups.iter().flat_map(|(group, topics)| {
@@ -83,17 +83,22 @@ impl CommittedOffsets {
     }
 
     /// The records of a commit, and what each of its partitions is answered.
+    ///
+    /// # Errors
+    /// `InvalidCommitOffsetSize` when the records are more than [`COMMIT_BYTES_MAX`].
     pub fn commit(
         &self,
         request: &CommitOffsets,
         metadata_bytes_max: usize,
         now: Now,
-    ) -> (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>) {
-        let mut records = Vec::with_capacity(request.offsets.len());
-        let answers = request.offsets.iter().map(|offset| {
+    ) -> Result<(Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>), ResponseError> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        let mut answers = Vec::with_capacity(request.offsets.len());
+        for offset in &request.offsets {
             // Kafka counts what it calls bytes in UTF-16.
             if offset.metadata.encode_utf16().count() > metadata_bytes_max {
-                return Err(ResponseError::OffsetMetadataTooLarge);
+                answers.push(Err(ResponseError::OffsetMetadataTooLarge));
+                continue;
             }
             let key = OffsetKey {
                 group: request.group_id.clone(),
@@ -109,11 +114,15 @@ impl CommittedOffsets {
                     .retention_ms
                     .map(|retention| now.wall_ms.saturating_add(retention)),
             };
-            records.push(offset_record(&key, &value, offset.topic_id));
-            Ok(())
-        });
-        let answers = answers.collect();
-        (records, answers)
+            let record = offset_record(&key, &value, offset.topic_id);
+            bytes += record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
+            if bytes > COMMIT_BYTES_MAX {
+                return Err(ResponseError::InvalidCommitOffsetSize);
+            }
+            records.push(record);
+            answers.push(Ok(()));
+        }
+        Ok((records, answers))
     }
 
     /// What is committed for the partitions that are asked for, or for all.

@@ -250,7 +250,10 @@ impl GroupShard {
             return refuse(error);
         }
         let metadata_max = self.config.offset_metadata_bytes_max;
-        let (records, answers) = self.offsets.commit(request, metadata_max, now);
+        let (records, answers) = match self.offsets.commit(request, metadata_max, now) {
+            Ok(committed) => committed,
+            Err(error) => return refuse(error),
+        };
         let mut decision = answered(ticket, Response::CommitOffsets(Ok(answers)));
         decision.records = records;
         // A commit is as good as a heartbeat.

@@ -345,3 +345,31 @@ fn members_with_many_protocols_are_compared_in_reasonable_time() {
         assert_eq!(joined(&mut harness, ticket).protocol_name.as_deref(), Some("both"));
     }
 }
+
+#[test]
+fn a_commit_takes_no_more_memory_than_a_batch_may_hold() {
+    let mut harness = Harness::new(config());
+    // On the wire the group is named once, in the log with every partition.
+    let group_id: GroupId = "g".repeat(32_000).into();
+    let offset = OffsetToCommit {
+        topic: "t".into(),
+        topic_id: TopicId::ZERO,
+        partition: 0,
+        offset: 7,
+        leader_epoch: -1,
+        metadata: "".into(),
+    };
+    let request = |count| CommitOffsets {
+        group_id: group_id.clone(),
+        generation_id: -1,
+        member_id: "".into(),
+        group_instance_id: None,
+        retention_ms: None,
+        offsets: vec![offset.clone(); count],
+    };
+    let refused = harness.told(Request::CommitOffsets(request(1_000_000)));
+    assert!(matches!(refused, Response::CommitOffsets(Err(ResponseError::InvalidCommitOffsetSize))));
+    assert!(harness.log.is_empty() && harness.group(&group_id).is_none());
+    let taken = harness.told(Request::CommitOffsets(request(100)));
+    assert!(matches!(taken, Response::CommitOffsets(Ok(answers)) if answers == [Ok(()); 100]));
+}

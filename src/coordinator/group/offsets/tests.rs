@@ -44,7 +44,7 @@ fn request(group: &str, offsets: &Committed) -> CommitOffsets {
 fn committed(groups: &[(&str, &Committed)]) -> CommittedOffsets {
     let mut offsets = CommittedOffsets::default();
     for (group, committed) in groups {
-        let (records, answers) = offsets.commit(&request(group, committed), 4096, AT);
+        let (records, answers) = offsets.commit(&request(group, committed), 4096, AT).unwrap();
         assert!(answers.iter().all(Result::is_ok));
         follow(&mut offsets, &records);
     }
@@ -72,7 +72,7 @@ fn fetched(
 #[test]
 fn the_last_commit_is_fetched_and_nothing_is_minus_one() {
     let mut offsets = committed(&[("g", &[("b", 1, 10), ("a", 0, 20), ("b", 0, 30)]), ("h", &[("b", 1, 7)])]);
-    let (records, _) = offsets.commit(&request("g", &[("b", 1, 11)]), 4096, AT);
+    let (records, _) = offsets.commit(&request("g", &[("b", 1, 11)]), 4096, AT).unwrap();
     assert_eq!(fetched(&offsets, "g", Some(&[("b", 1)])), [("b".into(), 1, 10)], "not yet replayed");
     follow(&mut offsets, &records);
     let all = [("a".into(), 0, 20), ("b".into(), 0, 30), ("b".into(), 1, 11)];
@@ -90,7 +90,7 @@ fn metadata_that_is_too_large_fails_its_partition_alone() {
     let offsets = CommittedOffsets::default();
     let mut asked = request("g", &[("a", 0, 1), ("a", 1, 2), ("a", 2, 3)]);
     asked.offsets[1].metadata = "12345".into();
-    let (records, answers) = offsets.commit(&asked, 4, AT);
+    let (records, answers) = offsets.commit(&asked, 4, AT).unwrap();
     assert_eq!(answers, [Ok(()), Err(ResponseError::OffsetMetadataTooLarge), Ok(())]);
     assert_eq!(records.len(), 2);
 }
@@ -125,7 +125,7 @@ fn offsets_expire_from_the_time_that_counts() {
     let mut offsets = committed(&[("g", &[("a", 0, 1), ("b", 0, 2)])]);
     let mut own_time = request("g", &[("c", 0, 3)]);
     own_time.retention_ms = Some(1_000);
-    let (records, _) = offsets.commit(&own_time, 4096, AT);
+    let (records, _) = offsets.commit(&own_time, 4096, AT).unwrap();
     follow(&mut offsets, &records);
     let expired = |ages_from, subscribed: &str, now| {
         let records = offsets.expired(&"g".into(), ages_from, |topic| topic == subscribed, DAY_MS, now);
