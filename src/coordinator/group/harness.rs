@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::classic::{ClassicGroup, State};
+use super::offsets::TopicIds;
 use super::records::GroupMetadata;
 use super::request::*;
 use super::shard::{GroupShard, GroupShardConfig};
 use crate::coordinator::{CoordinatorRecord, Decision, Now, Shard, Ticket};
 use crate::env::sim::SimRandom;
+use crate::types::TopicId;
 
 thread_local! {
     static IDS: Cell<u64> = const { Cell::new(0) };
@@ -41,8 +44,17 @@ pub fn config() -> GroupShardConfig {
     }
 }
 
+/// The topics that there are, by name.
+type Topics = Arc<Mutex<BTreeMap<String, TopicId>>>;
+
+fn ids_of(topics: &Topics) -> TopicIds {
+    let topics = topics.clone();
+    TopicIds::new(move |name| topics.lock().get(name).copied())
+}
+
 pub struct Harness {
     pub config: GroupShardConfig,
+    pub topics: Topics,
     pub shard: GroupShard,
     pub log: Vec<CoordinatorRecord>,
     pub now_ms: i64,
@@ -55,9 +67,11 @@ pub struct Harness {
 impl Harness {
     pub fn new(config: GroupShardConfig) -> Self {
         IDS.set(0);
+        let topics = Topics::default();
         let mut harness = Self {
-            shard: GroupShard::new(config.clone()),
+            shard: GroupShard::new(config.clone(), ids_of(&topics)),
             config,
+            topics,
             log: Vec::new(),
             now_ms: 1_000_000,
             appends_fail: false,
@@ -141,7 +155,7 @@ impl Harness {
     }
 
     fn replayed(&self) -> GroupShard {
-        let mut shard = GroupShard::new(self.config.clone());
+        let mut shard = GroupShard::new(self.config.clone(), ids_of(&self.topics));
         for record in &self.log {
             shard.replay(record, self.now()).expect("readable");
         }

@@ -1,21 +1,62 @@
 //! The offsets that groups have committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::records::{OffsetKey, OffsetValue, offset_record, offset_tombstone};
-use super::request::{CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupId};
+use super::request::{CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupId, OffsetToCommit};
 use crate::coordinator::{CoordinatorRecord, Now};
+use crate::types::TopicId;
 
 /// Most bytes of the records of one commit. A request names its group and its topics once, its records name
 /// both for each partition, so that a small request might take any amount of memory.
 const COMMIT_BYTES_MAX: usize = 64 << 20;
 
 /// Topic by topic, partition by partition.
-type OffsetsOfGroup = BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>;
+type OffsetsOfGroup = BTreeMap<Arc<str>, OffsetsOfTopic>;
+
+/// What a group has committed for a topic, partition by partition.
+#[derive(Debug)]
+struct OffsetsOfTopic {
+    /// The topic that all of them were committed for: a commit for a new one of the same name ends them.
+    /// Zero when no record says so.
+    topic_id: TopicId,
+    partitions: BTreeMap<i32, OffsetValue>,
+}
+
+impl OffsetsOfTopic {
+    fn is_of_another(&self, topic_id: TopicId) -> bool {
+        self.topic_id != TopicId::ZERO && topic_id != TopicId::ZERO && self.topic_id != topic_id
+    }
+}
+
+/// The topics that there are, by the newest metadata that this node knows.
+#[derive(Clone)]
+pub struct TopicIds(Arc<IdOf>);
+
+type IdOf = dyn Fn(&str) -> Option<TopicId> + Send + Sync;
+
+impl TopicIds {
+    /// `id_of` finds the id of the topic that has a name now.
+    pub fn new(id_of: impl Fn(&str) -> Option<TopicId> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(id_of))
+    }
+
+    /// Whether this is the topic of that name. A topic whose id is not known (zero) is taken to be.
+    fn has(&self, name: &str, id: TopicId) -> bool {
+        id == TopicId::ZERO || (self.0)(name) == Some(id)
+    }
+}
+
+impl fmt::Debug for TopicIds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TopicIds")
+    }
+}
 
 /// All committed offsets of a shard.
 #[derive(Debug, Default)]
@@ -34,34 +75,61 @@ pub enum AgesFrom {
 }
 
 impl CommittedOffsets {
-    /// Follows a record.
-    pub fn replay(&mut self, key: &OffsetKey, value: Option<OffsetValue>) {
+    /// Follows a record; the topic's id is zero when it does not say it.
+    pub fn replay(&mut self, key: &OffsetKey, topic_id: TopicId, value: Option<OffsetValue>) {
         let Some(value) = value else {
             self.remove(key);
             return;
         };
         let topics = self.groups.entry(key.group.clone()).or_default();
-        let partitions = match topics.get_mut(&key.topic) {
-            Some(partitions) => partitions,
-            None => topics.entry(key.topic.clone()).or_default(),
+        let topic = match topics.get_mut(&key.topic) {
+            Some(topic) => topic,
+            None => topics
+                .entry(key.topic.clone())
+                .or_insert(OffsetsOfTopic { topic_id, partitions: BTreeMap::new() }),
         };
-        if partitions.insert(key.partition, value).is_none() {
+        if topic.is_of_another(topic_id) {
+            self.count -= topic.partitions.len();
+            topic.partitions.clear();
+        }
+        if topic_id != TopicId::ZERO {
+            topic.topic_id = topic_id;
+        }
+        if topic.partitions.insert(key.partition, value).is_none() {
             self.count += 1;
         }
     }
 
     fn remove(&mut self, key: &OffsetKey) {
         let Some(topics) = self.groups.get_mut(&key.group) else { return };
-        let Some(partitions) = topics.get_mut(&key.topic) else { return };
-        if partitions.remove(&key.partition).is_some() {
+        let Some(topic) = topics.get_mut(&key.topic) else { return };
+        if topic.partitions.remove(&key.partition).is_some() {
             self.count -= 1;
         }
-        if partitions.is_empty() {
+        if topic.partitions.is_empty() {
             topics.remove(&key.topic);
         }
         if topics.is_empty() {
             self.groups.remove(&key.group);
         }
+    }
+
+    /// Removes those of topics that are not `current` (any more), and tells which they were.
+    pub fn remove_outdated(&mut self, current: &TopicIds) -> Vec<OffsetKey> {
+        let mut outdated = Vec::new();
+        self.groups.retain(|group, topics| {
+            topics.retain(|name, topic| {
+                let stays = current.has(name, topic.topic_id);
+                if !stays {
+                    let key = |partition| OffsetKey { group: group.clone(), topic: name.clone(), partition };
+                    outdated.extend(topic.partitions.keys().map(|partition| key(*partition)));
+                }
+                stays
+            });
+            !topics.is_empty()
+        });
+        self.count -= outdated.len();
+        outdated
     }
 
     /// How many there are.
@@ -76,8 +144,8 @@ impl CommittedOffsets {
     /// Everything that is committed: group, topic, partition and value.
     pub fn all(&self) -> impl Iterator<Item = (&GroupId, &Arc<str>, i32, &OffsetValue)> {
         self.groups.iter().flat_map(|(group, topics)| {
-            topics.iter().flat_map(move |(topic, partitions)| {
-                partitions.iter().map(move |(partition, value)| (group, topic, *partition, value))
+            topics.iter().flat_map(move |(name, topic)| {
+                topic.partitions.iter().map(move |(partition, value)| (group, name, *partition, value))
             })
         })
     }
@@ -89,12 +157,19 @@ impl CommittedOffsets {
     pub fn commit(
         &self,
         request: &CommitOffsets,
+        current: &TopicIds,
         metadata_bytes_max: usize,
         now: Now,
     ) -> Result<(Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>), ResponseError> {
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let mut records = self.tombstones_of_earlier_topics(request);
+        let mut bytes = 0;
         let mut answers = Vec::with_capacity(request.offsets.len());
         for offset in &request.offsets {
+            // The topic may have gone on the way here.
+            if !current.has(&offset.topic, offset.topic_id) {
+                answers.push(Err(ResponseError::UnknownTopicOrPartition));
+                continue;
+            }
             // Kafka counts what it calls bytes in UTF-16.
             if offset.metadata.encode_utf16().count() > metadata_bytes_max {
                 answers.push(Err(ResponseError::OffsetMetadataTooLarge));
@@ -139,15 +214,16 @@ impl CommittedOffsets {
             Some(asked) => asked
                 .iter()
                 .map(|(topic, partition)| {
-                    let value = topics.and_then(|topics| topics.get(topic)?.get(partition));
+                    let value = topics.and_then(|topics| topics.get(topic)?.partitions.get(partition));
                     fetched(topic, *partition, value)
                 })
                 .collect(),
             None => topics
                 .into_iter()
                 .flatten()
-                .flat_map(|(topic, partitions)| {
-                    partitions.iter().map(move |(partition, value)| fetched(topic, *partition, Some(value)))
+                .flat_map(|(name, topic)| {
+                    let partitions = topic.partitions.iter();
+                    partitions.map(move |(partition, value)| fetched(name, *partition, Some(value)))
                 })
                 .collect(),
         }
@@ -156,13 +232,13 @@ impl CommittedOffsets {
     fn tombstones(
         &self,
         group: &GroupId,
-        mut goes: impl FnMut(&str, i32, &OffsetValue) -> bool,
+        mut goes: impl FnMut(&str, TopicId, &OffsetValue) -> bool,
     ) -> Vec<CoordinatorRecord> {
         let mut records = Vec::new();
-        for (topic, partitions) in self.groups.get(group).into_iter().flatten() {
-            for (partition, value) in partitions {
-                if goes(topic, *partition, value) {
-                    let key = OffsetKey { group: group.clone(), topic: topic.clone(), partition: *partition };
+        for (name, topic) in self.groups.get(group).into_iter().flatten() {
+            for (partition, value) in &topic.partitions {
+                if goes(name, topic.topic_id, value) {
+                    let key = OffsetKey { group: group.clone(), topic: name.clone(), partition: *partition };
                     records.push(offset_tombstone(&key));
                 }
             }
@@ -175,10 +251,27 @@ impl CommittedOffsets {
         self.tombstones(group, |_, _, _| true)
     }
 
-    /// Of topics that are gone.
-    pub fn tombstones_of_topics(&self, topics: &[Arc<str>]) -> Vec<CoordinatorRecord> {
-        let is_gone = |topic: &str| topics.iter().any(|gone| **gone == *topic);
-        self.groups.keys().flat_map(|group| self.tombstones(group, |topic, _, _| is_gone(topic))).collect()
+    /// Of topics that are gone. A topic that has the name of one of them by now keeps what is its own.
+    pub fn tombstones_of_topics(&self, gone: &[(Arc<str>, TopicId)]) -> Vec<CoordinatorRecord> {
+        let is_gone = |name: &str, id: TopicId| {
+            gone.iter().any(|(gone, gone_id)| **gone == *name && (id == *gone_id || id == TopicId::ZERO))
+        };
+        let groups = self.groups.keys();
+        groups.flat_map(|group| self.tombstones(group, |name, id, _| is_gone(name, id))).collect()
+    }
+
+    /// Of topics whose names are committed for anew, with other ids.
+    fn tombstones_of_earlier_topics(&self, request: &CommitOffsets) -> Vec<CoordinatorRecord> {
+        let Some(topics) = self.groups.get(&request.group_id) else { return Vec::new() };
+        let is_earlier = |offset: &&OffsetToCommit| {
+            topics.get(&offset.topic).is_some_and(|topic| topic.is_of_another(offset.topic_id))
+        };
+        let earlier = request.offsets.iter().filter(is_earlier);
+        let earlier: BTreeSet<&str> = earlier.map(|offset| &*offset.topic).collect();
+        match earlier.is_empty() {
+            true => Vec::new(),
+            false => self.tombstones(&request.group_id, |name, _, _| earlier.contains(name)),
+        }
     }
 
     /// The records of a deletion, and what each partition is answered: nothing is deleted for topics that
@@ -194,9 +287,9 @@ impl CommittedOffsets {
             if is_subscribed(topic) {
                 return Err(ResponseError::GroupSubscribedToTopic);
             }
-            if topics
-                .is_some_and(|topics| topics.get(topic).is_some_and(|found| found.contains_key(partition)))
-            {
+            if topics.is_some_and(|topics| {
+                topics.get(topic).is_some_and(|found| found.partitions.contains_key(partition))
+            }) {
                 let key = OffsetKey {
                     group: request.group_id.clone(),
                     topic: topic.clone(),
@@ -232,9 +325,14 @@ impl CommittedOffsets {
         })
     }
 
+    pub fn has(&self, key: &OffsetKey) -> bool {
+        let topic = self.groups.get(&key.group).and_then(|topics| topics.get(&key.topic));
+        topic.is_some_and(|topic| topic.partitions.contains_key(&key.partition))
+    }
+
     /// How many offsets a group has committed.
     pub fn count_of(&self, group: &str) -> usize {
-        self.groups.get(group).map_or(0, |topics| topics.values().map(BTreeMap::len).sum())
+        self.groups.get(group).map_or(0, |topics| topics.values().map(|topic| topic.partitions.len()).sum())
     }
 }
 

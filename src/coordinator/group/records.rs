@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use uuid::Uuid;
 
 use super::request::GroupId;
 use crate::coordinator::{CoordinatorRecord, ReplayError};
@@ -28,8 +29,8 @@ const TOPIC_ID_TAG: u32 = 0;
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupRecord {
-    /// An offset was committed, or without a value is gone.
-    Offset { key: OffsetKey, value: Option<OffsetValue> },
+    /// An offset was committed, or without a value is gone. The topic's id is zero when it is not told.
+    Offset { key: OffsetKey, topic_id: TopicId, value: Option<OffsetValue> },
     /// A group is in this state, or without a value is gone.
     Group { group_id: GroupId, value: Option<GroupMetadata> },
     /// Of a protocol that is not served here.
@@ -90,7 +91,8 @@ pub fn parse(record: &CoordinatorRecord) -> Result<GroupRecord, ReplayError> {
             let offset_key = key.offset_key().map_err(|error| error.of("an offset's key"))?;
             let value = record.value.as_ref().map(|bytes| Fields::new(bytes).offset_value());
             let value = value.transpose().map_err(|error| error.of("an offset's value"))?;
-            Ok(GroupRecord::Offset { key: offset_key, value })
+            let (value, topic_id) = value.unzip();
+            Ok(GroupRecord::Offset { key: offset_key, topic_id: topic_id.unwrap_or(TopicId::ZERO), value })
         }
         GROUP_KEY => {
             let group_id = key.text().map_err(|error| error.of("a group's key"))?;
@@ -102,8 +104,8 @@ pub fn parse(record: &CoordinatorRecord) -> Result<GroupRecord, ReplayError> {
     }
 }
 
-/// A committed offset. The topic's id is written for whoever reads the log; it is not read back, as
-/// offsets are found by their topics' names.
+/// A committed offset. Offsets are found by their topics' names; the id, unless it is zero, tells whether
+/// that is still the topic that they were committed for.
 pub fn offset_record(key: &OffsetKey, value: &OffsetValue, topic_id: TopicId) -> CoordinatorRecord {
     let mut out = Vec::with_capacity(48 + value.metadata.len());
     match value.expire_timestamp_ms {
@@ -302,37 +304,52 @@ impl<'a> Fields<'a> {
         Ok(Bytes::copy_from_slice(self.reader.take(length)?))
     }
 
-    /// Passes over the tagged fields, none of which is needed.
-    fn tagged(&mut self) -> Result<(), FieldError> {
+    /// Gives each tagged field to `take`.
+    fn tagged(
+        &mut self,
+        mut take: impl FnMut(u32, &'a [u8]) -> Result<(), FieldError>,
+    ) -> Result<(), FieldError> {
         if self.is_flexible {
             for _ in 0..self.reader.unsigned_varint()? {
-                self.reader.unsigned_varint()?;
+                let tag = self.reader.unsigned_varint()?;
                 let length = self.reader.unsigned_varint()?;
-                self.reader.skip(usize::try_from(length).map_err(|_| FieldError::Length)?)?;
+                let bytes = self.reader.take(usize::try_from(length).map_err(|_| FieldError::Length)?)?;
+                take(tag, bytes)?;
             }
         }
         Ok(())
+    }
+
+    fn skip_tagged(&mut self) -> Result<(), FieldError> {
+        self.tagged(|_, _| Ok(()))
     }
 
     fn offset_key(&mut self) -> Result<OffsetKey, FieldError> {
         Ok(OffsetKey { group: self.text()?, topic: self.text()?, partition: self.reader.i32()? })
     }
 
-    fn offset_value(&mut self) -> Result<OffsetValue, FieldError> {
+    fn offset_value(&mut self) -> Result<(OffsetValue, TopicId), FieldError> {
         let version = self.version()?;
         let offset = self.reader.i64()?;
         let leader_epoch = if version >= 3 { self.reader.i32()? } else { -1 };
         let metadata = self.text()?;
         let commit_timestamp_ms = self.reader.i64()?;
         let expire_timestamp_ms = if version == OFFSET_VALUE_EXPIRING { self.reader.i64()? } else { -1 };
-        self.tagged()?;
-        Ok(OffsetValue {
+        let mut topic_id = TopicId::ZERO;
+        self.tagged(|tag, bytes| {
+            if tag == TOPIC_ID_TAG {
+                topic_id = TopicId(Uuid::from_slice(bytes).map_err(|_| FieldError::Length)?);
+            }
+            Ok(())
+        })?;
+        let value = OffsetValue {
             offset,
             leader_epoch,
             metadata,
             commit_timestamp_ms,
             expire_timestamp_ms: Some(expire_timestamp_ms).filter(|time| *time >= 0),
-        })
+        };
+        Ok((value, topic_id))
     }
 
     fn group_value(&mut self) -> Result<GroupMetadata, FieldError> {
@@ -365,9 +382,9 @@ impl<'a> Fields<'a> {
                 subscription: self.bytes()?,
                 assignment: self.bytes()?,
             });
-            self.tagged()?;
+            self.skip_tagged()?;
         }
-        self.tagged()?;
+        self.skip_tagged()?;
         Ok(GroupMetadata { protocol_type, generation, protocol, leader, current_state_timestamp_ms, members })
     }
 }

@@ -29,8 +29,8 @@ pub enum Request {
     CommitOffsets(CommitOffsets),
     FetchOffsets(FetchOffsets),
     DeleteOffsets(DeleteOffsets),
-    /// Topics are gone: so are the offsets committed for them.
-    TopicsDeleted(Vec<Arc<str>>),
+    /// Topics are gone, by name and id: so are the offsets committed for them.
+    TopicsDeleted(Vec<(Arc<str>, TopicId)>),
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
+use super::offsets::TopicIds;
 use super::request::{Request, Response};
 use super::shard::{GroupShard, GroupShardConfig};
 use crate::config::groups::GroupsConfig;
@@ -15,7 +16,7 @@ use crate::metadata::{GROUP_METADATA_TOPIC, MetadataDelta};
 use crate::partition::PartitionManager;
 use crate::protocol::batch::Compression;
 use crate::raft::MetadataQuorum;
-use crate::types::NodeId;
+use crate::types::{NodeId, TopicId};
 
 /// Groups and their offsets, as handlers ask for them.
 #[derive(Clone)]
@@ -44,7 +45,12 @@ impl GroupCoordinator {
                 .unwrap_or(Compression::None),
         };
         let shard = GroupShardConfig::from(&config);
-        let runtime = Runtime::new(runtime, partitions, clock, move || GroupShard::new(shard.clone()));
+        let topics = TopicIds::new({
+            let quorum = quorum.clone();
+            move |name| quorum.image().topic(name).map(|topic| topic.id)
+        });
+        let new_shard = move || GroupShard::new(shard.clone(), topics.clone());
+        let runtime = Runtime::new(runtime, partitions, clock, new_shard);
         tokio::spawn(runtime.clone().watch_clock());
         Self { runtime, controller, quorum, config }
     }
@@ -56,12 +62,17 @@ impl GroupCoordinator {
         if delta.topics_removed.is_empty() {
             return;
         }
-        let gone: Vec<Arc<str>> = delta.topics_removed.values().map(|topic| topic.name.clone()).collect();
+        let removed = delta.topics_removed.values();
+        let gone: Vec<(Arc<str>, TopicId)> = removed.map(|topic| (topic.name.clone(), topic.id)).collect();
         let runtime = self.runtime.clone();
         tokio::spawn(async move {
             for answer in runtime.ask_all(|| Request::TopicsDeleted(gone.clone())).await {
-                if let Err(error) = answer {
-                    tracing::warn!(topics = ?gone, %error, "offsets committed for deleted topics stay until they expire");
+                match answer {
+                    // A shard that is loaded later looks itself which topics there still are.
+                    Ok(_) | Err(ResponseError::CoordinatorLoadInProgress) => {}
+                    Err(error) => {
+                        tracing::warn!(topics = ?gone, %error, "offsets committed for deleted topics stay until they are loaded again");
+                    }
                 }
             }
         });

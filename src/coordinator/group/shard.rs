@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::classic::{ClassicGroup, Effects, State, refused_join, refused_sync};
 use super::joining::Joining;
-use super::offsets::{AgesFrom, CommittedOffsets};
-use super::records::{self, GroupRecord};
+use super::offsets::{AgesFrom, CommittedOffsets, TopicIds};
+use super::records::{self, GroupRecord, OffsetKey};
 use super::request::{
     CommitOffsets, DeleteOffsets, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListedGroup,
     Request, Response, SyncGroup,
@@ -68,12 +68,15 @@ pub enum Change {
     ExpiryLookedAt {
         next: i64,
     },
+    /// The last so many outdated offsets have their tombstones.
+    OutdatedWritten(usize),
 }
 
 /// See the head of this module.
 #[derive(Debug)]
 pub struct GroupShard {
     config: GroupShardConfig,
+    topics: TopicIds,
     groups: HashMap<GroupId, Arc<ClassicGroup>>,
     offsets: CommittedOffsets,
     /// When to look at a group again: at its earliest deadline or before.
@@ -81,17 +84,25 @@ pub struct GroupShard {
     timer_of: HashMap<GroupId, i64>,
     /// When to look for offsets that expired.
     expiry_due: Option<i64>,
+    /// Offsets of topics that were deleted without this being written: they are gone, and are to have
+    /// their tombstones.
+    outdated: Vec<OffsetKey>,
+    /// When the next of them are to be written.
+    outdated_due: i64,
 }
 
 impl GroupShard {
-    pub fn new(config: GroupShardConfig) -> Self {
+    pub fn new(config: GroupShardConfig, topics: TopicIds) -> Self {
         Self {
             config,
+            topics,
             groups: HashMap::new(),
             offsets: CommittedOffsets::default(),
             timers: BTreeSet::new(),
             timer_of: HashMap::new(),
             expiry_due: None,
+            outdated: Vec::new(),
+            outdated_due: 0,
         }
     }
 
@@ -250,7 +261,7 @@ impl GroupShard {
             return refuse(error);
         }
         let metadata_max = self.config.offset_metadata_bytes_max;
-        let (records, answers) = match self.offsets.commit(request, metadata_max, now) {
+        let (records, answers) = match self.offsets.commit(request, &self.topics, metadata_max, now) {
             Ok(committed) => committed,
             Err(error) => return refuse(error),
         };
@@ -281,6 +292,16 @@ impl GroupShard {
         let mut decision = answered(ticket, Response::DeleteOffsets(Ok(answers)));
         decision.records = records;
         decision
+    }
+
+    /// Tombstones of outdated offsets, but for what has been committed anew.
+    fn write_outdated(&self) -> Decision<Self> {
+        let from = self.outdated.len().saturating_sub(TOMBSTONES_PER_TICK);
+        let turn = &self.outdated[from..];
+        let outdated = turn.iter().filter(|key| !self.offsets.has(key));
+        let records = outdated.map(records::offset_tombstone).collect();
+        let changes = vec![Change::OutdatedWritten(turn.len())];
+        Decision { records, changes, ..Decision::default() }
     }
 
     /// Offsets that expired, and groups that have neither members nor offsets any more.
@@ -341,13 +362,13 @@ impl Shard for GroupShard {
 
     fn replay(&mut self, record: &CoordinatorRecord, now: Now) -> Result<(), ReplayError> {
         match records::parse(record)? {
-            GroupRecord::Offset { key, value } => {
+            GroupRecord::Offset { key, topic_id, value } => {
                 // Who commits without having joined has a group all the same.
                 if value.is_some() && !self.groups.contains_key(&key.group) {
                     let group = ClassicGroup::new(key.group.clone(), self.config.initial_delay_ms, now);
                     self.put(Arc::new(group));
                 }
-                self.offsets.replay(&key, value);
+                self.offsets.replay(&key, topic_id, value);
             }
             GroupRecord::Group { group_id, value: Some(written) } => {
                 let group = ClassicGroup::from_record(group_id, self.config.initial_delay_ms, written);
@@ -363,6 +384,10 @@ impl Shard for GroupShard {
     }
 
     fn loaded(&mut self, now: Now) {
+        self.outdated = self.offsets.remove_outdated(&self.topics);
+        if !self.outdated.is_empty() {
+            tracing::info!(offsets = self.outdated.len(), "offsets of topics that are gone are dropped");
+        }
         let groups: Vec<_> = self.groups.values().cloned().collect();
         for mut group in groups {
             let size = group.members.len();
@@ -402,6 +427,9 @@ impl Shard for GroupShard {
     }
 
     fn tick(&self, now: Now) -> Decision<Self> {
+        if !self.outdated.is_empty() && self.outdated_due <= now.monotonic_ms {
+            return self.write_outdated();
+        }
         let mut decision = Decision::default();
         let due = self.timers.iter().take_while(|(deadline, _)| *deadline <= now.monotonic_ms);
         for (_, group_id) in due.take(GROUPS_PER_TICK) {
@@ -432,6 +460,7 @@ impl Shard for GroupShard {
             match change {
                 Change::Group(group) => self.set_timer(&group.id, Some(until)),
                 Change::ExpiryLookedAt { .. } => self.expiry_due = Some(until),
+                Change::OutdatedWritten(_) => self.outdated_due = until,
                 Change::Gone(_) | Change::Touched { .. } | Change::LookedAt(_) => {}
             }
         }
@@ -439,7 +468,8 @@ impl Shard for GroupShard {
 
     fn deadline(&self) -> Option<i64> {
         let first = self.timers.first().map(|(deadline, _)| *deadline);
-        first.into_iter().chain(self.expiry_due).min()
+        let outdated = (!self.outdated.is_empty()).then_some(self.outdated_due);
+        first.into_iter().chain(self.expiry_due).chain(outdated).min()
     }
 
     fn install(&mut self, change: Change) {
@@ -457,6 +487,9 @@ impl Shard for GroupShard {
             Change::LookedAt(group_id) => {
                 let deadline = self.groups.get(&group_id).and_then(|group| group.deadline());
                 self.set_timer(&group_id, deadline);
+            }
+            Change::OutdatedWritten(count) => {
+                self.outdated.truncate(self.outdated.len().saturating_sub(count));
             }
             Change::ExpiryLookedAt { next } => {
                 self.expiry_due = Some(next).filter(|_| !self.groups.is_empty());

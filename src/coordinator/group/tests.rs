@@ -373,3 +373,56 @@ fn a_commit_takes_no_more_memory_than_a_batch_may_hold() {
     let taken = harness.told(Request::CommitOffsets(request(100)));
     assert!(matches!(taken, Response::CommitOffsets(Ok(answers)) if answers == [Ok(()); 100]));
 }
+
+/// The node dies between the deletion of a topic and the tombstones of what was committed for it.
+#[test]
+fn offsets_of_a_topic_that_was_made_anew_meanwhile_are_gone_after_a_crash() {
+    let mut harness = Harness::new(config());
+    let commit = |harness: &mut Harness, topic_id| {
+        let offsets = [0, 1].map(|partition| OffsetToCommit {
+            topic: "t".into(),
+            topic_id,
+            partition,
+            offset: 7,
+            leader_epoch: -1,
+            metadata: "".into(),
+        });
+        let request = CommitOffsets {
+            group_id: GROUP.into(),
+            generation_id: -1,
+            member_id: "".into(),
+            group_instance_id: None,
+            retention_ms: None,
+            offsets: offsets.into(),
+        };
+        match harness.told(Request::CommitOffsets(request)) {
+            Response::CommitOffsets(Ok(answers)) => assert_eq!(answers, [Ok(()), Ok(())]),
+            other => panic!("a commit is answered {other:?}"),
+        }
+    };
+    let (first, second) = (TopicId::random(), TopicId::random());
+    harness.topics.lock().insert("t".into(), first);
+    commit(&mut harness, first);
+    harness.crash();
+    harness.pass(1);
+    assert_eq!((harness.shard.offsets().count(), harness.log.len()), (2, 2), "it is the same topic still");
+
+    harness.topics.lock().insert("t".into(), second);
+    harness.crash();
+    assert_eq!(harness.shard.offsets().count(), 0, "before anybody can ask");
+    // A tombstone that comes later leaves alone what is committed before it.
+    harness.appends_fail = true;
+    harness.pass(1);
+    harness.appends_fail = false;
+    commit(&mut harness, second);
+    harness.pass(1);
+    assert_eq!(harness.shard.offsets().count(), 2);
+    harness.check_replay();
+
+    harness.topics.lock().clear();
+    harness.crash();
+    harness.pass(1);
+    assert!(harness.log.iter().rev().take(2).all(|record| record.value.is_none()));
+    harness.check_replay();
+    assert_eq!(harness.shard.deadline().filter(|deadline| *deadline <= harness.now_ms), None);
+}

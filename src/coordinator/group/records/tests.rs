@@ -66,11 +66,13 @@ fn offsets_are_those_of_kafka() {
     ];
     for (key_bytes, value_bytes, key, value) in cases {
         let written = record(key_bytes, Some(value_bytes));
-        let read = GroupRecord::Offset { key: key.clone(), value: Some(value.clone()) };
+        let told = if value.expire_timestamp_ms.is_some() { TopicId::ZERO } else { topic_id };
+        let read = GroupRecord::Offset { key: key.clone(), topic_id: told, value: Some(value.clone()) };
         assert_eq!(parse(&written), Ok(read));
         assert_eq!(offset_record(&key, &value, topic_id), written);
         let tombstone = record(key_bytes, None);
-        assert_eq!(parse(&tombstone), Ok(GroupRecord::Offset { key: key.clone(), value: None }));
+        let gone = GroupRecord::Offset { key: key.clone(), topic_id: TopicId::ZERO, value: None };
+        assert_eq!(parse(&tombstone), Ok(gone));
         assert_eq!(offset_tombstone(&key), tombstone);
     }
 }
@@ -287,12 +289,15 @@ proptest! {
     fn offsets_read_back_in_every_version(
         key in key(), value in offset(), topic_id in any::<u128>(), end in any::<Index>(),
     ) {
-        let written = offset_record(&key, &value, TopicId(Uuid::from_u128(topic_id)));
+        let mut topic_id = TopicId(Uuid::from_u128(topic_id));
+        let written = offset_record(&key, &value, topic_id);
         let mut read = value.clone();
         if value.expire_timestamp_ms.is_some() {
             read.leader_epoch = -1;
+            topic_id = TopicId::ZERO;
         }
-        prop_assert_eq!(parse(&written), Ok(GroupRecord::Offset { key: key.clone(), value: Some(read) }));
+        let expected = GroupRecord::Offset { key: key.clone(), topic_id, value: Some(read) };
+        prop_assert_eq!(parse(&written), Ok(expected));
         for version in 0..=FLEXIBLE {
             let bytes = Writer::new(version).offset(&value);
             let mut read = value.clone();
@@ -303,7 +308,7 @@ proptest! {
                 read.expire_timestamp_ms = None;
             }
             let record = CoordinatorRecord { key: written.key.clone(), value: Some(bytes.clone()) };
-            let expected = GroupRecord::Offset { key: key.clone(), value: Some(read) };
+            let expected = GroupRecord::Offset { key: key.clone(), topic_id: TopicId::ZERO, value: Some(read) };
             prop_assert_eq!(parse(&record), Ok(expected), "version {}", version);
             let end = end.index(bytes.len());
             let cut = CoordinatorRecord { key: written.key.clone(), value: Some(bytes.slice(..end)) };
