@@ -8,7 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
 
+use super::group::offsets::TopicIds;
+use super::group::request::{CommitOffsets, FetchOffsets, OffsetToCommit, Request, Response};
+use super::group::shard::{GroupShard, GroupShardConfig};
 use super::runtime::{Runtime, RuntimeConfig};
 use super::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
 use crate::config::BrokerConfig;
@@ -109,16 +113,17 @@ impl Shard for Counters {
 }
 
 /// One broker's partitions with their runtime.
-struct Place {
+struct Place<S: Shard = Counters> {
     disk: SimDisk,
     image: MetadataImage,
     topic: TopicId,
     partitions: Arc<PartitionManager>,
-    runtime: Arc<Runtime<Counters>>,
+    runtime: Arc<Runtime<S>>,
+    new_shard: Arc<dyn Fn() -> S + Send + Sync>,
 }
 
-impl Place {
-    fn new() -> Self {
+impl<S: Shard> Place<S> {
+    fn of(new_shard: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let topic = TopicId::random();
         let partition = |index| {
             MetadataRecord::Partition(PartitionRegistration {
@@ -141,10 +146,15 @@ impl Place {
         for record in &records {
             image.replay(record).unwrap();
         }
-        Self::open(SimDisk::new(7), image, topic)
+        Self::open(SimDisk::new(7), image, topic, Arc::new(new_shard))
     }
 
-    fn open(disk: SimDisk, image: MetadataImage, topic: TopicId) -> Self {
+    fn open(
+        disk: SimDisk,
+        image: MetadataImage,
+        topic: TopicId,
+        new_shard: Arc<dyn Fn() -> S + Send + Sync>,
+    ) -> Self {
         let options = DataDirOptions {
             dir: PathBuf::from("/data"),
             node_id: NODE,
@@ -162,17 +172,26 @@ impl Place {
             commit_timeout: Duration::from_secs(5),
             compression: Compression::None,
         };
-        let runtime = Runtime::new(config, partitions.clone(), clock, Counters::default);
+        let runtime = Runtime::new(config, partitions.clone(), clock, {
+            let new_shard = new_shard.clone();
+            move || new_shard()
+        });
         runtime.follow();
         tokio::spawn(runtime.clone().watch_clock());
-        Self { disk, image, topic, partitions, runtime }
+        Self { disk, image, topic, partitions, runtime, new_shard }
     }
 
     /// The process dies and starts again; what was written stays.
     async fn restarted(self) -> Self {
         self.runtime.stop().await;
         self.disk.kill();
-        Self::open(self.disk, self.image, self.topic)
+        Self::open(self.disk, self.image, self.topic, self.new_shard)
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::of(Counters::default)
     }
 
     /// The controller makes this node lead partition 0, or nobody.
@@ -287,4 +306,64 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() {
     let Ok(Some(count)) = place.ask(Asked::Add(1)).await else { panic!("it goes on") };
     let place = place.restarted().await;
     assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(count)));
+}
+
+/// The node dies before it followed the deletion of a topic, and the topic is made anew.
+#[tokio::test]
+async fn what_was_committed_for_an_earlier_topic_is_gone_after_a_restart() {
+    let (first, second) = (TopicId::random(), TopicId::random());
+    let is_now = Arc::new(Mutex::new(first));
+    let topics = TopicIds::new({
+        let is_now = is_now.clone();
+        move |_| Some(*is_now.lock())
+    });
+    let config = GroupShardConfig::from(&broker_config().load().groups);
+    let place = Place::of(move || GroupShard::new(config.clone(), topics.clone()));
+    let offset = OffsetToCommit {
+        topic: "t".into(),
+        topic_id: first,
+        partition: 0,
+        offset: 7,
+        leader_epoch: -1,
+        metadata: "".into(),
+    };
+    let commit = CommitOffsets {
+        group_id: "g".into(),
+        generation_id: -1,
+        member_id: "".into(),
+        group_instance_id: None,
+        retention_ms: None,
+        offsets: vec![offset],
+    };
+    place.runtime.ask(0, Request::CommitOffsets(commit)).await.unwrap();
+    assert_eq!(committed(&place).await, 7);
+    let place = place.restarted().await;
+    assert_eq!(committed(&place).await, 7, "it is the same topic still");
+
+    *is_now.lock() = second;
+    let place = place.restarted().await;
+    assert_eq!(committed(&place).await, -1);
+    // Its tombstone comes without anybody asking.
+    let log = place.partitions.topic(TOPIC).unwrap().partition(0).unwrap();
+    while log.log.log_end_offset().0 < 2 {
+        tokio::task::yield_now().await;
+    }
+    *is_now.lock() = first;
+    let place = place.restarted().await;
+    assert_eq!(committed(&place).await, -1, "the tombstone was written");
+}
+
+/// The offset of `g` in partition 0 of `t`.
+async fn committed(place: &Place<GroupShard>) -> i64 {
+    let fetch = FetchOffsets {
+        group_id: "g".into(),
+        member_id: None,
+        member_epoch: -1,
+        partitions: Some(vec![("t".into(), 0)]),
+        require_stable: false,
+    };
+    match place.runtime.ask(0, Request::FetchOffsets(fetch)).await {
+        Ok(Response::FetchOffsets(Ok(fetched))) => fetched[0].offset,
+        other => panic!("a fetch is answered {other:?}"),
+    }
 }
