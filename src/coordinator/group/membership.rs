@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::classic::{ClassicGroup, Effects, State, refused_sync};
-use super::request::{Heartbeat, LeaveGroup, LeavingMember, LeftMember, Response, SyncGroup};
+use super::request::{Client, Heartbeat, LeaveGroup, LeavingMember, LeftMember, Response, SyncGroup};
 use crate::coordinator::{Now, Ticket};
 
 impl ClassicGroup {
@@ -115,7 +115,7 @@ impl ClassicGroup {
     pub(super) fn leave(&mut self, request: &LeaveGroup, now: Now, effects: &mut Effects) -> Vec<LeftMember> {
         let mut has_left = false;
         let left = request.members.iter().map(|leaving| {
-            let result = self.leave_one(leaving, effects);
+            let result = self.leave_one(leaving, &request.client, effects);
             has_left |= result.is_ok();
             LeftMember {
                 member_id: leaving.member_id.clone(),
@@ -130,7 +130,12 @@ impl ClassicGroup {
         left
     }
 
-    fn leave_one(&mut self, leaving: &LeavingMember, effects: &mut Effects) -> Result<(), ResponseError> {
+    fn leave_one(
+        &mut self,
+        leaving: &LeavingMember,
+        client: &Client,
+        effects: &mut Effects,
+    ) -> Result<(), ResponseError> {
         let instance_id = leaving.group_instance_id.as_deref();
         let member_id = if leaving.member_id.is_empty() {
             let known = instance_id.and_then(|instance_id| self.static_members.get(instance_id));
@@ -142,7 +147,7 @@ impl ClassicGroup {
             leaving.member_id.clone()
         };
         let reason = leaving.reason.as_deref().unwrap_or("not provided");
-        tracing::info!(group = %self.id, member = %member_id, instance = instance_id, reason, "a member left");
+        tracing::info!(group = %self.id, member = %member_id, instance = instance_id, client = %client.id, host = %client.host, reason, "a member left");
         self.remove_member(&member_id, effects);
         Ok(())
     }

@@ -274,30 +274,25 @@ impl CommittedOffsets {
         }
     }
 
-    /// The records of a deletion, and what each partition is answered: nothing is deleted for topics that
-    /// the group is subscribed to.
+    /// The records of a deletion, and what each partition is answered (true: there was an offset): nothing
+    /// is deleted for topics that the group is subscribed to.
     pub fn delete(
         &self,
         request: &DeleteOffsets,
         is_subscribed: impl Fn(&str) -> bool,
-    ) -> (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>) {
-        let topics = self.groups.get(&request.group_id);
+    ) -> (Vec<CoordinatorRecord>, Vec<Result<bool, ResponseError>>) {
         let mut records = Vec::new();
         let answers = request.partitions.iter().map(|(topic, partition)| {
             if is_subscribed(topic) {
                 return Err(ResponseError::GroupSubscribedToTopic);
             }
-            if topics.is_some_and(|topics| {
-                topics.get(topic).is_some_and(|found| found.partitions.contains_key(partition))
-            }) {
-                let key = OffsetKey {
-                    group: request.group_id.clone(),
-                    topic: topic.clone(),
-                    partition: *partition,
-                };
+            let key =
+                OffsetKey { group: request.group_id.clone(), topic: topic.clone(), partition: *partition };
+            let was_there = self.has(&key);
+            if was_there {
                 records.push(offset_tombstone(&key));
             }
-            Ok(())
+            Ok(was_there)
         });
         let answers = answers.collect();
         (records, answers)

@@ -43,12 +43,14 @@ pub enum Response {
     /// `GroupIdNotFound` when there is no such group.
     Describe(Result<DescribedGroup, ResponseError>),
     List(Vec<ListedGroup>),
-    Delete(Result<(), ResponseError>),
-    /// An error of the whole request (every partition is answered with it), or one for each partition
-    /// in the order of the request.
-    CommitOffsets(Result<Vec<Result<(), ResponseError>>, ResponseError>),
+    /// How many offsets went with the group.
+    Delete(Result<usize, ResponseError>),
+    /// An error of the whole request (every partition is answered with it), or what became of each.
+    CommitOffsets(Result<CommittedOffsets, ResponseError>),
     FetchOffsets(Result<Vec<FetchedOffset>, ResponseError>),
-    DeleteOffsets(Result<Vec<Result<(), ResponseError>>, ResponseError>),
+    /// An error of the whole request, or for each partition in the order of the request whether there was
+    /// an offset.
+    DeleteOffsets(Result<Vec<Result<bool, ResponseError>>, ResponseError>),
     TopicsDeleted,
     /// What the runtime answers to any request that it could not serve (not coordinator, loading, the
     /// append failed).
@@ -135,6 +137,8 @@ pub struct Heartbeat {
 #[derive(Clone, Debug)]
 pub struct LeaveGroup {
     pub group_id: GroupId,
+    /// Not always a member: administrators remove others.
+    pub client: Client,
     pub members: Vec<LeavingMember>,
 }
 
@@ -206,6 +210,14 @@ pub struct CommitOffsets {
     pub retention_ms: Option<i64>,
     /// In the order of the request.
     pub offsets: Vec<OffsetToCommit>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CommittedOffsets {
+    /// In the order of the request.
+    pub results: Vec<Result<(), ResponseError>>,
+    /// Nobody's commit in a group that belongs to its members: an administrator resets it.
+    pub is_reset: bool,
 }
 
 #[derive(Clone, Debug)]

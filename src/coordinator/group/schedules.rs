@@ -212,7 +212,11 @@ impl World {
                         group_instance_id: Some(instance),
                         reason: None,
                     };
-                    self.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+                    self.ask(Request::Leave(LeaveGroup {
+                        group_id: GROUP.into(),
+                        client: client("c"),
+                        members: vec![leaving],
+                    }));
                 }
             }
             5 => {
@@ -252,7 +256,11 @@ impl World {
         self.consumers[at].doing = Doing::Down;
         self.consumers[at].owned.clear();
         let leaving = LeavingMember { member_id, group_instance_id: None, reason: None };
-        self.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+        self.ask(Request::Leave(LeaveGroup {
+            group_id: GROUP.into(),
+            client: client("c"),
+            members: vec![leaving],
+        }));
     }
 
     fn commit_of(

@@ -11,8 +11,8 @@ use super::joining::Joining;
 use super::offsets::{AgesFrom, CommittedOffsets, TopicIds};
 use super::records::{self, GroupRecord, OffsetKey};
 use super::request::{
-    CommitOffsets, DeleteOffsets, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListedGroup,
-    Request, Response, SyncGroup,
+    self, CommitOffsets, DeleteOffsets, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember,
+    ListedGroup, Request, Response, SyncGroup,
 };
 use crate::config::groups::GroupsConfig;
 use crate::coordinator::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
@@ -236,9 +236,9 @@ impl GroupShard {
             None => refuse(ResponseError::GroupIdNotFound),
             Some(group) if group.state != State::Empty => refuse(ResponseError::NonEmptyGroup),
             Some(_) => {
-                tracing::info!(group = %group_id, offsets = self.offsets.count_of(group_id), "deleted a group");
-                let mut decision = answered(ticket, Response::Delete(Ok(())));
-                decision.records = self.offsets.tombstones_of_group(group_id);
+                let records = self.offsets.tombstones_of_group(group_id);
+                let mut decision = answered(ticket, Response::Delete(Ok(records.len())));
+                decision.records = records;
                 decision.records.push(records::group_tombstone(group_id));
                 decision.changes.push(Change::Gone(group_id.clone()));
                 decision
@@ -261,15 +261,17 @@ impl GroupShard {
             return refuse(error);
         }
         let metadata_max = self.config.offset_metadata_bytes_max;
-        let (records, answers) = match self.offsets.commit(request, &self.topics, metadata_max, now) {
+        let (records, results) = match self.offsets.commit(request, &self.topics, metadata_max, now) {
             Ok(committed) => committed,
             Err(error) => return refuse(error),
         };
-        let mut decision = answered(ticket, Response::CommitOffsets(Ok(answers)));
+        let group = self.groups.get(&request.group_id);
+        let is_reset = request.generation_id < 0 && group.is_some_and(|group| group.protocol_type.is_some());
+        let committed = request::CommittedOffsets { results, is_reset };
+        let mut decision = answered(ticket, Response::CommitOffsets(Ok(committed)));
         decision.records = records;
         // A commit is as good as a heartbeat.
         if request.generation_id >= 0 {
-            let group = self.groups.get(&request.group_id);
             let deadline = group.and_then(|group| group.session_deadline(&request.member_id, now));
             decision.changes.extend(touched(&request.group_id, &request.member_id, deadline));
         }
@@ -286,9 +288,6 @@ impl GroupShard {
             return refuse(ResponseError::NonEmptyGroup);
         }
         let (records, answers) = self.offsets.delete(request, |topic| group.is_subscribed(topic));
-        if !records.is_empty() {
-            tracing::info!(group = %request.group_id, offsets = records.len(), "deleted offsets");
-        }
         let mut decision = answered(ticket, Response::DeleteOffsets(Ok(answers)));
         decision.records = records;
         decision

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::classic::State;
-use super::harness::{Harness, config, join, sync};
+use super::harness::{Harness, client, config, join, sync};
 use super::request::*;
 use crate::coordinator::{Shard, Ticket};
 use crate::types::TopicId;
@@ -68,6 +68,7 @@ fn heartbeat(harness: &mut Harness, told: &JoinedGroup) -> Result<(), ResponseEr
 }
 
 fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(), ResponseError> {
+    let is_new = harness.group(GROUP).is_none_or(|group| group.protocol_type.is_none());
     let offset = OffsetToCommit {
         topic: "t".into(),
         topic_id: TopicId::ZERO,
@@ -85,7 +86,10 @@ fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(),
         offsets: vec![offset],
     };
     match harness.told(Request::CommitOffsets(request)) {
-        Response::CommitOffsets(result) => result.map(|each| assert_eq!(each, [Ok(())])),
+        Response::CommitOffsets(result) => result.map(|committed| {
+            assert_eq!(committed.results, [Ok(())]);
+            assert_eq!(committed.is_reset, generation < 0 && !is_new);
+        }),
         other => panic!("a commit is answered {other:?}"),
     }
 }
@@ -129,7 +133,11 @@ fn members_come_together_share_the_work_and_part() {
     assert_eq!((alone.generation_id, alone.members.len()), (2, 1));
     assert_eq!(heartbeat(&mut harness, &second), Err(ResponseError::UnknownMemberId));
     let leaving = LeavingMember { member_id: one, group_instance_id: None, reason: None };
-    harness.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+    harness.ask(Request::Leave(LeaveGroup {
+        group_id: GROUP.into(),
+        client: client("c"),
+        members: vec![leaving],
+    }));
     assert_eq!(harness.state(GROUP), Some(State::Empty));
     assert_eq!(commit(&mut harness, -1, ""), Ok(()));
     harness.check_replay();
@@ -321,7 +329,11 @@ fn a_group_of_absent_static_members_is_looked_at_now_and_then() {
     assert_eq!(harness.state(GROUP), Some(State::Stable));
     let leaving =
         LeavingMember { member_id: "".into(), group_instance_id: Some("patient".into()), reason: None };
-    harness.ask(Request::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![leaving] }));
+    harness.ask(Request::Leave(LeaveGroup {
+        group_id: GROUP.into(),
+        client: client("c"),
+        members: vec![leaving],
+    }));
     // The harness counts the clock's turns.
     harness.pass(1_700_000);
     assert_eq!(harness.state(GROUP), Some(State::PreparingRebalance));
@@ -371,7 +383,7 @@ fn a_commit_takes_no_more_memory_than_a_batch_may_hold() {
     assert!(matches!(refused, Response::CommitOffsets(Err(ResponseError::InvalidCommitOffsetSize))));
     assert!(harness.log.is_empty() && harness.group(&group_id).is_none());
     let taken = harness.told(Request::CommitOffsets(request(100)));
-    assert!(matches!(taken, Response::CommitOffsets(Ok(answers)) if answers == [Ok(()); 100]));
+    assert!(matches!(taken, Response::CommitOffsets(Ok(taken)) if taken.results == [Ok(()); 100]));
 }
 
 /// The node dies between the deletion of a topic and the tombstones of what was committed for it.
@@ -396,7 +408,9 @@ fn offsets_of_a_topic_that_was_made_anew_meanwhile_are_gone_after_a_crash() {
             offsets: offsets.into(),
         };
         match harness.told(Request::CommitOffsets(request)) {
-            Response::CommitOffsets(Ok(answers)) => assert_eq!(answers, [Ok(()), Ok(())]),
+            Response::CommitOffsets(Ok(committed)) => {
+                assert_eq!((committed.results, committed.is_reset), (vec![Ok(()), Ok(())], false));
+            }
             other => panic!("a commit is answered {other:?}"),
         }
     };

@@ -24,7 +24,12 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             let mut seen = HashSet::new();
             for id in message.groups_names.into_iter().filter(|id| seen.insert(id.clone())) {
                 let result = match broker.groups.ask(&id, group::Request::Delete(kept(&id))).await {
-                    Response::Delete(result) => result,
+                    Response::Delete(Ok(offsets)) => {
+                        let client = request.client_id.as_deref().unwrap_or("");
+                        tracing::info!(group = %id.as_str(), offsets, client, host = %request.client_host, "deleted a group");
+                        Ok(())
+                    }
+                    Response::Delete(Err(error)) => Err(error),
                     Response::Failed(error) => Err(error),
                     _ => Err(ResponseError::UnknownServerError),
                 };

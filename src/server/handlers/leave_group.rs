@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ApiKey, LeaveGroupRequest, LeaveGroupResponse};
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{code, kept, kept_optional, told_optional};
+use super::groups::{client, code, kept, kept_optional, told_optional};
 use super::{later, text};
 use crate::coordinator::group::request::{LeaveGroup, LeavingMember, LeftMember};
 use crate::coordinator::group::{self, Response};
@@ -35,7 +35,7 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                 });
                 leaving.collect()
             };
-            let leave = LeaveGroup { group_id: kept(&message.group_id), members };
+            let leave = LeaveGroup { group_id: kept(&message.group_id), client: client(&request), members };
             let left = match broker.groups.ask(&message.group_id, group::Request::Leave(leave)).await {
                 Response::Leave(left) => left,
                 Response::Failed(error) => Err(error),

@@ -22,13 +22,25 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     let broker = broker.clone();
     let version = request.version;
     request.version = version.min(TOPIC_IDS - 1);
-    with_message(request, |_, message: OffsetCommitRequest| {
-        let answer = async move { committed(&broker, message, version).await };
+    with_message(request, |request, message: OffsetCommitRequest| {
+        let answer = async move { committed(&broker, &request, message, version).await };
         if version >= TOPIC_IDS { later_by_id(API.key, answer) } else { later(version, answer) }
     })
 }
 
-async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) -> OffsetCommitResponse {
+/// Somebody sets what the members of a group go on from, as administrators do.
+fn log_reset(request: &Request, message: &OffsetCommitRequest, results: &[Result<(), ResponseError>]) {
+    let offsets = results.iter().filter(|result| result.is_ok()).count();
+    let (group, client) = (message.group_id.as_str(), request.client_id.as_deref().unwrap_or(""));
+    tracing::info!(group, offsets, client, host = %request.client_host, "offsets of a group without members were set");
+}
+
+async fn committed(
+    broker: &Broker,
+    request: &Request,
+    message: OffsetCommitRequest,
+    version: i16,
+) -> OffsetCommitResponse {
     let image = broker.image();
     // Partitions that are not there are told so, whatever becomes of the rest.
     let mut offsets = Vec::new();
@@ -58,7 +70,13 @@ async fn committed(broker: &Broker, message: OffsetCommitRequest, version: i16) 
     };
     let answer = match is_any_known {
         true => match broker.groups.ask(&message.group_id, group::Request::CommitOffsets(commit)).await {
-            Response::CommitOffsets(answer) => answer,
+            Response::CommitOffsets(Ok(committed)) => {
+                if committed.is_reset {
+                    log_reset(request, &message, &committed.results);
+                }
+                Ok(committed.results)
+            }
+            Response::CommitOffsets(Err(error)) => Err(error),
             // Older clients know no other way to be told to come again.
             Response::Failed(ResponseError::CoordinatorLoadInProgress) if version < 3 => {
                 Err(ResponseError::CoordinatorNotAvailable)

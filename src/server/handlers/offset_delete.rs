@@ -20,11 +20,11 @@ pub const API: Api = Api { key: ApiKey::OffsetDelete, least: 0, greatest: 0, han
 fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     let broker = broker.clone();
     with_message(request, |request, message: OffsetDeleteRequest| {
-        later(request.version, async move { deleted(&broker, message).await })
+        later(request.version, async move { deleted(&broker, &request, message).await })
     })
 }
 
-async fn deleted(broker: &Broker, message: OffsetDeleteRequest) -> OffsetDeleteResponse {
+async fn deleted(broker: &Broker, request: &Request, message: OffsetDeleteRequest) -> OffsetDeleteResponse {
     if message.group_id.is_empty() {
         return OffsetDeleteResponse::default().with_error_code(ResponseError::InvalidGroupId.code());
     }
@@ -46,7 +46,12 @@ async fn deleted(broker: &Broker, message: OffsetDeleteRequest) -> OffsetDeleteR
             return OffsetDeleteResponse::default().with_error_code(ResponseError::UnknownServerError.code());
         }
     };
-    let mut each = answers.into_iter();
+    let offsets = answers.iter().filter(|answer| **answer == Ok(true)).count();
+    if offsets > 0 {
+        let (group, client) = (message.group_id.as_str(), request.client_id.as_deref().unwrap_or(""));
+        tracing::info!(group, offsets, client, host = %request.client_host, "deleted offsets");
+    }
+    let mut each = answers.into_iter().map(|answer| answer.map(|_| ()));
     let mut topics = Vec::with_capacity(message.topics.len());
     for topic in message.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let known = image.topic(&topic.name);

@@ -108,7 +108,7 @@ fn what_is_gone_is_gone_by_group_by_topic_and_by_partition() {
         partitions: partitions.iter().map(|(topic, at)| (Arc::from(*topic), *at)).collect(),
     };
     let (records, answers) = offsets.delete(&asked(&[("a", 1), ("b", 0), ("a", 7)]), |topic| topic == "b");
-    assert_eq!(answers, [Ok(()), Err(ResponseError::GroupSubscribedToTopic), Ok(())]);
+    assert_eq!(answers, [Ok(true), Err(ResponseError::GroupSubscribedToTopic), Ok(false)]);
     assert_eq!(records.len(), 1, "nothing is written for what is not committed");
     follow(&mut offsets, &records);
     assert_eq!(fetched(&offsets, "g", None), [("a".into(), 0, 1), ("b".into(), 0, 3)]);
