@@ -32,7 +32,7 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
 fn log_reset(request: &Request, message: &OffsetCommitRequest, results: &[Result<(), ResponseError>]) {
     let offsets = results.iter().filter(|result| result.is_ok()).count();
     let (group, client) = (message.group_id.as_str(), request.client_id.as_deref().unwrap_or(""));
-    tracing::info!(group, offsets, client, host = %request.client_host, "offsets of a group without members were set");
+    tracing::info!(%group, offsets, client, host = %request.client_host, "offsets of a group without members were set");
 }
 
 async fn committed(

@@ -49,7 +49,7 @@ async fn deleted(broker: &Broker, request: &Request, message: OffsetDeleteReques
     let offsets = answers.iter().filter(|answer| **answer == Ok(true)).count();
     if offsets > 0 {
         let (group, client) = (message.group_id.as_str(), request.client_id.as_deref().unwrap_or(""));
-        tracing::info!(group, offsets, client, host = %request.client_host, "deleted offsets");
+        tracing::info!(%group, offsets, client, host = %request.client_host, "deleted offsets");
     }
     let mut each = answers.into_iter().map(|answer| answer.map(|_| ()));
     let mut topics = Vec::with_capacity(message.topics.len());
