@@ -17,6 +17,9 @@ const COMMIT_BYTES_MAX: usize = 64 << 20;
 /// Topic by topic, partition by partition.
 type OffsetsOfGroup = BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>;
 
+/// The records of a commit or a deletion, and what each of its partitions is answered.
+type Committing = (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>);
+
 /// All committed offsets of a shard.
 #[derive(Debug, Default)]
 pub struct CommittedOffsets {
@@ -91,7 +94,7 @@ impl CommittedOffsets {
         request: &CommitOffsets,
         metadata_bytes_max: usize,
         now: Now,
-    ) -> Result<(Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>), ResponseError> {
+    ) -> Result<Committing, ResponseError> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         let mut answers = Vec::with_capacity(request.offsets.len());
         for offset in &request.offsets {
@@ -183,11 +186,7 @@ impl CommittedOffsets {
 
     /// The records of a deletion, and what each partition is answered: nothing is deleted for topics that
     /// the group is subscribed to.
-    pub fn delete(
-        &self,
-        request: &DeleteOffsets,
-        is_subscribed: impl Fn(&str) -> bool,
-    ) -> (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>) {
+    pub fn delete(&self, request: &DeleteOffsets, is_subscribed: impl Fn(&str) -> bool) -> Committing {
         let topics = self.groups.get(&request.group_id);
         let mut records = Vec::new();
         let answers = request.partitions.iter().map(|(topic, partition)| {
