@@ -58,6 +58,9 @@ impl fmt::Debug for TopicIds {
     }
 }
 
+/// The records of a commit or a deletion, and what each of its partitions is answered.
+type Committing = (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>);
+
 /// All committed offsets of a shard.
 #[derive(Debug, Default)]
 pub struct CommittedOffsets {
@@ -160,7 +163,7 @@ impl CommittedOffsets {
         current: &TopicIds,
         metadata_bytes_max: usize,
         now: Now,
-    ) -> Result<(Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>), ResponseError> {
+    ) -> Result<Committing, ResponseError> {
         let mut records = self.tombstones_of_earlier_topics(request);
         let mut bytes = 0;
         let mut answers = Vec::with_capacity(request.offsets.len());
@@ -260,27 +263,9 @@ impl CommittedOffsets {
         groups.flat_map(|group| self.tombstones(group, |name, id, _| is_gone(name, id))).collect()
     }
 
-    /// Of topics whose names are committed for anew, with other ids.
-    fn tombstones_of_earlier_topics(&self, request: &CommitOffsets) -> Vec<CoordinatorRecord> {
-        let Some(topics) = self.groups.get(&request.group_id) else { return Vec::new() };
-        let is_earlier = |offset: &&OffsetToCommit| {
-            topics.get(&offset.topic).is_some_and(|topic| topic.is_of_another(offset.topic_id))
-        };
-        let earlier = request.offsets.iter().filter(is_earlier);
-        let earlier: BTreeSet<&str> = earlier.map(|offset| &*offset.topic).collect();
-        match earlier.is_empty() {
-            true => Vec::new(),
-            false => self.tombstones(&request.group_id, |name, _, _| earlier.contains(name)),
-        }
-    }
-
-    /// The records of a deletion, and what each partition is answered (true: there was an offset): nothing
-    /// is deleted for topics that the group is subscribed to.
-    pub fn delete(
-        &self,
-        request: &DeleteOffsets,
-        is_subscribed: impl Fn(&str) -> bool,
-    ) -> (Vec<CoordinatorRecord>, Vec<Result<bool, ResponseError>>) {
+    ) -> Result<Committing, ResponseError> {
+        let mut records = self.tombstones_of_earlier_topics(request);
+        let mut bytes = 0;
         let mut records = Vec::new();
         let answers = request.partitions.iter().map(|(topic, partition)| {
             if is_subscribed(topic) {
