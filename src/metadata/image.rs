@@ -47,8 +47,9 @@ pub struct BrokerImage {
     pub in_controlled_shutdown: bool,
 }
 
-/// A topic with its partitions and its own configurations.
-#[derive(Clone, Debug, PartialEq)]
+/// A topic with its partitions and its own configurations. (`Eq` matters: pointers to types that have it
+/// are equal without a look at what they point to when they are the same, which is most of a delta's work.)
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicImage {
     pub name: Arc<str>,
     pub id: TopicId,
