@@ -58,6 +58,8 @@ class Measurement:
     what: str
     drive: typing.Callable
     limits: list
+    # figures to print besides those with limits
+    show: tuple = ()
     # needs a broker of its own: is given what makes one in place of a running one
     own_broker: bool = False
     raftsman_only: bool = False
@@ -175,8 +177,7 @@ def catch_up(bench):
     topic, passes = bench.topic(), bench.count(20)
     bench.run("produce", "--create-topic", "--topic", topic, "--partitions", "3", "--batch-bytes", "1048576", "--requests",
               bench.count(1_000))
-    # once unmeasured, so that all is warm
-    bench.run("fetch", "--topic", topic, "--passes", "2")
+    bench.run("fetch", "--topic", topic, "--duration", bench.scale.warmup)
     report = bench.run("fetch", "--topic", topic, "--passes", passes)
     figures = of_report(report)
     segment = max(bench.broker.data_dir.glob(f"{topic}-*/*.log"), key=lambda path: path.stat().st_size)
@@ -230,7 +231,7 @@ def members(count):
     def drive(bench):
         topic = bench.topic()
         report = bench.run("groups", "--create-topic", "--topic", topic, "--partitions", str(count), "--members", str(count),
-                           "--group-prefix", f"members-{count}")
+                           "--group-prefix", f"members-{count}", "--heartbeat-interval-ms", "100")
         bench.delete(topic)
         return {"s until assigned": report["seconds_until_assigned"], "CPU ms": report["broker"]["cpu_seconds"] * 1e3}
 
@@ -273,45 +274,43 @@ def binary_size(bench):
 
 
 ONE_RECORD = ["--record-size", "100", "--batch-records", "1", "--depth", "1"]
+VOLUME = ("MB/s", "peak MiB")
+REQUESTS = ("requests/s", "ack p50 ms", "ack p99 ms", "peak MiB")
+ONE_RECORD_COST = [ratio_at_most("CPU µs/request", 0.25), at_most("CPU µs/request", 20)]
+LATENCY = [ratio_at_most("CPU s/1M records", 0.3), ratio_at_most("end to end p99 ms", 0.5), ratio_at_most("end to end p99.9 ms", 0.3)]
+ARRIVALS = ("end to end p50 ms", "end to end max ms")
 
 MEASUREMENTS = [
     Measurement("produce-1mib", "produce, batches of 1 MiB, 1 KiB records",
-                produce("--record-size", "1024", "--batch-bytes", "1048576", requests=4_000),
-                [ratio_at_most("CPU s/GB", 0.5), ratio_at_least("MB/s", 1.5)]),
+                produce("--batch-bytes", "1048576", requests=4_000),
+                [ratio_at_most("CPU s/GB", 0.5), ratio_at_least("MB/s", 1.5)], VOLUME),
     Measurement("produce-16kib", "produce, batches of 16 KiB, 1 KiB records, 4 connections",
-                produce("--record-size", "1024", "--batch-bytes", "16384", "--connections", "4", requests=80_000),
-                [ratio_at_most("CPU s/GB", 0.2), ratio_at_least("requests/s", 3)]),
+                produce("--batch-bytes", "16384", "--connections", "4", requests=80_000),
+                [ratio_at_most("CPU s/GB", 0.2), ratio_at_least("requests/s", 3)], VOLUME),
     Measurement("produce-10b", "produce, 10 B records in batches of 1 MiB",
-                produce("--record-size", "10", "--batch-bytes", "1048576", requests=2_000),
-                [ratio_at_most("CPU s/GB", 0.15)]),
-    Measurement("produce-10b-java", "the same with Kafka's own producer (and its consumer)", real_client(10, 20_000_000),
-                [at_least("records/s", 1_000_000), ratio_at_least("records/s", 1)]),
+                produce("--record-size", "10", "--batch-bytes", "1048576", requests=2_000), [ratio_at_most("CPU s/GB", 0.15)], VOLUME),
+    Measurement("produce-10b-java", "10 B records by Kafka's own producer, and its consumer", real_client(10, 20_000_000),
+                [at_least("records/s", 1_000_000), ratio_at_least("records/s", 1)], ("CPU s/1M records", "consume CPU s/1M records")),
     Measurement("produce-zstd", "produce, batches of 1 MiB before zstd, per compressed byte",
-                produce("--record-size", "1024", "--batch-bytes", "1048576", "--compression", "zstd", requests=8_000),
-                [ratio_at_most("CPU s/GB", 0.5)]),
-    Measurement("one-record-1", "one record of 100 B a request, 1 connection", produce(*ONE_RECORD, requests=60_000),
-                [ratio_at_most("CPU µs/request", 0.25), at_most("CPU µs/request", 20), ratio_at_least("requests/s", 2)]),
+                produce("--batch-bytes", "1048576", "--compression", "zstd", requests=8_000), [ratio_at_most("CPU s/GB", 0.5)], VOLUME),
+    Measurement("one-record-1", "one record of 100 B a request, 1 connection",
+                produce(*ONE_RECORD, requests=60_000), [*ONE_RECORD_COST, ratio_at_least("requests/s", 2)], REQUESTS),
     Measurement("one-record-16", "one record of 100 B a request, 16 connections",
-                produce(*ONE_RECORD, "--connections", "16", requests=150_000),
-                [ratio_at_most("CPU µs/request", 0.25), at_most("CPU µs/request", 20), ratio_at_least("requests/s", 3)]),
+                produce(*ONE_RECORD, "--connections", "16", requests=150_000), [*ONE_RECORD_COST, ratio_at_least("requests/s", 3)], REQUESTS),
     Measurement("one-record-1000", "one record of 100 B a request, 1,000 connections",
-                produce(*ONE_RECORD, "--connections", "1000", requests=150_000), [ratio_at_most("CPU µs/request", 0.25)]),
+                produce(*ONE_RECORD, "--connections", "1000", requests=150_000), [ratio_at_most("CPU µs/request", 0.25)], REQUESTS),
     Measurement("partitions-1000", "batches of 16 KiB into 1,000 partitions instead of 3", partitions_1000_and_3,
-                [at_most("1,000 to 3, CPU", 1.1)]),
+                [at_most("1,000 to 3, CPU", 1.1)], ("CPU µs/request",)),
     Measurement("fetch-catch-up", "fetch, catch-up from page cache", catch_up,
-                [ratio_at_most("CPU s/GB", 0.6), at_most("to a bare sendfile, CPU", 1.5), at_least("to a bare sendfile, MB/s", 0.85)]),
-    Measurement("fetch-tail", "fetch at the tail, one record of 100 B a request", tail, [ratio_at_most("CPU µs/request", 0.25)]),
-    Measurement("latency-1000", "end to end at 1,000 records a second, acks=all", latency(1_000),
-                [ratio_at_most("CPU s/1M records", 0.3), ratio_at_most("end to end p99 ms", 0.5),
-                 ratio_at_most("end to end p99.9 ms", 0.3)]),
-    Measurement("latency-10000", "end to end at 10,000 records a second, acks=all", latency(10_000),
-                [ratio_at_most("CPU s/1M records", 0.3), ratio_at_most("end to end p99 ms", 0.5),
-                 ratio_at_most("end to end p99.9 ms", 0.3)]),
-    Measurement("connections-idle", "10,000 idle connections", idle_connections,
-                [at_most("KiB/connection", 10), at_most("CPU ms/s", 1)]),
-    Measurement("commits", "commits by 16 groups, one at a time each", commits, [ratio_at_most("CPU µs/request", 0.25)]),
-    Measurement("members-10", "10 members until all are assigned", members(10), [ratio_at_most("s until assigned", 1)]),
-    Measurement("members-100", "100 members until all are assigned", members(100), [ratio_at_most("s until assigned", 1)]),
+                [ratio_at_most("CPU s/GB", 0.6), at_most("to a bare sendfile, CPU", 1.5), at_least("to a bare sendfile, MB/s", 0.85)],
+                ("MB/s", "bare sendfile, CPU s/GB", "bare sendfile, MB/s")),
+    Measurement("fetch-tail", "fetch at the tail, one record of 100 B a request", tail, [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",)),
+    Measurement("latency-1000", "end to end at 1,000 records a second, acks=all", latency(1_000), LATENCY, ARRIVALS),
+    Measurement("latency-10000", "end to end at 10,000 records a second, acks=all", latency(10_000), LATENCY, ARRIVALS),
+    Measurement("connections-idle", "10,000 idle connections", idle_connections, [at_most("KiB/connection", 10), at_most("CPU ms/s", 1)]),
+    Measurement("commits", "commits by 16 groups, one at a time each", commits, [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",)),
+    Measurement("members-10", "10 members until all are assigned", members(10), [ratio_at_most("s until assigned", 1)], ("CPU ms",)),
+    Measurement("members-100", "100 members until all are assigned", members(100), [ratio_at_most("s until assigned", 1)], ("CPU ms",)),
     Measurement("start-empty", "start on an empty folder, and idle", start_empty,
                 [at_most("start ms", 50), at_most("idle % of a core", 0.1), at_most("idle MiB", 20)], own_broker=True),
     Measurement("start-written", "start on 1,000 written partitions", start_written, [at_most("start ms", 50)], own_broker=True),

@@ -5,12 +5,6 @@ import json
 import math
 import statistics
 
-# figures that are shown without a limit
-SHOWN = {"CPU s/GB", "CPU µs/request", "CPU s/1M records", "MB/s", "requests/s", "records/s", "end to end p50 ms", "end to end p99 ms",
-         "end to end p99.9 ms", "end to end max ms", "peak MiB", "s until assigned", "start ms", "KiB/connection",
-         "consume CPU s/1M records", "bare sendfile, CPU s/GB", "idle MiB", "idle % of a core"}
-
-
 def median_and_spread(values):
     """The median, and half of the way from the least to the most as a share of it."""
     middle = statistics.median(values)
@@ -36,10 +30,10 @@ def rows(measurements, found):
         for limit in measurement.limits:
             limits.setdefault(limit.figure, []).append(limit)
         for figure in names:
-            if figure not in limits and figure not in SHOWN:
+            if figure not in limits and figure not in measurement.show:
                 continue
             row = {"measurement": measurement.name, "what": measurement.what, "figure": figure, "kafka": None, "raftsman": None,
-                   "kafka_spread": None, "raftsman_spread": None, "ratio": None, "limits": [], "missed": []}
+                   "kafka_spread": None, "raftsman_spread": None, "ratio": None, "limits": [], "missed": [], "judged": False}
             for kind, rounds in by_kind.items():
                 values = [figures[figure] for figures in rounds if figures.get(figure) is not None]
                 if values:
@@ -49,6 +43,7 @@ def rows(measurements, found):
             for limit in limits.get(figure, []):
                 value = row["ratio"] if limit.ratio else row["raftsman"]
                 row["limits"].append(limit.words())
+                row["judged"] |= value is not None
                 if value is not None and not limit.stands(value):
                     row["missed"].append(limit.words())
             table.append(row)
@@ -65,7 +60,7 @@ def text(table):
             last = row["measurement"]
         spread = {kind: "" if row[f"{kind}_spread"] is None else f"{row[f'{kind}_spread'] * 100:.0f}%" for kind in ("kafka", "raftsman")}
         verdict = ", ".join(row["limits"])
-        if row["limits"] and row["raftsman"] is not None:
+        if row["judged"]:
             verdict += "   MISSED" if row["missed"] else "   stands"
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         lines.append(f"  {row['figure']:<25}{number(row['kafka']):>12}{spread['kafka']:>6}{number(row['raftsman']):>12}"

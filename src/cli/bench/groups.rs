@@ -52,6 +52,9 @@ pub struct GroupsArguments {
     /// What the names of the groups begin with
     #[arg(long, default_value = "raftsman-bench")]
     pub group_prefix: String,
+    /// How often members beat their hearts, which is when they learn that they have to join again
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub heartbeat_interval_ms: u64,
     /// When all are assigned: one member of each group commits, over a connection of its own
     #[arg(long)]
     pub commit: bool,
@@ -113,7 +116,8 @@ async fn assemble(
     for number in 0..arguments.groups {
         let generations = Arc::new(Generations::new(vec![-1; arguments.members as usize]));
         for place in 0..arguments.members as usize {
-            let options = MemberOptions::new(&group_name(arguments, number));
+            let mut options = MemberOptions::new(&group_name(arguments, number));
+            options.heartbeat_interval_ms = arguments.heartbeat_interval_ms;
             let interest = Interest::Topics(vec![target.topic.name.clone()]);
             let member = GroupMember::new(target.client.clone(), options, interest);
             let generations = generations.clone();

@@ -90,7 +90,7 @@ impl Target {
                     let found = client.topic_once(name).await?;
                     let is_led =
                         |topic: &TopicMetadata| topic.partitions.iter().all(|part| part.leader.is_some());
-                    found.filter(is_led).map(Some).ok_or_else(|| ClientError::Refused {
+                    found.filter(is_led).map(Some).ok_or(ClientError::Refused {
                         code: ResponseError::LeaderNotAvailable,
                         message: None,
                     })
