@@ -76,7 +76,7 @@ def page(table, about):
         "One node beside Apache Kafka 4.3.0, both on the same machine and disk with equal settings, in turn and in both orders, "
         "Kafka's JVM warmed up before each measurement. Costs are CPU time of the broker's process (user and system); bytes are "
         "those of whole batches. What was written is checked against what the broker holds, what is read against what it held.", "",
-        f"{about['when']}, {about['machine']}; median of {about['rounds']} rounds, ± half of the spread.", "",
+        f"{about['when']}, {about['machine']}; median of {about['rounds']} {'short ' if about['quick'] else ''}rounds, ± half of the spread.", "",
         "![Broker CPU, Raftsman as a share of Kafka](benchmarks.svg)", "",
         "| | figure | Kafka | Raftsman | ratio | limit |", "|---|---|---:|---:|---:|---|",
     ]
