@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{Criterion, Throughput};
 use raftsman::coordinator::group::GroupShard;
 use raftsman::coordinator::group::classic::State;
+use raftsman::coordinator::group::offsets::TopicIds;
 use raftsman::coordinator::group::request::{
     Client, CommitOffsets, Heartbeat, JoinGroup, JoinedGroup, OffsetToCommit, Request, Response, SyncGroup,
 };
@@ -42,7 +43,7 @@ impl World {
             retention_check_interval_ms: 600_000,
             new_id: Uuid::new_v4,
         };
-        let mut shard = GroupShard::new(config);
+        let mut shard = GroupShard::new(config, TopicIds::new(|_| None));
         shard.loaded(NOW);
         Self { shard, next_ticket: 0, answers: HashMap::new() }
     }

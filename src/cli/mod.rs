@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 the command line makes no sense. Results go to standard output, in
 //! Kafka's layout where scripts read it, or as JSON with `--json`; messages go to standard error.
 
+pub mod bench;
 pub mod client;
 pub mod configs;
 pub mod consume;
@@ -59,6 +60,8 @@ pub enum Command {
     LogDirs(log_dirs::LogDirsArguments),
     /// Print or check the files of a log (kafka-dump-log)
     DumpLog(dump_log::DumpLogArguments),
+    /// Measure a cluster: throughput, latency, and what its broker pays (kafka-producer-perf-test and others)
+    Bench(bench::BenchArguments),
 }
 
 /// Kafka's scripts and the commands that stand in for them, with what the script takes for granted.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Groups(arguments) => block_on(groups::run(arguments, &mut out)),
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
+        Command::Bench(arguments) => block_on_two_threads(bench::run(arguments, &mut out)),
         Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, &mut out)),
     };
     finish(result.and_then(|()| Ok(out.flush()?)))

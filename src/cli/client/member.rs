@@ -378,7 +378,8 @@ impl GroupMember {
         self.tasks.spawn(lookout.watch());
     }
 
-    fn committer(&self) -> Committer {
+    /// As whom the member commits; holds until it joins again.
+    pub fn committer(&self) -> Committer {
         Committer {
             group: self.options.group.clone(),
             member_id: self.member_id.clone(),

@@ -140,6 +140,11 @@ impl Client {
         }
     }
 
+    /// Where a broker listens that the last metadata named: `host:port`.
+    pub fn broker_address(&self, id: i32) -> Option<String> {
+        self.state.lock().brokers.get(&id).cloned()
+    }
+
     async fn connect(&self, address: &str) -> Result<Connection, ClientError> {
         if let Some(open) = self.state.lock().connections.get(address).filter(|c| c.is_open()) {
             return Ok(open.clone());

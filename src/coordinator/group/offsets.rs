@@ -58,7 +58,7 @@ impl fmt::Debug for TopicIds {
     }
 }
 
-/// The records of a commit or a deletion, and what each of its partitions is answered.
+/// The records of a commit, and what each of its partitions is answered.
 type Committing = (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>);
 
 /// All committed offsets of a shard.
@@ -263,9 +263,27 @@ impl CommittedOffsets {
         groups.flat_map(|group| self.tombstones(group, |name, id, _| is_gone(name, id))).collect()
     }
 
-    ) -> Result<Committing, ResponseError> {
-        let mut records = self.tombstones_of_earlier_topics(request);
-        let mut bytes = 0;
+    /// Of topics whose names are committed for anew, with other ids.
+    fn tombstones_of_earlier_topics(&self, request: &CommitOffsets) -> Vec<CoordinatorRecord> {
+        let Some(topics) = self.groups.get(&request.group_id) else { return Vec::new() };
+        let is_earlier = |offset: &&OffsetToCommit| {
+            topics.get(&offset.topic).is_some_and(|topic| topic.is_of_another(offset.topic_id))
+        };
+        let earlier = request.offsets.iter().filter(is_earlier);
+        let earlier: BTreeSet<&str> = earlier.map(|offset| &*offset.topic).collect();
+        match earlier.is_empty() {
+            true => Vec::new(),
+            false => self.tombstones(&request.group_id, |name, _, _| earlier.contains(name)),
+        }
+    }
+
+    /// The records of a deletion, and what each partition is answered (true: there was an offset): nothing
+    /// is deleted for topics that the group is subscribed to.
+    pub fn delete(
+        &self,
+        request: &DeleteOffsets,
+        is_subscribed: impl Fn(&str) -> bool,
+    ) -> (Vec<CoordinatorRecord>, Vec<Result<bool, ResponseError>>) {
         let mut records = Vec::new();
         let answers = request.partitions.iter().map(|(topic, partition)| {
             if is_subscribed(topic) {
