@@ -169,7 +169,7 @@ class Bench:
 
     def count(self, full):
         """How many of something, given how many in a full run."""
-        return str(max(1, int(full * self.scale.share)))
+        return str(max(1, round(full * self.scale.share)))
 
     def run(self, *arguments, limit_s=900):
         command = [str(self.binary), "bench", *arguments, "--bootstrap-server", self.broker.bootstrap, "--broker-pid",
