@@ -83,7 +83,9 @@ fn a_rate_is_kept_and_records_arrive() {
     assert!(at("end_to_end", "p50_ms") > 0.0 && at("end_to_end", "max_ms") >= at("end_to_end", "p99_ms"));
 
     let report = bench.run(&["fetch", "--feed", "100", "--connections", "4", "--requests", "40"]);
-    assert_eq!((&report["requests"], &report["records"]), (&40.into(), &40.into()));
+    // On a machine that stalls, a fetch finds more than the one record that it waited for.
+    assert_eq!(report["requests"], 40);
+    assert!(report["records"].as_i64().is_some_and(|records| records >= 40), "{report}");
     let fed = report["records_fed"].as_i64().expect("a number");
     assert_eq!(bench.held_records("raftsman-bench"), 500 + fed);
 }
