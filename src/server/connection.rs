@@ -4,9 +4,11 @@
 //! ([`Reply::Overlapping`]) does not hold up the next one; any other does, as in Kafka. Responses
 //! leave in the order of their requests.
 //!
-//! A connection that has nothing to say holds no buffer: it waits for readiness first and allocates
-//! then. A large frame gets an allocation of its own that grows as its bytes arrive.
+//! A connection that has nothing to say holds no buffer: a worker thread has one for all its connections,
+//! and what arrives there is copied into an allocation of its size. The rest of a larger frame is received
+//! where it stays.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -14,10 +16,10 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, ReadBuf};
 
 use super::Broker;
 use super::api::{Body, Reply};
@@ -25,14 +27,19 @@ use super::dispatch::{self, Envelope};
 use super::request_memory::{Held, STALLED_AFTER};
 use crate::zerocopy::{Piece, Stream};
 
-/// Read at once where small requests come in; several of them may fit.
-const READ_BYTES: usize = 16 * 1024;
+/// Read at once where a request begins; several may fit, and then one call is enough for all of them.
+const READ_BYTES: usize = 64 * 1024;
 
-/// A frame up to this size is read together with its neighbours and not charged for.
-const SMALL_FRAME_BYTES_MAX: usize = READ_BYTES;
+/// What a connection may keep of unfinished requests without being charged for it.
+const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
 
-/// Greatest step in which the buffer of a large frame grows.
+/// Greatest step in which the buffer of a large frame grows, and that is read of it at once.
 const GROWTH_BYTES_MAX: usize = 1024 * 1024;
+
+thread_local! {
+    /// Where the requests of this thread's connections arrive.
+    static ARRIVALS: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// Most requests of a connection that wait for their replicas at a time.
 const OVERLAPPING_MAX: usize = 1024;
@@ -96,7 +103,6 @@ pub async fn serve<S: Stream>(
                 break;
             }
             let Some((frame, held)) = reader.next_frame(broker.config.request_bytes_max)? else { break };
-            info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
             let (envelope, reply) = dispatch::dispatch(&broker, &info, frame, held);
             match reply {
                 Reply::Nothing => {}
@@ -203,6 +209,17 @@ async fn ready_first(waiting: &mut VecDeque<Waiting>) -> Option<(Envelope, Body)
     .await
 }
 
+/// A read; not for ever, where others wait for memory that this request holds.
+async fn in_time(
+    is_overdraft: bool,
+    read: impl Future<Output = io::Result<usize>>,
+) -> Result<usize, ConnectionError> {
+    if is_overdraft {
+        return Ok(tokio::time::timeout(STALLED_AFTER, read).await.map_err(|_| ConnectionError::Stalled)??);
+    }
+    Ok(read.await?)
+}
+
 /// Cuts the stream into frames: a length (32 bits) and as many bytes.
 #[derive(Default)]
 struct FrameReader {
@@ -249,34 +266,22 @@ impl FrameReader {
 
     /// Reads more. `false`: the client closed the connection between two frames.
     async fn fill<S: Stream>(&mut self, stream: &mut S, broker: &Broker) -> Result<bool, ConnectionError> {
-        poll_fn(|context| stream.poll_readable(context)).await?;
-        let announced = self.announced().and_then(|size| usize::try_from(size).ok());
-        let count = match announced {
+        let frame = self.announced().and_then(|size| usize::try_from(size).ok()).map(|size| 4 + size);
+        let frame_bytes_max = 4 + usize::try_from(broker.config.request_bytes_max).unwrap_or_default();
+        let count = match frame {
             // Checked when the frame is taken; here it only must not become a size.
-            Some(size) if size > usize::try_from(broker.config.request_bytes_max).unwrap_or_default() => {
-                return Ok(true);
-            }
-            Some(size) if size > SMALL_FRAME_BYTES_MAX => {
-                let missing = 4 + size - self.buffer.len();
-                let step = missing.min(self.buffer.len().clamp(READ_BYTES, GROWTH_BYTES_MAX));
-                let is_full = self.buffer.capacity() == self.buffer.len();
-                if is_full || self.buffer.len() < READ_BYTES {
-                    broker.request_memory.hold(&mut self.held, self.buffer.len() + step).await;
-                    self.buffer.reserve(step);
-                }
-                let mut room = (&mut self.buffer).limit(missing);
-                let read = stream.read_buf(&mut room);
-                if self.held.is_overdraft() {
-                    tokio::time::timeout(STALLED_AFTER, read)
-                        .await
-                        .map_err(|_| ConnectionError::Stalled)??
-                } else {
-                    read.await?
-                }
+            Some(bytes) if bytes > frame_bytes_max => return Ok(true),
+            Some(bytes) if bytes > READ_BYTES => {
+                self.receive(stream, broker, bytes.saturating_sub(self.buffer.len())).await?
             }
             _ => {
-                self.buffer.reserve(READ_BYTES);
-                stream.read_buf(&mut self.buffer).await?
+                let is_overdraft = self.held.is_overdraft();
+                let read = poll_fn(|context| self.poll_arrivals(stream, context));
+                let count = in_time(is_overdraft, read).await?;
+                if self.buffer.len() > UNCHARGED_BYTES_MAX {
+                    broker.request_memory.hold(&mut self.held, self.buffer.len()).await;
+                }
+                count
             }
         };
         if count > 0 {
@@ -288,15 +293,47 @@ impl FrameReader {
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended inside a request").into())
     }
 
+    /// Takes what is here, up to [`READ_BYTES`].
+    fn poll_arrivals<S: Stream>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        ARRIVALS.with_borrow_mut(|arrivals| {
+            let mut arrived = ReadBuf::new(arrivals);
+            ready!(Pin::new(stream).poll_read(context, &mut arrived))?;
+            self.buffer.extend_from_slice(arrived.filled());
+            Poll::Ready(Ok(arrived.filled().len()))
+        })
+    }
+
+    /// Receives into the buffer itself, where its frame lacks that many bytes.
+    async fn receive<S: Stream>(
+        &mut self,
+        stream: &mut S,
+        broker: &Broker,
+        missing: usize,
+    ) -> Result<usize, ConnectionError> {
+        // As much as is here already: who announces much and sends little is charged little.
+        let step = missing.min(self.buffer.len().clamp(READ_BYTES, GROWTH_BYTES_MAX));
+        broker.request_memory.hold(&mut self.held, self.buffer.len() + step).await;
+        if self.buffer.capacity() < self.buffer.len() + step {
+            // Memory that is not touched costs nothing, and growing step by step copies again and again.
+            self.buffer.reserve(missing.min(GROWTH_BYTES_MAX));
+        }
+        let mut room = (&mut self.buffer).limit(step);
+        in_time(self.held.is_overdraft(), stream.read_buf(&mut room)).await
+    }
+
     /// Ends when the client has closed the connection. What it sends meanwhile is kept, up to a
     /// buffer's worth; with that much here, the end is noticed when the answers are written.
     async fn closed<S: Stream>(&mut self, stream: &mut S) {
-        while self.buffer.len() < READ_BYTES {
+        while self.buffer.len() < UNCHARGED_BYTES_MAX {
             if poll_fn(|context| stream.poll_readable(context)).await.is_err() {
                 return;
             }
-            self.buffer.reserve(READ_BYTES - self.buffer.len());
-            let room = READ_BYTES - self.buffer.len();
+            let room = UNCHARGED_BYTES_MAX - self.buffer.len();
+            self.buffer.reserve(room);
             match stream.read_buf(&mut (&mut self.buffer).limit(room)).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
