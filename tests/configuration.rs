@@ -8,6 +8,7 @@ mod support;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::*;
@@ -202,6 +203,32 @@ fn refusals_name_the_reason_and_change_nothing() {
         assert_eq!(alter(&mut client, kind, name, key, Some("true")), (code, reason.to_owned()));
     }
     assert!(!broker.log_text().contains("configuration changed"));
+    broker.stop();
+}
+
+#[test]
+fn compaction_lags_that_contradict_each_other_are_refused_on_creation_and_later() {
+    const INVALID_CONFIG: i16 = 40;
+    let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    let conflict = "conflict topic config setting min.compaction.lag.ms (11) > max.compaction.lag.ms (10)";
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let mut client = broker.connect();
+    let configs = [(min, "11"), (max, "10")].map(|(key, value)| {
+        CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+    });
+    let topic = CreatableTopic::default()
+        .with_name(TopicName(text("refused")))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(configs.into());
+    let response = client.call(&CreateTopicsRequest::default().with_topics(vec![topic]), 7).unwrap();
+    let answer = &response.topics[0];
+    assert_eq!((answer.error_code, answer.error_message.as_deref()), (INVALID_CONFIG, Some(conflict)));
+
+    client.create_topic("t", 1, &[(max, "10")]);
+    assert_eq!(alter(&mut client, TOPIC, "t", min, Some("11")), (INVALID_CONFIG, conflict.to_owned()));
+    assert_eq!(alter(&mut client, TOPIC, "t", min, Some("10")), (0, String::new()));
     broker.stop();
 }
 

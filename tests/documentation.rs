@@ -1,4 +1,4 @@
-//! Pages that are made from the code are as the code makes them.
+//! Pages say what the code says: those that are made from it, and versions that are written in both.
 
 use std::path::Path;
 
@@ -14,4 +14,80 @@ fn the_configuration_page_is_up_to_date() {
         there == made,
         "docs/configuration.md is out of date: run UPDATE_DOCS=1 cargo test --test documentation"
     );
+}
+
+fn text(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What of a file stands between the first `before` and the next `after`.
+fn between(path: &str, before: &str, after: char) -> String {
+    let text = text(path);
+    let rest = text.split_once(before).unwrap_or_else(|| panic!("{path} has no {before}")).1;
+    rest.split(after).next().unwrap_or_default().to_owned()
+}
+
+/// Clients with their versions are told in the README's table and in the suites' own, and pinned where a suite is
+/// built. What comes from Debian has no pin, and Spring Boot chooses what belongs to it.
+#[test]
+fn the_versions_of_clients_are_those_that_the_suites_are_built_with() {
+    let maven = |suite: &str| between(&format!("compat-tests/{suite}/pom.xml"), "<kafka.version>", '<');
+    let go = |module: &str| between("compat-tests/go/go.mod", &format!("{module} v"), '\n');
+    let python =
+        |package: &str| between("compat-tests/python/requirements.txt", &format!("{package}=="), '\n');
+    let spring = "<artifactId>spring-boot-starter-parent</artifactId>\n    <version>";
+    let pinned = [
+        ("kafka-clients", "kafka-clients", maven("java")),
+        ("kafka-clients", "kafka-clients", maven("java-2.8")),
+        ("Kafka's own tools", "Kafka's command-line tools", maven("kafka-tools")),
+        ("Kafka Streams", "Kafka Streams", maven("streams")),
+        ("Kafka Connect, standalone", "Kafka Connect", maven("connect")),
+        ("confluent-kafka (librdkafka)", "confluent-kafka", python("confluent-kafka")),
+        ("aiokafka", "aiokafka", python("aiokafka")),
+        ("franz-go", "franz-go", go("github.com/twmb/franz-go")),
+        ("sarama", "IBM/sarama", go("github.com/IBM/sarama")),
+        ("kafkajs", "kafkajs", between("compat-tests/node/package.json", "\"kafkajs\": \"", '"')),
+        ("rdkafka", "rdkafka", between("compat-tests/rust/Cargo.toml", "rdkafka = { version = \"=", '"')),
+        ("Spring Boot", "Spring Boot", between("compat-tests/spring/pom.xml", spring, '<')),
+    ];
+    let (readme, suites) = (text("README.md"), text("compat-tests/README.md"));
+    let table = readme.lines().skip_while(|line| *line != "| client | language | version |").skip(2);
+    let rows: Vec<(&str, Vec<&str>)> = table
+        .map_while(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            let (client, version) = (cells.next()?, cells.nth(1)?);
+            // What is in parentheses comes with the client.
+            let version = version.split(" (").next()?;
+            Some((client, version.split(", ").collect()))
+        })
+        .collect();
+    for (client, versions) in rows.iter().filter(|(_, versions)| versions[0] != "Debian's") {
+        let pins = pinned.iter().filter(|(name, ..)| match client.strip_prefix(name) {
+            Some(rest) => rest.is_empty() || rest.starts_with(" (") || rest.starts_with(" with "),
+            None => false,
+        });
+        let pins: Vec<&str> = pins.map(|(_, _, version)| &**version).collect();
+        assert_eq!(
+            versions, &pins,
+            "README.md names these versions of {client}, the suites are pinned to those"
+        );
+    }
+    for (client, in_suites, version) in &pinned {
+        assert!(rows.iter().any(|(row, _)| row.starts_with(client)), "README.md does not name {client}");
+        let named = format!("| {in_suites} {version}");
+        assert!(
+            suites.lines().any(|line| line.contains(&named)),
+            "compat-tests/README.md does not name {in_suites} {version}"
+        );
+    }
+    let bundled = between("compat-tests/rust/Cargo.lock", "name = \"rdkafka-sys\"\nversion = \"", '"');
+    let bundled =
+        bundled.split_once('+').map(|(_, librdkafka)| format!("librdkafka {librdkafka}")).unwrap_or_default();
+    for page in [&readme, &suites] {
+        assert!(
+            !bundled.is_empty() && page.contains(&bundled),
+            "a README names another version than {bundled}"
+        );
+    }
 }

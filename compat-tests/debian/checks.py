@@ -1,4 +1,4 @@
-"""What the suites of programs from Debian's packages share: named checks, programs that run beside them, the broker."""
+"""What the suites of programs from Debian's packages share: programs that run beside the checks, topics without a client."""
 
 import os
 import pathlib
@@ -6,39 +6,13 @@ import socket
 import struct
 import subprocess
 import sys
-import time
-import traceback
-import urllib.request
 import uuid
 
-BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
-CONTROL = os.environ.get("BROKER_CONTROL")
+import named_checks
+from named_checks import BOOTSTRAP, LIMIT_S, RUN, same
+
 FOLDER = pathlib.Path(os.environ.get("TMPDIR", "/tmp"))
-LIMIT_S = 30
-RUN = uuid.uuid4().hex[:8]
-CHECKS = []
 PROGRAMS = []
-
-
-def check(name):
-    def keep(body):
-        CHECKS.append((name, body))
-        return body
-
-    return keep
-
-
-def same(wanted, got, what):
-    assert wanted == got, f"{what}: wanted {str(wanted)[:300]}, got {str(got)[:300]}"
-
-
-def until(what, condition):
-    """Asks until the condition holds; returns what it gave."""
-    end = time.monotonic() + LIMIT_S
-    while not (got := condition()):
-        assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
-        time.sleep(0.05)
-    return got
 
 
 class Program:
@@ -70,13 +44,6 @@ class Program:
         self.process.wait()
 
 
-def broker(what):
-    """Has the broker ended with SIGTERM (`stop`) or SIGKILL (`kill`), or started (`start`): returns when that is done."""
-    assert CONTROL, "BROKER_CONTROL is not set: this broker can't be restarted"
-    with urllib.request.urlopen(f"{CONTROL}/{what}", data=b"", timeout=120) as answer:
-        same(200, answer.status, f"{what} of the broker")
-
-
 def create_topic(hint, partitions=1, **configs):
     """Creates a topic by CreateTopics v4, that needs no client; returns its name."""
     create_topic.count += 1
@@ -104,25 +71,8 @@ create_topic.count = 0
 
 
 def main():
-    only = sys.argv[1] if len(sys.argv) > 1 else ""
-    passed = failed = 0
-    for title, body in CHECKS:
-        if only not in title:
-            continue
-        started = time.monotonic()
-        try:
-            body()
-            passed += 1
-            print(f"PASS {title}")
-        except Exception as error:  # whatever it is, it is this check's failure
-            failed += 1
-            frame = traceback.extract_tb(error.__traceback__)[1]
-            print(f"FAIL {title}: {type(error).__name__}: {error} ({os.path.basename(frame.filename)}:{frame.lineno})")
-        if "TIMES" in os.environ:
-            print(f"# {time.monotonic() - started:.1f} s {title}")
-        sys.stdout.flush()
+    code = named_checks.run()
     for program in PROGRAMS:
         if program.process.poll() is None:
             program.kill()
-    print(f"{passed} passed, {failed} failed", flush=True)
-    sys.exit(0 if passed and not failed else 1)
+    sys.exit(code)

@@ -4,7 +4,8 @@ import json
 import subprocess
 import time
 
-from checks import BOOTSTRAP, FOLDER, LIMIT_S, RUN, Program, broker, check, create_topic, main, same, until
+from checks import FOLDER, Program, create_topic, main
+from named_checks import BOOTSTRAP, LIMIT_S, RUN, broker, check, same, until
 
 # Groups assign soon and members that die are missed soon, also where the broker's defaults are others.
 GROUP = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500", "-X", "auto.offset.reset=earliest"]

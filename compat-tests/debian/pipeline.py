@@ -14,7 +14,8 @@ import tempfile
 import threading
 import time
 
-from checks import BOOTSTRAP, FOLDER, LIMIT_S, Program, broker, check, create_topic, main, same, until
+from checks import FOLDER, Program, create_topic, main
+from named_checks import BOOTSTRAP, LIMIT_S, broker, check, same, until
 
 SOURCES = ("web", "worker")
 # A file is renamed and begun anew after so many lines.

@@ -19,7 +19,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from harness import BOOTSTRAP, LIMIT_S, Member, check, main, name, never_shared, numbers, owned_by_all, restart, same
+from harness import Member, main, name, never_shared, numbers, owned_by_all, restart
+from named_checks import BOOTSTRAP, LIMIT_S, check, same
 
 logging.disable(logging.CRITICAL)  # what the checks need to know comes as errors
 

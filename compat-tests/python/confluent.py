@@ -5,7 +5,8 @@ import time
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from harness import BOOTSTRAP, LIMIT_S, name, same
+from harness import name
+from named_checks import BOOTSTRAP, LIMIT_S, same
 
 class Quiet:
     """A logger that says nothing: what the checks need to know comes as errors."""

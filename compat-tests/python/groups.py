@@ -6,7 +6,8 @@ from confluent_kafka import OFFSET_INVALID, ConsumerGroupState, ConsumerGroupTop
 from confluent_kafka.admin import NewTopic
 
 from confluent import ADMIN, consumer, fails, poll, produce, topic, values
-from harness import LIMIT_S, Member, check, name, never_shared, numbers, owned_by_all, restart, same, until
+from harness import Member, name, never_shared, numbers, owned_by_all, restart
+from named_checks import LIMIT_S, check, same, until
 
 
 def join(group, given, **settings):

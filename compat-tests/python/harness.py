@@ -1,4 +1,4 @@
-"""What the suites in Python share: named checks, waits, restarts of the broker, and watched members of groups."""
+"""What the suites of Python clients share: names, restarts of the broker, and watched members of groups."""
 
 import json
 import os
@@ -8,33 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-import urllib.request
-import uuid
 
-BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
-LIMIT_S = 20
-RUN = uuid.uuid4().hex[:8]
-CHECKS = []
-
-
-def check(name):
-    def keep(body):
-        CHECKS.append((name, body))
-        return body
-
-    return keep
-
-
-def same(wanted, got, what):
-    assert wanted == got, f"{what}: wanted {str(wanted)[:300]}, got {str(got)[:300]}"
-
-
-def until(what, condition):
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
-        time.sleep(0.02)
+import named_checks
+from named_checks import LIMIT_S, RUN, broker
 
 
 def name(hint):
@@ -51,9 +27,7 @@ def numbers(start, end):
 
 def restart(how):
     """Has the broker ended (`stop` or `kill`) and started again."""
-    request = urllib.request.Request(f"{os.environ['BROKER_CONTROL']}/restart?how={how}", method="POST")
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        same(200, answer.status, "status of the restart")
+    broker(f"restart?how={how}")
 
 
 class Member:
@@ -118,23 +92,6 @@ def never_shared(members):
 
 
 def main():
-    only = sys.argv[1] if len(sys.argv) > 1 else ""
-    passed = failed = 0
-    for title, body in CHECKS:
-        if only not in title:
-            continue
-        started = time.monotonic()
-        try:
-            body()
-            passed += 1
-            print(f"PASS {title}")
-        except Exception as error:  # whatever it is, it is this check's failure
-            failed += 1
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            print(f"FAIL {title}: {type(error).__name__}: {error} ({pathlib.Path(frame.filename).name}:{frame.lineno})")
-        if "TIMES" in os.environ:
-            print(f"# {time.monotonic() - started:.1f} s {title}")
-        sys.stdout.flush()
-    print(f"{passed} passed, {failed} failed", flush=True)
+    code = named_checks.run()
     # Exit at once: closing clients of failed checks may wait for long.
-    os._exit(0 if passed and not failed else 1)
+    os._exit(code)

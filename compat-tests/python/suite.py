@@ -18,7 +18,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
 from confluent import ADMIN, Quiet, consumer, fails, poll, produce, read, topic, values
-from harness import BOOTSTRAP, LIMIT_S, check, main, name, numbers, same, until
+from harness import main, name, numbers
+from named_checks import BOOTSTRAP, LIMIT_S, check, same, until
 
 
 @check("idempotent producer, 10000 messages, order and offsets")

@@ -409,6 +409,17 @@ mod tests {
     }
 
     #[test]
+    fn the_least_compaction_lag_is_not_above_the_greatest() {
+        let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+        let conflict =
+            "conflict topic config setting min.compaction.lag.ms (11) > max.compaction.lag.ms (10)";
+        assert_eq!(validate_all(&map(&[(min, "11"), (max, "10")])), Err(conflict.to_owned()));
+        for sound in [&[(min, "10"), (max, "10")][..], &[(min, "11")], &[(max, "1")]] {
+            assert_eq!(validate_all(&map(sound)), Ok(()), "{sound:?}");
+        }
+    }
+
+    #[test]
     fn every_key_has_an_effect_or_is_refused() {
         let default = TopicConfig::resolve(&map(&[]), &BrokerValues::default());
         for entry in KEYS {

@@ -355,13 +355,7 @@ async fn what_was_committed_for_an_earlier_topic_is_gone_after_a_restart() {
 
 /// The offset of `g` in partition 0 of `t`.
 async fn committed(place: &Place<GroupShard>) -> i64 {
-    let fetch = FetchOffsets {
-        group_id: "g".into(),
-        member_id: None,
-        member_epoch: -1,
-        partitions: Some(vec![("t".into(), 0)]),
-        require_stable: false,
-    };
+    let fetch = FetchOffsets { group_id: "g".into(), partitions: Some(vec![("t".into(), 0)]) };
     match place.runtime.ask(0, Request::FetchOffsets(fetch)).await {
         Ok(Response::FetchOffsets(Ok(fetched))) => fetched[0].offset,
         other => panic!("a fetch is answered {other:?}"),

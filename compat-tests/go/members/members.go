@@ -276,3 +276,21 @@ func ComeAndGo(partitions int, settings Settings, send func(from, to int)) {
 	first.Leave()
 	NeverShared(all)
 }
+
+// ComeBack is a group of two static members, `one` and `two`, of which the second dies and comes back within its session:
+// it gets what it had, and nothing happens to the first. Goes on with both, and ends them.
+func ComeBack(partitions int, settings Settings, then func(first, second *Member)) {
+	start := func(instance string) *Member {
+		settings.Instance = instance
+		return Start(settings)
+	}
+	first, second := start("one"), start("two")
+	defer func() { first.Leave(); second.Leave() }()
+	Until("two share", func() bool { return Share(partitions, first, second) })
+	owned, count := second.Owned(), first.Assignments()
+	second.Die()
+	second = start("two")
+	Until("it has what it had", func() bool { return slices.Equal(owned, second.Owned()) })
+	Same(count, first.Assignments(), "assignments of the other")
+	then(first, second)
+}

@@ -235,13 +235,8 @@ pub struct OffsetToCommit {
 #[derive(Clone, Debug)]
 pub struct FetchOffsets {
     pub group_id: GroupId,
-    /// Who asks, when it is a member of a new-style group (version 9); checked only there.
-    pub member_id: Option<Arc<str>>,
-    pub member_epoch: i32,
     /// `None` asks for all that are committed.
     pub partitions: Option<Vec<(Arc<str>, i32)>>,
-    /// KIP-447; without transactions every commit is stable.
-    pub require_stable: bool,
 }
 
 /// One committed offset; `offset` is -1 and `leader_epoch` -1 where nothing is committed.

@@ -358,6 +358,36 @@ fn members_with_many_protocols_are_compared_in_reasonable_time() {
     }
 }
 
+/// Kafka counts such a member twice, and so takes what it alone knows for known to both, or to nobody.
+#[test]
+fn a_protocol_that_a_member_names_twice_counts_once_and_by_its_first_metadata() {
+    let mut harness = Harness::new(config());
+    let naming = |instance, names: &[&'static str]| {
+        let metadata = (0_u8..).map(|number| Bytes::from(vec![number]));
+        let protocols = names.iter().map(|name| Arc::from(*name)).zip(metadata).collect();
+        Request::Join(JoinGroup { protocols, ..static_join(instance, "") })
+    };
+    let twice = harness.ask(naming("a", &["range", "range", "both", "both"]));
+    harness.pass(6000);
+    let alone = joined(&mut harness, twice);
+    assert_eq!((alone.error, alone.protocol_name.as_deref()), (None, Some("range")));
+    assert_eq!(alone.members[0].metadata, [0][..]);
+
+    let stranger = harness.ask(naming("b", &["other", "other"]));
+    assert_eq!(joined(&mut harness, stranger).error, Some(ResponseError::InconsistentGroupProtocol));
+
+    let second = harness.ask(naming("b", &["both"]));
+    let request = JoinGroup {
+        protocols: ["range", "range", "both", "both"].map(|name| (name.into(), Bytes::from(name))).into(),
+        ..static_join("a", &alone.member_id)
+    };
+    let first = harness.ask(Request::Join(request));
+    let (first, second) = (joined(&mut harness, first), joined(&mut harness, second));
+    assert_eq!((first.error, second.error), (None, None));
+    assert_eq!(first.protocol_name.as_deref(), Some("both"), "the other does not know range");
+    harness.check_replay();
+}
+
 #[test]
 fn a_commit_takes_no_more_memory_than_a_batch_may_hold() {
     let mut harness = Harness::new(config());

@@ -26,18 +26,21 @@ mod swap;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::LogConfig;
 use super::log::Log;
 use super::segment_file::Segment;
+use crate::protocol::batch::BatchHeader;
 use crate::protocol::records::each_record;
 use crate::types::Offset;
 use batches::{BatchReader, invalid};
 use cleaned::CleanedSegment;
-use filter::{Fate, Judge, Scratch, Transactions};
+use filter::{Fate, Filtered, Judge, Scratch, Transactions};
 use offset_map::OffsetMap;
 
 pub use swap::finish_swaps;
@@ -243,34 +246,45 @@ impl Log {
     ) -> Result<CleanStats, Stop> {
         let Some(_cleaning) = self.cleaning.try_lock() else { return Err(Stop::Aborted) };
         let round = cleanable.round;
-        let read = std::cell::Cell::new(0);
+        let read = Cell::new(0);
         let watched = |bytes: u64| {
             read.set(read.get() + bytes);
             pace(bytes)?;
             if round.is_valid(self) { Ok(()) } else { Err(Stop::Aborted) }
         };
-        let mut stats = CleanStats::default();
-        let cleaned = self.clean_round(&round, cleanable, recovery_point, options, &watched, &mut stats);
-        stats.bytes_read = read.get().saturating_sub(stats.bytes_written);
+        let mut cleaning = Cleaning {
+            log: self,
+            round,
+            options,
+            pace: &watched,
+            scratch: Scratch::default(),
+            stats: CleanStats::default(),
+        };
+        let cleaned = cleaning.run(cleanable, recovery_point);
+        let stats = cleaning.stats;
         match cleaned {
-            Ok(()) => Ok(stats),
+            Ok(()) => Ok(CleanStats { bytes_read: read.get().saturating_sub(stats.bytes_written), ..stats }),
             // Whatever went wrong in a log that is being closed, cut or deleted is no failure.
             Err(_) if !round.is_valid(self) => Err(Stop::Aborted),
             Err(stop) => Err(stop),
         }
     }
+}
 
-    fn clean_round(
-        &self,
-        round: &Round,
-        cleanable: &Cleanable,
-        recovery_point: Offset,
-        options: &CleanOptions,
-        pace: Pace<'_>,
-        stats: &mut CleanStats,
-    ) -> Result<(), Stop> {
-        let config = self.config();
-        let mut closed = self.segments.read().clone();
+/// One round under way, and what it has done so far.
+struct Cleaning<'a> {
+    log: &'a Log,
+    round: Round,
+    options: &'a CleanOptions,
+    pace: Pace<'a>,
+    scratch: Scratch,
+    stats: CleanStats,
+}
+
+impl Cleaning<'_> {
+    fn run(&mut self, cleanable: &Cleanable, recovery_point: Offset) -> Result<(), Stop> {
+        let config = self.log.config();
+        let mut closed = self.log.segments.read().clone();
         closed.pop();
         let from = cleanable.first_dirty_offset.0;
         // Where the round may end, which may be before the segments that it touches do.
@@ -279,50 +293,41 @@ impl Log {
         if closed.last().is_none_or(|last| last.next_offset() > recovery_point.0) && !closed.is_empty() {
             return Err(io::Error::other("what is to be compacted is not synced").into());
         }
-        let map =
-            self.map_of(&closed, from, up_to, options, pace).map_err(|stop| unless_gone(stop, &closed))?;
+        let map = self.map_of(&closed, from, up_to).map_err(|stop| unless_gone(stop, &closed))?;
         let end_offset = map.latest_offset().saturating_add(1);
         closed.retain(|segment| segment.base_offset < end_offset);
-        let mut scratch = Scratch::default();
         for group in groups(closed, &config, up_to) {
-            let producers = self.lock_writer().producers.last_batches();
+            let producers = self.log.lock_writer().producers.last_batches();
             let judge = Judge {
                 map: &map,
-                now_ms: options.now_ms,
+                now_ms: self.options.now_ms,
                 delete_retention_ms: config.delete_retention_ms,
                 end_offsets: [up_to, group.next_offset],
                 producers: &producers,
             };
-            self.clean_group(round, &group, &judge, options, &mut scratch, pace, stats)
-                .map_err(|stop| unless_gone(stop, &group.segments))?;
+            self.clean_group(&group, &judge).map_err(|stop| unless_gone(stop, &group.segments))?;
         }
-        stats.end_offset = end_offset.max(from);
+        self.stats.end_offset = end_offset.max(from);
         // A truncation since has set it to what it cut off, and waits for nobody but this lock.
-        let _flushing = self.flushing.lock();
-        if !round.is_valid(self) {
+        let _flushing = self.log.flushing.lock();
+        if !self.round.is_valid(self.log) {
             return Err(Stop::Aborted);
         }
-        self.set_first_dirty_offset(Some(Offset(stats.end_offset)));
+        self.log.set_first_dirty_offset(Some(Offset(self.stats.end_offset)));
         Ok(())
     }
 
     /// The last offset of each key from `from` on, up to `up_to` or until the map is full.
-    fn map_of(
-        &self,
-        closed: &[Arc<Segment>],
-        from: i64,
-        up_to: i64,
-        options: &CleanOptions,
-        pace: Pace<'_>,
-    ) -> Result<OffsetMap, Stop> {
+    fn map_of(&self, closed: &[Arc<Segment>], from: i64, up_to: i64) -> Result<OffsetMap, Stop> {
+        let (files, options) = (&self.log.files, self.options);
         let offsets = u64::try_from(up_to.saturating_sub(from)).unwrap_or_default();
         let mut map = OffsetMap::new(options.dedupe_buffer_bytes, options.load_factor, offsets);
         let mut transactions = Transactions;
         for segment in closed.iter().filter(|segment| segment.next_offset() > from) {
-            let file = segment.log_file(&self.files)?;
-            let position = segment.floor_position(&self.files, from)?;
+            let file = segment.log_file(files)?;
+            let position = segment.floor_position(files, from)?;
             let mut reader = BatchReader::new(&*file, position, segment.len(), options.io_bytes);
-            while let Some(batch) = reader.next(pace)? {
+            while let Some(batch) = reader.next(self.pace)? {
                 let header = batch.header;
                 if header.base_offset >= up_to {
                     break;
@@ -355,95 +360,82 @@ impl Log {
         Ok(map)
     }
 
-    #[expect(clippy::too_many_arguments)]
-    fn clean_group(
-        &self,
-        round: &Round,
-        group: &Group,
-        judge: &Judge<'_>,
-        options: &CleanOptions,
-        scratch: &mut Scratch,
-        pace: Pace<'_>,
-        stats: &mut CleanStats,
-    ) -> Result<(), Stop> {
+    fn clean_group(&mut self, group: &Group, judge: &Judge<'_>) -> Result<(), Stop> {
         let Some((first, last)) = group.segments.first().zip(group.segments.last()) else { return Ok(()) };
         let before: u64 = group.segments.iter().map(|segment| segment.len()).sum();
-        stats.bytes_before += before;
-        if group.segments.len() == 1 && self.stays_as_it_is(first, judge, options, scratch, pace, stats)? {
-            stats.bytes_after += before;
+        self.stats.bytes_before += before;
+        if group.segments.len() == 1 && self.stays_as_it_is(group, judge)? {
+            self.stats.bytes_after += before;
             return Ok(());
         }
-        let interval = self.config().index_interval_bytes;
-        let mut cleaned = CleanedSegment::create(&self.files, first.base_offset, interval, options.io_bytes)?;
-        let mut counted = CleanStats::default();
-        if let Err(stop) = self.fill(&mut cleaned, group, judge, options, scratch, pace, &mut counted) {
-            cleaned.discard();
-            return Err(stop);
-        }
+        let (files, io_bytes) = (&self.log.files, self.options.io_bytes);
+        let interval = self.log.config().index_interval_bytes;
+        let mut cleaned = CleanedSegment::create(files, first.base_offset, interval, io_bytes)?;
+        let (kept, dropped) = self.fill(&mut cleaned, group, judge).inspect_err(|_| cleaned.discard())?;
         let after = cleaned.len();
-        let segment = cleaned.finish(group.next_offset, last.created_ms, pace)?;
-        self.replace_segments(round, &group.segments, segment)?;
-        stats.records_kept += counted.records_kept;
-        stats.records_dropped += counted.records_dropped;
-        stats.bytes_written += after;
-        stats.bytes_after += after;
+        let segment = cleaned.finish(group.next_offset, last.created_ms, self.pace)?;
+        self.log.replace_segments(&self.round, &group.segments, segment)?;
+        self.stats.records_kept += kept;
+        self.stats.records_dropped += dropped;
+        self.stats.bytes_written += after;
+        self.stats.bytes_after += after;
         Ok(())
     }
 
-    /// Whether compaction would change nothing in a segment, so that it need not be written anew.
-    fn stays_as_it_is(
-        &self,
-        segment: &Segment,
-        judge: &Judge<'_>,
-        options: &CleanOptions,
-        scratch: &mut Scratch,
-        pace: Pace<'_>,
-        stats: &mut CleanStats,
-    ) -> Result<bool, Stop> {
-        let (mut transactions, mut out, mut records) = (Transactions, Vec::new(), 0);
-        let file = segment.log_file(&self.files)?;
-        let mut reader = BatchReader::new(&*file, 0, segment.len(), options.io_bytes);
-        while let Some(batch) = reader.next(pace)? {
-            out.clear();
-            let at = batch.header.base_offset as u64;
-            let filtered = judge
-                .filter(&batch, &mut transactions, scratch, &mut out)
-                .map_err(|error| invalid(at, &error))?;
-            if !filtered.is_whole {
-                return Ok(false);
-            }
-            records += filtered.records_kept;
+    /// Whether compaction would change nothing in a group, so that it need not be written anew.
+    fn stays_as_it_is(&mut self, group: &Group, judge: &Judge<'_>) -> Result<bool, Stop> {
+        let (mut is_whole, mut kept) = (true, 0);
+        self.each_filtered(group, judge, |filtered, _| {
+            is_whole = filtered.is_whole;
+            kept += filtered.records_kept;
+            Ok(if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        if is_whole {
+            self.stats.records_kept += kept;
         }
-        stats.records_kept += records;
-        Ok(true)
+        Ok(is_whole)
     }
 
-    #[expect(clippy::too_many_arguments)]
+    /// Puts what is left of a group into its new segment; returns how many records stayed, and how many went.
     fn fill(
-        &self,
+        &mut self,
         cleaned: &mut CleanedSegment<'_>,
         group: &Group,
         judge: &Judge<'_>,
-        options: &CleanOptions,
-        scratch: &mut Scratch,
-        pace: Pace<'_>,
-        stats: &mut CleanStats,
+    ) -> Result<(u64, u64), Stop> {
+        let pace = self.pace;
+        let (mut kept, mut dropped) = (0, 0);
+        self.each_filtered(group, judge, |filtered, left| {
+            kept += filtered.records_kept;
+            dropped += filtered.records_read - filtered.records_kept;
+            if !left.is_empty() {
+                let header = BatchHeader::parse(left).map_err(|error| invalid(cleaned.len(), &error))?;
+                cleaned.push(&header, left, pace)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((kept, dropped))
+    }
+
+    /// Judges the batches of a group one after the other, and hands on what becomes of each and the bytes that
+    /// are left of it, until `take` has enough.
+    fn each_filtered(
+        &mut self,
+        group: &Group,
+        judge: &Judge<'_>,
+        mut take: impl FnMut(Filtered, &[u8]) -> Result<ControlFlow<()>, Stop>,
     ) -> Result<(), Stop> {
-        let (mut transactions, mut out) = (Transactions, Vec::new());
+        let (mut transactions, mut left) = (Transactions, Vec::new());
         for segment in &group.segments {
-            let file = segment.log_file(&self.files)?;
-            let mut reader = BatchReader::new(&*file, 0, segment.len(), options.io_bytes);
-            while let Some(batch) = reader.next(pace)? {
-                out.clear();
-                let at = batch.header.base_offset as u64;
+            let file = segment.log_file(&self.log.files)?;
+            let mut reader = BatchReader::new(&*file, 0, segment.len(), self.options.io_bytes);
+            while let Some(batch) = reader.next(self.pace)? {
+                left.clear();
                 let filtered = judge
-                    .filter(&batch, &mut transactions, scratch, &mut out)
-                    .map_err(|error| invalid(at, &error))?;
-                stats.records_kept += filtered.records_kept;
-                stats.records_dropped += filtered.records_read - filtered.records_kept;
-                if !out.is_empty() {
-                    let header = crate::protocol::batch::BatchHeader::parse(&out);
-                    cleaned.push(&header.map_err(|error| invalid(at, &error))?, &out, pace)?;
+                    .filter(&batch, &mut transactions, &mut self.scratch, &mut left)
+                    .map_err(|error| invalid(batch.header.base_offset as u64, &error))?;
+                if take(filtered, &left)?.is_break() {
+                    return Ok(());
                 }
             }
         }

@@ -82,11 +82,6 @@ impl OffsetMap {
     pub fn advance(&mut self, offset: i64) {
         self.latest_offset = self.latest_offset.max(offset);
     }
-
-    /// Number of keys in it.
-    pub fn key_count(&self) -> usize {
-        self.len
-    }
 }
 
 #[cfg(test)]
@@ -103,7 +98,7 @@ mod tests {
             }
         }
         assert!((0..89).all(|n| map.get(&key(n)) == Some(1000 + n)));
-        assert_eq!((map.get(b"other"), map.key_count(), map.latest_offset()), (None, 89, 1088));
+        assert_eq!((map.get(b"other"), map.len, map.latest_offset()), (None, 89, 1088));
         assert!(map.put(b"", 2000) && !map.put(b"one more", 2001));
         assert_eq!((map.get(b""), map.get(b"one more"), map.latest_offset()), (Some(2000), None, 2000));
         // The least map takes one key.

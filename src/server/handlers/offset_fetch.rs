@@ -1,5 +1,8 @@
 //! OffsetFetch (key 9), versions 1 to 10: of one group up to 7, of several since 8 (KIP-709). Since 10
 //! topics are named by id; see [`topic_ids`].
+//!
+//! Two fields change nothing. The member and its epoch (version 9) are checked for groups of the new protocol
+//! alone, which there are none of; without transactions every commit is stable (KIP-447).
 
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use kafka_protocol::messages::{ApiKey, OffsetFetchRequest, OffsetFetchResponse, 
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{kept, kept_optional};
+use super::groups::kept;
 use super::{called, later, later_by_id, text, topic_name};
 use crate::coordinator::group::request::{FetchOffsets, FetchedOffset};
 use crate::coordinator::group::{self, Response};
@@ -85,13 +88,7 @@ async fn one(broker: &Broker, message: OffsetFetchRequest, version: i16) -> Offs
     let names = topics.map(|topics| {
         topics.iter().map(|topic| (topic.name.clone(), topic.partition_indexes.len())).collect::<Vec<_>>()
     });
-    let asking = FetchOffsets {
-        group_id: kept(&message.group_id),
-        member_id: None,
-        member_epoch: -1,
-        partitions: partitions.clone(),
-        require_stable: message.require_stable,
-    };
+    let asking = FetchOffsets { group_id: kept(&message.group_id), partitions: partitions.clone() };
     let (fetched, error) = match fetch(broker, asking).await {
         Ok(fetched) => (fetched, 0),
         // Version 1 has no place for an error but at each partition.
@@ -134,12 +131,9 @@ async fn several(broker: &Broker, message: OffsetFetchRequest) -> OffsetFetchRes
         let topics = group.topics.as_ref();
         let asking = FetchOffsets {
             group_id: kept(&group.group_id),
-            member_id: kept_optional(&group.member_id),
-            member_epoch: group.member_epoch,
             partitions: asked(
                 topics.map(|topics| topics.iter().map(|each| (&each.name, &each.partition_indexes))),
             ),
-            require_stable: message.require_stable,
         };
         let names = topics.map(|topics| {
             topics.iter().map(|topic| (topic.name.clone(), topic.partition_indexes.len())).collect::<Vec<_>>()

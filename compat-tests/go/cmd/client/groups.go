@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -107,22 +106,14 @@ func addGroups(list *List) {
 	}
 	list.Add("a static member that returns within its session moves nothing", func() error {
 		to, group := topic("static", 4), name("group")
-		settings := func(instance string) members.Settings {
-			return members.Settings{Group: group, Topic: to, Strategy: "range", Instance: instance, SessionMillis: 15000}
-		}
-		first, second := members.Start(settings("one")), members.Start(settings("two"))
-		defer func() { first.Leave(); second.Leave() }()
-		Until("two share", func() bool { return members.Share(4, first, second) })
-		owned, count := second.Owned(), first.Assignments()
-		second.Die()
-		second = members.Start(settings("two"))
-		Until("it has what it had", func() bool { return slices.Equal(owned, second.Owned()) })
-		Same(count, first.Assignments(), "assignments of the other")
-		a := admin()
-		defer a.Close()
-		left := Must(a.LeaveGroup(within(), kadm.LeaveGroup(group).Reason("it is told to").InstanceIDs("two", "unknown")))
-		OK(left["two"].Err)
-		That(errors.Is(left["unknown"].Err, kerr.UnknownMemberID), "leaving of an unknown instance: %v", left["unknown"].Err)
+		settings := members.Settings{Group: group, Topic: to, Strategy: "range", SessionMillis: 15000}
+		members.ComeBack(4, settings, func(_, _ *members.Member) {
+			a := admin()
+			defer a.Close()
+			left := Must(a.LeaveGroup(within(), kadm.LeaveGroup(group).Reason("it is told to").InstanceIDs("two", "unknown")))
+			OK(left["two"].Err)
+			That(errors.Is(left["unknown"].Err, kerr.UnknownMemberID), "leaving of an unknown instance: %v", left["unknown"].Err)
+		})
 		return nil
 	})
 	list.Add("commits with metadata and leader epoch, of a member and of nobody; resumed after them", func() error {

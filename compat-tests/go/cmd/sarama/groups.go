@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os/signal"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -148,24 +147,16 @@ func addGroups(list *List) {
 	}
 	list.Add("a static member that returns within its session moves nothing; removed by its instance", func() error {
 		to, group := topic("static", 4), name("group")
-		settings := func(instance string) members.Settings {
-			return members.Settings{Group: group, Topic: to, Strategy: "range", Instance: instance, SessionMillis: 15000}
-		}
-		first, second := members.Start(settings("one")), members.Start(settings("two"))
-		defer func() { first.Leave(); second.Leave() }()
-		Until("two share", func() bool { return members.Share(4, first, second) })
-		owned, count := second.Owned(), first.Assignments()
-		second.Die()
-		second = members.Start(settings("two"))
-		Until("it has what it had", func() bool { return slices.Equal(owned, second.Owned()) })
-		Same(count, first.Assignments(), "assignments of the other")
-		second.Die()
-		a := admin()
-		defer a.Close()
-		response := Must(a.RemoveMemberFromConsumerGroup(group, []string{"two", "unknown"}))
-		Same(sarama.ErrNoError, response.Err, "error")
-		Same([]sarama.KError{sarama.ErrNoError, sarama.ErrUnknownMemberId}, []sarama.KError{response.Members[0].Err, response.Members[1].Err}, "errors by member")
-		Until("the other has all", func() bool { return members.Share(4, first) })
+		settings := members.Settings{Group: group, Topic: to, Strategy: "range", SessionMillis: 15000}
+		members.ComeBack(4, settings, func(first, second *members.Member) {
+			second.Die()
+			a := admin()
+			defer a.Close()
+			response := Must(a.RemoveMemberFromConsumerGroup(group, []string{"two", "unknown"}))
+			Same(sarama.ErrNoError, response.Err, "error")
+			Same([]sarama.KError{sarama.ErrNoError, sarama.ErrUnknownMemberId}, []sarama.KError{response.Members[0].Err, response.Members[1].Err}, "errors by member")
+			Until("the other has all", func() bool { return members.Share(4, first) })
+		})
 		return nil
 	})
 	list.Add("commits with metadata, resumed after them; an offset manager without membership", func() error {

@@ -63,13 +63,7 @@ fn fetched(
     asked: Option<&[(&str, i32)]>,
 ) -> Vec<(String, i32, i64)> {
     let partitions = asked.map(|asked| asked.iter().map(|(topic, at)| (Arc::from(*topic), *at)).collect());
-    let request = FetchOffsets {
-        group_id: group.into(),
-        member_id: None,
-        member_epoch: -1,
-        partitions,
-        require_stable: false,
-    };
+    let request = FetchOffsets { group_id: group.into(), partitions };
     let fetched = offsets.fetch(&request).into_iter();
     fetched.map(|each| (each.topic.to_string(), each.partition, each.offset)).collect()
 }

@@ -23,7 +23,6 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
@@ -246,43 +245,8 @@ public final class OldSuite {
         }
     }
 
-    /** Produces values "0", "1", … over all partitions until it is closed. */
-    private static final class Source implements AutoCloseable {
-        private final AtomicBoolean done = new AtomicBoolean();
-        private final AtomicInteger failures = new AtomicInteger();
-        private final Thread thread;
-        private int count;
-
-        Source(String topic, int partitions) {
-            thread = new Thread(() -> {
-                try (KafkaProducer<String, String> producer = producer("enable.idempotence", "true", "acks", "all")) {
-                    while (!done.get()) {
-                        producer.send(new ProducerRecord<>(topic, count % partitions, null, "" + count), (ignored, error) -> {
-                            if (error != null) {
-                                failures.incrementAndGet();
-                            }
-                        });
-                        count++;
-                        TimeUnit.MILLISECONDS.sleep(5);
-                    }
-                } catch (InterruptedException interrupted) {
-                    Thread.currentThread().interrupt();
-                }
-            });
-            thread.start();
-        }
-
-        int end() throws Exception {
-            close();
-            same(0, failures.get(), "records that could not be produced");
-            return count;
-        }
-
-        @Override
-        public void close() throws InterruptedException {
-            done.set(true);
-            thread.join();
-        }
+    private static Source source(String topic, int partitions) {
+        return new Source(topic, partitions, 200, () -> producer("enable.idempotence", "true", "acks", "all"), value -> value);
     }
 
     private static void haveRead(int count, Member... members) throws Exception {
@@ -331,7 +295,7 @@ public final class OldSuite {
         String group = name(assignor);
         String[] config = {"partition.assignment.strategy", "org.apache.kafka.clients.consumer." + assignor, "session.timeout.ms", "2500"};
         String[] remain = {config[0], config[1], config[2], config[3], "internal.leave.group.on.close", "false"};
-        try (Source source = new Source(topic, 6); Member one = new Member(group, topic, config)) {
+        try (Source source = source(topic, 6); Member one = new Member(group, topic, config)) {
             Member.share(6, one);
             Member two = new Member(group, topic, config);
             Member.share(6, one, two);
@@ -484,7 +448,7 @@ public final class OldSuite {
         that(url != null, "BROKER_CONTROL is not set: nobody can restart this broker");
         String topic = topic("restart", 3);
         String group = name("restart");
-        try (Source source = new Source(topic, 3); Member one = new Member(group, topic, "session.timeout.ms", "45000"); Member two = new Member(group, topic, "session.timeout.ms", "45000")) {
+        try (Source source = source(topic, 3); Member one = new Member(group, topic, "session.timeout.ms", "45000"); Member two = new Member(group, topic, "session.timeout.ms", "45000")) {
             Member.share(3, one, two);
             until("some are read", () -> one.values.size() + two.values.size() > 30);
             HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/restart?how=" + how)).POST(HttpRequest.BodyPublishers.noBody()).build();

@@ -219,7 +219,7 @@ final class CommitChecks {
         String group = name("resume");
         int produced = 0;
         for (int round = 0; round < 3; round++) {
-            try (RebalanceChecks.Source source = new RebalanceChecks.Source(topic, 3, 500); Member one = Member.join(group, topic); Member two = Member.join(group, topic)) {
+            try (Source source = RebalanceChecks.source(topic, 3, 500); Member one = Member.join(group, topic); Member two = Member.join(group, topic)) {
                 until("some records", () -> one.values.size() + two.values.size() > 100);
                 produced = source.end();
                 int wanted = produced;

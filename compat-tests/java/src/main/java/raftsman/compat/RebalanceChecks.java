@@ -13,13 +13,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
-import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.regex.Pattern;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
-import org.apache.kafka.clients.producer.KafkaProducer;
-import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
 
 /** Who owns which partition as members, topics and partitions come and go; while records are produced. */
@@ -48,43 +44,9 @@ final class RebalanceChecks {
     }
 
     /** Produces values "0", "1", … over all partitions until it is closed. */
-    static final class Source implements AutoCloseable {
-        private final AtomicBoolean done = new AtomicBoolean();
-        private final AtomicInteger failures = new AtomicInteger();
-        private final Thread thread;
-        private int count;
-
-        Source(String topic, int partitions, int perSecond) {
-            thread = new Thread(() -> {
-                try (KafkaProducer<byte[], byte[]> producer = Broker.producer("linger.ms", "5", "delivery.timeout.ms", "60000", "max.block.ms", "60000")) {
-                    while (!done.get()) {
-                        producer.send(new ProducerRecord<>(topic, count % partitions, null, Broker.bytes("" + count)), (ignored, error) -> {
-                            if (error != null) {
-                                failures.incrementAndGet();
-                            }
-                        });
-                        count++;
-                        Thread.sleep(1000 / perSecond);
-                    }
-                } catch (InterruptedException ended) {
-                    Thread.currentThread().interrupt();
-                }
-            });
-            thread.start();
-        }
-
-        /** Ends it; returns how many it produced. */
-        int end() throws Exception {
-            close();
-            same(0, failures.get(), "records that could not be produced");
-            return count;
-        }
-
-        @Override
-        public void close() throws Exception {
-            done.set(true);
-            thread.join();
-        }
+    static Source source(String topic, int partitions, int perSecond) {
+        return new Source(topic, partitions, perSecond,
+                () -> Broker.producer("linger.ms", "5", "delivery.timeout.ms", "60000", "max.block.ms", "60000"), Broker::bytes);
     }
 
     /** The members, past ones too, read 0 to count, each value at least once. */
@@ -113,7 +75,7 @@ final class RebalanceChecks {
         String topic = topic(assignor, 6);
         String group = name(assignor);
         String[] config = {"partition.assignment.strategy", ASSIGNORS + assignor, "session.timeout.ms", "2500"};
-        try (Source source = new Source(topic, 6, 200); Member first = Member.join(group, topic, config)) {
+        try (Source source = source(topic, 6, 200); Member first = Member.join(group, topic, config)) {
             Member.share(6, first);
             Member second = Member.join(group, topic, config);
             Member.share(6, first, second);

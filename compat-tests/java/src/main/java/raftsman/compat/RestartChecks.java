@@ -39,7 +39,7 @@ final class RestartChecks {
         // By default a client that finds no broker forgets its metadata, and a group's leader that does so has it rebalance.
         String[] config = {"session.timeout.ms", "45000", "metadata.recovery.strategy", "none"};
         String[] fixed = {"session.timeout.ms", "45000", "metadata.recovery.strategy", "none", "group.instance.id", "static"};
-        try (RebalanceChecks.Source source = new RebalanceChecks.Source(topic, 3, 100);
+        try (Source source = RebalanceChecks.source(topic, 3, 100);
                 Member one = Member.join(group, topic, config);
                 Member two = Member.join(group, topic, fixed)) {
             Member.share(3, one, two);
