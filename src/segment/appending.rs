@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::log::{Log, Writer};
 use super::producer_state::Verdict;
+use super::room::Room;
 use super::segment_file::Segment;
 use super::{Append, AppendError, AppendRequest, Appended, LogConfig, Origin};
 use crate::protocol::batch::{self, BatchError, BatchHeader};
@@ -247,8 +248,10 @@ impl Log {
         let segment = &run.segment;
         let file = segment.log_file(&self.files).map_err(AppendError::from_io)?;
         let len = segment.len();
+        writer.room.for_write(&*file, len + run.bytes, config.segment_bytes);
         let mut slices: Vec<_> = run.records.iter().map(|records| IoSlice::new(records)).collect();
         if let Err(error) = file.write_all_at(&mut slices, len) {
+            writer.room = Room::default();
             // What follows would be taken for the end of the log by recovery, and hide what is
             // appended next.
             if let Err(error) = file.set_len(len) {

@@ -18,6 +18,7 @@ use super::file_cache::{FileCache, FileKind};
 use super::leader_epochs::{self, LeaderEpochs};
 use super::producer_state::{ProducerState, ProducerSummary};
 use super::recovery;
+use super::room::Room;
 use super::segment_file::{Files, Segment, State, file_name};
 use crate::env::{Clock, Disk, OpenMode};
 use crate::types::{LeaderEpoch, Offset};
@@ -88,6 +89,8 @@ pub struct Writer {
     pub first_timestamp: Option<i64>,
     /// Offset of the newest snapshot file.
     pub snapshot_offset: Option<i64>,
+    /// Of the last segment.
+    pub room: Room,
 }
 
 impl fmt::Debug for Log {
@@ -379,6 +382,7 @@ impl Log {
         last.spill_indexes(&self.files)?;
         self.write_snapshot(writer)?;
         let next = self.new_segment(base_offset)?;
+        writer.room.give_back(last.len(), || last.log_file(&self.files));
         last.state.write().next_offset = base_offset;
         self.segments.write().push(Arc::new(next));
         writer.bytes_since_entry = 0;
@@ -452,6 +456,7 @@ impl Log {
         if self.log_end_offset() > self.log_start_offset() || writer.snapshot_offset.is_some() {
             self.write_snapshot(&mut writer)?;
         }
+        writer.room.give_back(last.len(), || last.log_file(&self.files));
         self.flush_locked()?;
         // What is closed is not checked at the next start: its indexes must be as durable as its records.
         let segments = self.segments.read().clone();

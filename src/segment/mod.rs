@@ -39,6 +39,7 @@ pub mod producer_state;
 mod reading;
 mod recovery;
 mod retention;
+mod room;
 pub mod scan;
 pub mod segment_file;
 #[cfg(test)]

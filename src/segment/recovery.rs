@@ -26,6 +26,7 @@ use super::index::{self, Entry, Index, OffsetEntry, TimeEntry};
 use super::leader_epochs::{self, LeaderEpochs};
 use super::log::{Log, LogPlace, Writer};
 use super::producer_state::ProducerState;
+use super::room::Room;
 use super::scan;
 use super::segment_file::{Files, Segment, State, file_name, offset_of};
 use crate::env::OpenMode;
@@ -127,7 +128,13 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         is_closed: AtomicBool::new(false),
         write_error_told_ms: AtomicI64::new(i64::MIN),
         queue: Mutex::default(),
-        writer: Mutex::new(Writer { producers, bytes_since_entry, first_timestamp: None, snapshot_offset }),
+        writer: Mutex::new(Writer {
+            producers,
+            bytes_since_entry,
+            first_timestamp: None,
+            snapshot_offset,
+            room: Room::default(),
+        }),
         flushing: Mutex::new(()),
         checkpointed_end: AtomicI64::new(end),
         is_dir_unsynced: AtomicBool::new(!was_closed),

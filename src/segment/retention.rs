@@ -13,6 +13,7 @@ use super::LogConfig;
 use super::log::{Log, Writer};
 use super::producer_state::ProducerState;
 use super::recovery;
+use super::room::Room;
 use super::segment_file::{Segment, file_name, offset_of};
 use crate::types::Offset;
 
@@ -237,6 +238,7 @@ impl Log {
         }
         writer.bytes_since_entry = bytes_since_entry;
         writer.first_timestamp = None;
+        writer.room = Room::default();
         self.log_end_offset.store(log_end, Ordering::Release);
         self.log_start_offset.fetch_min(log_end, Ordering::AcqRel);
         self.recovery_point.fetch_min(log_end, Ordering::AcqRel);
@@ -267,6 +269,7 @@ impl Log {
             bytes_since_entry: 0,
             first_timestamp: None,
             snapshot_offset: None,
+            room: Room::default(),
         };
         self.log_end_offset.store(offset, Ordering::Release);
         self.log_start_offset.store(offset, Ordering::Release);

@@ -67,7 +67,8 @@ pub struct Api {
 pub fn body<M: Answered>(message: &M, version: i16) -> Body {
     let mut errors = Errors::default();
     message.note_errors(&mut errors);
-    let mut bytes = BytesMut::new();
+    // Most answers are small: this one allocation holds them.
+    let mut bytes = BytesMut::with_capacity(256);
     match message.encode(&mut bytes, version) {
         Ok(()) => Body { pieces: VecDeque::from([Piece::Bytes(bytes.freeze())]), errors },
         Err(error) => {

@@ -215,7 +215,9 @@ async fn in_time(
     read: impl Future<Output = io::Result<usize>>,
 ) -> Result<usize, ConnectionError> {
     if is_overdraft {
-        return Ok(tokio::time::timeout(STALLED_AFTER, read).await.map_err(|_| ConnectionError::Stalled)??);
+        return Ok(tokio::time::timeout(STALLED_AFTER, read)
+            .await
+            .map_err(|_| ConnectionError::Stalled)??);
     }
     Ok(read.await?)
 }

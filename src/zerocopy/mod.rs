@@ -40,6 +40,16 @@ pub enum Piece {
     Slice(FileSlice),
 }
 
+impl Piece {
+    /// How many bytes of it are copied when it is sent together with its neighbours.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Slice(_) => 0,
+        }
+    }
+}
+
 /// Bytes of file slices that left the broker, by the way they took; `/metrics` shows them.
 #[derive(Debug, Default)]
 pub struct Sent {

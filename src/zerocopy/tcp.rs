@@ -28,7 +28,8 @@ impl Stream for TcpStream {
     }
 
     async fn send(&mut self, pieces: &mut VecDeque<Piece>, sent: &Sent) -> io::Result<()> {
-        let mut gathered = BytesMut::new();
+        let bytes: usize = pieces.iter().map(Piece::bytes).sum();
+        let mut gathered = BytesMut::with_capacity(bytes.min(GATHERED_BYTES_MAX));
         while let Some(piece) = pieces.pop_front() {
             match piece {
                 Piece::Bytes(bytes) if gathered.is_empty() && pieces.is_empty() => {
