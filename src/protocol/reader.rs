@@ -111,11 +111,37 @@ impl<'a> Reader<'a> {
             let byte = self.u8()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+                return Ok(unzigzag(value));
             }
         }
         Err(ReadError::Varint)
     }
+}
+
+/// The varint at the start of eight bytes (given lowest first) if it takes four bytes or fewer: its bits, zigzag or
+/// not, and its length. For loops that know the bytes to be there.
+#[inline(always)]
+pub fn short_varint(word: u64) -> Option<(u64, usize)> {
+    let one = word & 0x7f;
+    let two = one | word >> 1 & 0x3f80;
+    let three = two | word >> 2 & 0x1f_c000;
+    if word & 0x80 == 0 {
+        Some((one, 1))
+    } else if word & 0x8000 == 0 {
+        Some((two, 2))
+    } else if word & 0x80_0000 == 0 {
+        Some((three, 3))
+    } else if word & 0x8000_0000 == 0 {
+        Some((three | word >> 3 & 0xfe0_0000, 4))
+    } else {
+        None
+    }
+}
+
+/// What zigzag made of a number, undone.
+#[inline(always)]
+pub fn unzigzag(raw: u64) -> i64 {
+    (raw >> 1) as i64 ^ -((raw & 1) as i64)
 }
 
 /// Appends an unsigned varint.
