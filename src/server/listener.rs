@@ -1,11 +1,14 @@
 //! Accepting connections, within the limits on their number, and closing those that are idle.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
 use parking_lot::{Mutex, RwLock};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -285,7 +288,7 @@ fn start(
     listener: usize,
     slot: Slot,
 ) {
-    if let Err(error) = set_options(broker, &stream) {
+    if let Err(error) = set_options(broker, &stream, host) {
         tracing::debug!(%error, %host, "socket options could not be set");
     }
     let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
@@ -323,7 +326,7 @@ fn start(
     broker.metrics.connections_total.inc();
 }
 
-fn set_options(broker: &Broker, stream: &TcpStream) -> std::io::Result<()> {
+fn set_options(broker: &Broker, stream: &TcpStream, peer: IpAddr) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_keepalive(true)?;
@@ -332,6 +335,16 @@ fn set_options(broker: &Broker, stream: &TcpStream) -> std::io::Result<()> {
     }
     if let Some(bytes) = broker.config.send_buffer_bytes {
         socket.set_send_buffer_size(usize::try_from(bytes).unwrap_or_default())?;
+    }
+    leave_unpaced(stream, peer)
+}
+
+/// Nothing can be congested between two processes of one machine. A congestion control that measures and
+/// paces all the same (BBR, where it is the system's default) costs more there than everything else of a
+/// large fetch together; Reno just sends, and every kernel has it.
+fn leave_unpaced(stream: &TcpStream, peer: IpAddr) -> std::io::Result<()> {
+    if peer.is_loopback() || stream.local_addr()?.ip().to_canonical() == peer {
+        setsockopt(stream, TcpCongestion, &OsString::from("reno"))?;
     }
     Ok(())
 }
@@ -355,7 +368,23 @@ fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionEr
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::getsockopt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_within_the_machine_is_not_paced_and_others_are_left_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.unwrap();
+        let before = getsockopt(&stream, TcpCongestion).unwrap();
+        leave_unpaced(&stream, IpAddr::from([192, 0, 2, 1])).unwrap();
+        assert_eq!(getsockopt(&stream, TcpCongestion).unwrap(), before);
+        leave_unpaced(&stream, address.ip()).unwrap();
+        let name = getsockopt(&stream, TcpCongestion).unwrap();
+        assert_eq!(name.to_string_lossy().trim_end_matches('\0'), "reno");
+    }
 
     #[tokio::test]
     async fn slots_grow_and_shrink_under_those_that_hold_them() {
