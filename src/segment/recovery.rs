@@ -10,8 +10,8 @@
 //!    extended by what the batches say.
 //!
 //! A log that was closed is not checked: only the few batches from its last index entry on are looked at,
-//! to find its end. Where these do not fit together, all of its entries are held to their batches before
-//! anything is cut.
+//! to find its end. Where these do not fit together, all of its entries are held to their batches; and before
+//! anything is cut that was synced, the whole segment is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -331,16 +331,19 @@ impl Opener<'_> {
         indexes =
             indexes.filter(|(offsets, times)| self.was_closed && (offsets.is_empty() || !times.is_empty()));
         let file = self.files.open(base, FileKind::Log, OpenMode::ReadWrite)?;
-        let walk = match indexes {
+        let mut walk = match indexes {
             Some(indexes) => Some(self.walk(base, next, found, &*file, indexes)?).filter(Walk::is_sound),
             None => None,
         };
+        if walk.is_none() {
+            let indexes = trusted_indexes::below(self.files, base, found, self.recovery_point)?;
+            let again = self.walk(base, next, found, &*file, indexes)?;
+            // What was synced is not cut because of where an index entry points.
+            walk = Some(again).filter(|walk| !walk.is_torn() || walk.expected >= self.recovery_point);
+        }
         let walk = match walk {
             Some(walk) => walk,
-            None => {
-                let indexes = trusted_indexes::below(self.files, base, found, self.recovery_point)?;
-                self.walk(base, next, found, &*file, indexes)?
-            }
+            None => self.walk(base, next, found, &*file, Indexes::default())?,
         };
         let (state, is_torn, are_unsynced) = self.settle(base, next, found, &*file, walk)?;
         let segment = Segment::new(self.files, base, state, self.created_ms);
