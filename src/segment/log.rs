@@ -62,6 +62,9 @@ pub struct Log {
     pub(super) checkpointed_end: AtomicI64,
     /// Files were made or renamed since the folder was synced.
     pub(super) is_dir_unsynced: AtomicBool,
+    /// The last segment may have been cut without a sync: what was cut off must not come back once the segment is not
+    /// looked at any more.
+    pub(super) is_cut_unsynced: AtomicBool,
     /// The epochs changed since they were written.
     pub(super) are_epochs_unwritten: AtomicBool,
     /// The file differs from the epochs in some without a record: they are written once there is one.
@@ -368,6 +371,13 @@ impl Log {
         }
     }
 
+    fn sync_cut(&self, last: &Segment) -> io::Result<()> {
+        if self.is_cut_unsynced.swap(false, Ordering::AcqRel) {
+            last.sync(&self.files, false).inspect_err(|error| self.fail("sync", error))?;
+        }
+        Ok(())
+    }
+
     /// Begins a new segment, unless the last one is empty.
     pub fn roll(&self) -> io::Result<()> {
         self.check_usable()?;
@@ -384,6 +394,7 @@ impl Log {
         }
         last.state.write().push_time(last.base_offset);
         last.spill_indexes(&self.files)?;
+        self.sync_cut(&last)?;
         self.write_snapshot(writer)?;
         let next = self.new_segment(base_offset)?;
         last.state.write().next_offset = base_offset;
@@ -459,6 +470,7 @@ impl Log {
         if self.log_end_offset() > self.log_start_offset() || writer.snapshot_offset.is_some() {
             self.write_snapshot(&mut writer)?;
         }
+        self.sync_cut(&last)?;
         self.flush_locked()?;
         // What is closed is not checked at the next start: its indexes must be as durable as its records.
         let segments = self.segments.read().clone();

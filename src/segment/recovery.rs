@@ -139,6 +139,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         flushing: Mutex::new(()),
         checkpointed_end: AtomicI64::new(end),
         is_dir_unsynced: AtomicBool::new(!was_closed),
+        is_cut_unsynced: AtomicBool::new(!was_closed),
         are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
         do_epochs_await_record: AtomicBool::new(written_of_records != written_epochs),
         are_epochs_noted: AtomicBool::new(false),
