@@ -8,7 +8,7 @@ use super::file_cache::FileCache;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::tests::{append, batch_of, read_all};
 use super::*;
-use crate::env::sim::{SimClock, SimDisk};
+use crate::env::sim::{Faults, SimClock, SimDisk};
 use crate::env::{Disk, OpenMode};
 use crate::protocol::batch::{BatchHeader, batches, set_base_offset};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
@@ -208,4 +208,28 @@ fn an_epoch_is_durable_once_a_record_of_it_is_and_not_earlier() {
     let written = leader_epochs::LeaderEpochs::decode(std::str::from_utf8(&content).unwrap()).unwrap();
     assert_eq!(written.epoch_of(9), Some(0));
     assert_eq!(written.epoch_of(10), Some(4));
+}
+
+/// Of a segment that was rolled nothing is looked at after a closing: what was cut off must be gone for good.
+#[test]
+fn what_a_failed_write_left_does_not_come_back_after_a_power_cut() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        disk.create_dir_all(Path::new(DIR)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.sync_dir(Path::new("/data")).unwrap();
+        let log = open(&disk, false);
+        append(&log, batch_of(3, 100, 0, BatchOptions::default())).unwrap();
+        log.flush().unwrap();
+        let whole = log.size_bytes();
+        disk.arm(Faults { capacity_bytes: Some(disk.used_bytes() + 150), ..Faults::default() });
+        append(&log, batch_of(9, 100, 0, BatchOptions::default())).unwrap_err();
+        disk.arm(Faults::default());
+        log.roll().unwrap();
+        log.close().unwrap();
+        drop(log);
+        disk.power_cut();
+        let log = open(&disk, true);
+        assert_eq!((log.size_bytes(), log.log_end_offset()), (whole, Offset(3)), "seed {seed}");
+    }
 }
