@@ -44,13 +44,17 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let metadata = match entry.metadata() {
+            // The folder itself tells what is a folder: only a file's length has to be asked for.
+            let look = || -> io::Result<_> {
+                let is_dir = entry.file_type()?.is_dir();
+                Ok((is_dir, if is_dir { 0 } else { entry.metadata()?.len() }))
+            };
+            let (is_dir, len) = match look() {
                 // Removed since the folder was read.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
-            let len = if metadata.is_dir() { 0 } else { metadata.len() };
-            entries.push(DirEntry { name, is_dir: metadata.is_dir(), len });
+            entries.push(DirEntry { name, is_dir, len });
         }
         Ok(entries)
     }

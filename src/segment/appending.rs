@@ -252,6 +252,7 @@ impl Log {
         let mut slices: Vec<_> = run.records.iter().map(|records| IoSlice::new(records)).collect();
         if let Err(error) = file.write_all_at(&mut slices, len) {
             writer.room = Room::default();
+            self.is_cut_unsynced.store(true, Ordering::Release);
             // What follows would be taken for the end of the log by recovery, and hide what is
             // appended next.
             if let Err(error) = file.set_len(len) {

@@ -121,6 +121,11 @@ impl<E: Entry> Index<E> {
         self.len() == 0
     }
 
+    /// Number of entries that are in the file.
+    pub fn len_on_file(&self) -> usize {
+        self.on_file as usize
+    }
+
     /// The newest entry, for an index that was opened for appending.
     pub fn last(&self) -> Option<E> {
         self.last
@@ -185,6 +190,18 @@ pub fn entry_at<E: Entry>(file: &dyn File, at: u32) -> io::Result<Option<E>> {
     let bytes = &mut bytes[..E::SIZE];
     let count = file.read_at(bytes, u64::from(at) * E::SIZE as u64)?;
     Ok(if count == E::SIZE { E::decode(bytes) } else { None })
+}
+
+/// The last of the first `entries` entries of a file, and the one before it, as far as they are there.
+pub fn last_two<E: Entry>(file: &dyn File, entries: u32) -> io::Result<(Option<E>, Option<E>)> {
+    let mut bytes = [0; 32];
+    let wanted = entries.min(2) as usize;
+    let bytes = &mut bytes[..wanted * E::SIZE];
+    let position = u64::from(entries.saturating_sub(2)) * E::SIZE as u64;
+    let count = file.read_at(bytes, position)?;
+    let mut found = bytes.get(..count).unwrap_or_default().chunks_exact(E::SIZE).map(E::decode);
+    let (first, second) = (found.next().flatten(), found.next().flatten());
+    Ok(if wanted == 2 { (first, second) } else { (None, first) })
 }
 
 /// Writes entries at their place in the file.

@@ -33,6 +33,11 @@ impl LeaderEpochs {
         &self.entries
     }
 
+    /// How many epochs begin below `offset`.
+    pub fn count_below(&self, offset: i64) -> usize {
+        self.entries.partition_point(|entry| entry.start_offset < offset)
+    }
+
     /// Notes that `epoch` begins at `start_offset`; returns whether that changed anything. Entries that
     /// contradict it are dropped.
     pub fn assign(&mut self, epoch: i32, start_offset: i64) -> bool {

@@ -63,8 +63,13 @@ pub struct Log {
     pub(super) checkpointed_end: AtomicI64,
     /// Files were made or renamed since the folder was synced.
     pub(super) is_dir_unsynced: AtomicBool,
+    /// The last segment may have been cut without a sync: what was cut off must not come back once the segment is not
+    /// looked at any more.
+    pub(super) is_cut_unsynced: AtomicBool,
     /// The epochs changed since they were written.
     pub(super) are_epochs_unwritten: AtomicBool,
+    /// The file differs from the epochs in some without a record: they are written once there is one.
+    pub(super) do_epochs_await_record: AtomicBool,
     /// The file holds the epochs, though not durably.
     pub(super) are_epochs_noted: AtomicBool,
     /// Held by who compacts the log.
@@ -231,8 +236,8 @@ impl Log {
         }
     }
 
-    /// Notes that a leadership begins. Durable with the next checkpoint, or with the first record of the
-    /// epoch that is synced: nobody can rely on it earlier.
+    /// Notes that a leadership begins. Durable with the first checkpoint after a record of the epoch, or with the first
+    /// such record that is synced: nobody can rely on it earlier. So a start costs idle partitions no writes.
     pub fn assign_epoch_start(&self, epoch: LeaderEpoch, offset: Offset) -> io::Result<()> {
         self.check_usable()?;
         self.assign_epoch(epoch.0, offset.0);
@@ -243,6 +248,11 @@ impl Log {
     /// cut takes of it, recovery reads out of the batches.
     pub(super) fn note_appended_epoch(&self, epoch: i32, offset: i64) {
         self.assign_epoch(epoch, offset);
+        if self.do_epochs_await_record.load(Ordering::Acquire)
+            && self.do_epochs_await_record.swap(false, Ordering::AcqRel)
+        {
+            self.are_epochs_unwritten.store(true, Ordering::Release);
+        }
         if self.are_epochs_unwritten.load(Ordering::Acquire)
             && !self.are_epochs_noted.swap(true, Ordering::AcqRel)
             && let Err(error) = self.note_epochs()
@@ -270,9 +280,15 @@ impl Log {
         {
             return;
         }
-        if self.epochs.write().assign(epoch, offset) {
+        let mut epochs = self.epochs.write();
+        let end = self.log_end_offset().0;
+        let with_records = epochs.count_below(end);
+        if epochs.assign(epoch, offset) {
             self.are_epochs_noted.store(false, Ordering::Release);
-            self.are_epochs_unwritten.store(true, Ordering::Release);
+            let awaits_record = offset >= end && epochs.count_below(end) == with_records;
+            let changed =
+                if awaits_record { &self.do_epochs_await_record } else { &self.are_epochs_unwritten };
+            changed.store(true, Ordering::Release);
         }
     }
 
@@ -286,12 +302,6 @@ impl Log {
             })?;
         }
         Ok(())
-    }
-
-    /// As [`Self::write_epochs`], but an epoch without a record is nothing to rely on: thousands of new partitions cost
-    /// no writes.
-    fn write_epochs_of_records(&self) -> io::Result<()> {
-        if self.log_end_offset() == Offset::ZERO { Ok(()) } else { self.write_epochs() }
     }
 
     /// The idempotent producers that it knows.
@@ -364,6 +374,13 @@ impl Log {
         }
     }
 
+    fn sync_cut(&self, last: &Segment) -> io::Result<()> {
+        if self.is_cut_unsynced.swap(false, Ordering::AcqRel) {
+            last.sync(&self.files, false).inspect_err(|error| self.fail("sync", error))?;
+        }
+        Ok(())
+    }
+
     /// Begins a new segment, unless the last one is empty.
     pub fn roll(&self) -> io::Result<()> {
         self.check_usable()?;
@@ -380,6 +397,7 @@ impl Log {
         }
         last.state.write().push_time(last.base_offset);
         last.spill_indexes(&self.files)?;
+        self.sync_cut(&last)?;
         self.write_snapshot(writer)?;
         let next = self.new_segment(base_offset)?;
         writer.room.give_back(last.len(), || last.log_file(&self.files));
@@ -440,7 +458,7 @@ impl Log {
                 self.write_snapshot(&mut writer)?;
             }
         }
-        self.write_epochs_of_records()
+        self.write_epochs()
     }
 
     /// Closes the log so that it opens without recovery: appends and reads fail from now on.
@@ -457,6 +475,7 @@ impl Log {
             self.write_snapshot(&mut writer)?;
         }
         writer.room.give_back(last.len(), || last.log_file(&self.files));
+        self.sync_cut(&last)?;
         self.flush_locked()?;
         // What is closed is not checked at the next start: its indexes must be as durable as its records.
         let segments = self.segments.read().clone();
@@ -464,7 +483,7 @@ impl Log {
         if self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
             self.files.disk.sync_dir(&self.files.dir.read())?;
         }
-        self.write_epochs_of_records()?;
+        self.write_epochs()?;
         self.release_files();
         Ok(())
     }

@@ -25,6 +25,8 @@
 mod appending;
 pub mod checkpoint;
 pub mod cleaner;
+#[cfg(test)]
+mod closed_tests;
 pub mod data_dir;
 #[cfg(test)]
 mod fault_tests;
@@ -44,6 +46,7 @@ pub mod scan;
 pub mod segment_file;
 #[cfg(test)]
 mod tests;
+mod trusted_indexes;
 
 use std::io;
 use std::sync::Arc;

@@ -172,7 +172,7 @@ impl World {
                 self.flushed = self.flushed.max(self.recovery_point);
             }
             73..76 => self.log().roll().unwrap(),
-            76..79 => self.epoch += 1,
+            76..79 => self.begin_epoch(),
             79..82 => {
                 let who = self.random.index(self.producers.len());
                 self.producers[who].0 += 1;
@@ -194,6 +194,22 @@ impl World {
             }
             93..96 => self.kill(),
             _ => self.power_cut(),
+        }
+    }
+
+    /// A leadership begins; the log may be told before its first record is.
+    fn begin_epoch(&mut self) {
+        self.epoch += 1;
+        if self.random.one_in(2) {
+            let log = self.log();
+            log.assign_epoch_start(LeaderEpoch(self.epoch), log.log_end_offset()).unwrap();
+        }
+    }
+
+    /// Controllers give every partition of a node that registers a new leader epoch.
+    fn begin_epoch_after_start(&mut self) {
+        if self.random.one_in(2) && !self.log().is_failed() {
+            self.begin_epoch();
         }
     }
 
@@ -261,6 +277,7 @@ impl World {
         assert!(was_failed || end == self.model_end(), "seed {}: a kill made records", self.seed);
         self.settle();
         self.verify();
+        self.begin_epoch_after_start();
     }
 
     fn power_cut(&mut self) {
@@ -273,6 +290,7 @@ impl World {
         self.settle();
         self.recovery_point = self.recovery_point.min(end);
         self.verify();
+        self.begin_epoch_after_start();
     }
 
     /// Takes over what survived, and goes on from there as producers would. Each batch above the

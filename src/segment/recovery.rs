@@ -9,8 +9,9 @@
 //! 4. Producers: the newest snapshot, and the batches after it. Epochs: cut at the log's end, and
 //!    extended by what the batches say.
 //!
-//! A log that was closed is not checked: only the few batches after its last index entry are looked at,
-//! to find its end.
+//! A log that was closed is not checked: only the few batches from its last index entry on are looked at,
+//! to find its end. Where these do not fit together, all of its entries are held to their batches; and before
+//! anything is cut that was synced, the whole segment is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,17 +30,18 @@ use super::producer_state::ProducerState;
 use super::room::Room;
 use super::scan;
 use super::segment_file::{Files, Segment, State, file_name, offset_of};
-use crate::env::OpenMode;
+use super::trusted_indexes::{self, Indexes};
+use crate::env::{DirEntry, File, OpenMode};
 
 /// Endings of files that a crash may leave behind.
 const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
 
 /// A segment's files as the folder lists them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    log_bytes: u64,
-    index_bytes: Option<u64>,
-    time_index_bytes: Option<u64>,
+pub(super) struct Found {
+    pub log_bytes: u64,
+    pub index_bytes: Option<u64>,
+    pub time_index_bytes: Option<u64>,
 }
 
 pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
@@ -49,8 +51,11 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         cache: place.cache.clone(),
         dir: RwLock::new(place.dir.clone()),
     };
-    finish_swaps(&files)?;
-    let (mut found, mut snapshots, has_epochs) = list(&files)?;
+    let mut entries = files.disk.list(&place.dir)?;
+    if finish_swaps(&files, &entries)? {
+        entries = files.disk.list(&place.dir)?;
+    }
+    let (mut found, mut snapshots, has_epochs) = sort_out(&files, entries)?;
     remove_empty_segments(&files, &mut found)?;
     let first = found.keys().next().copied();
     let start = place.log_start_offset.map_or(0, |offset| offset.0).max(first.unwrap_or(0)).max(0);
@@ -73,6 +78,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         epochs: &mut epochs,
         bytes_since_entry: 0,
         recovery_point: if was_closed { i64::MAX } else { recovery_point },
+        was_closed,
         first_dirty: place.first_dirty_offset.map_or(-1, |offset| offset.0),
     };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -86,7 +92,7 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         }
         let next = bases.get(at + 1).copied();
         let (segment, torn) = opener.segment(base, next, found)?;
-        segment.are_indexes_unsynced.store(!was_closed, Ordering::Release);
+        segment.are_indexes_unsynced.fetch_or(!was_closed, Ordering::AcqRel);
         is_torn = torn;
         segments.push(Arc::new(segment));
     }
@@ -110,7 +116,9 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     }
     epochs.truncate_to(end.max(start + 1));
     epochs.advance_start(start);
-    let are_epochs_unwritten = epochs != written_epochs;
+    let mut written_of_records = written_epochs.clone();
+    written_of_records.truncate_to(end.max(start + 1));
+    let are_epochs_unwritten = are_epochs_lost || epochs != written_of_records;
 
     remove_snapshots_beyond(&files, &mut snapshots, end)?;
     let (producers, snapshot_offset) = recover_producers(&files, &segments, snapshots, start, end)?;
@@ -138,7 +146,9 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         flushing: Mutex::new(()),
         checkpointed_end: AtomicI64::new(end),
         is_dir_unsynced: AtomicBool::new(!was_closed),
+        is_cut_unsynced: AtomicBool::new(!was_closed),
         are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
+        do_epochs_await_record: AtomicBool::new(written_of_records != written_epochs),
         are_epochs_noted: AtomicBool::new(false),
         cleaning: Mutex::default(),
         truncations: AtomicU64::new(0),
@@ -166,10 +176,10 @@ fn remove_empty_segments(files: &Files, found: &mut BTreeMap<i64, Found>) -> io:
 /// Offsets of snapshot files.
 type Snapshots = BTreeSet<i64>;
 
-/// Lists the folder, and removes what is left over.
-fn list(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, bool)> {
+/// Tells what the folder holds, and removes what is left over.
+fn sort_out(files: &Files, entries: Vec<DirEntry>) -> io::Result<(BTreeMap<i64, Found>, Snapshots, bool)> {
     let dir = files.dir.read().clone();
-    let (found, snapshots, others) = list_segments(files)?;
+    let (found, snapshots, others) = segments_of(entries);
     let mut has_epochs = false;
     for name in others {
         let orphan = offset_of(&name, "index").or(offset_of(&name, "timeindex")).is_some();
@@ -182,9 +192,8 @@ fn list(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, bool)> {
     Ok((found, snapshots, has_epochs))
 }
 
-/// The segments and snapshots of the folder, and the names of all other files.
-fn list_segments(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, Vec<String>)> {
-    let entries = files.disk.list(&files.dir.read())?;
+/// The segments and snapshots of a folder, and the names of all other files.
+fn segments_of(entries: Vec<DirEntry>) -> (BTreeMap<i64, Found>, Snapshots, Vec<String>) {
     let mut found: BTreeMap<i64, Found> = BTreeMap::new();
     let mut snapshots = Snapshots::new();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
@@ -208,7 +217,7 @@ fn list_segments(files: &Files) -> io::Result<(BTreeMap<i64, Found>, Snapshots, 
             None => {}
         }
     }
-    Ok((found, snapshots, others))
+    (found, snapshots, others)
 }
 
 fn remove_snapshots_beyond(files: &Files, snapshots: &mut Snapshots, end: i64) -> io::Result<()> {
@@ -261,6 +270,32 @@ fn remove_segment(files: &Files, base: i64) -> io::Result<()> {
     files.disk.sync_dir(&files.dir.read())
 }
 
+/// What a walk over a segment's batches found.
+struct Walk {
+    state: State,
+    epochs: LeaderEpochs,
+    bytes_since_entry: u64,
+    /// Where the last batch ends, in bytes.
+    end: u64,
+    /// The offset after the last one.
+    expected: i64,
+    /// Bytes of the file.
+    limit: u64,
+    /// The time index's last entry is not what the batches say.
+    is_time_off: bool,
+}
+
+impl Walk {
+    fn is_torn(&self) -> bool {
+        self.end < self.limit
+    }
+
+    /// Whether batches and index entries fit together, to the end of the file.
+    fn is_sound(&self) -> bool {
+        !self.is_torn() && !self.is_time_off
+    }
+}
+
 struct Opener<'a> {
     files: &'a Files,
     config: &'a LogConfig,
@@ -269,6 +304,8 @@ struct Opener<'a> {
     /// Of the last segment opened.
     bytes_since_entry: u64,
     recovery_point: i64,
+    /// In order: the last index entries are as good as the log.
+    was_closed: bool,
     /// What lies below was compacted.
     first_dirty: i64,
 }
@@ -276,114 +313,147 @@ struct Opener<'a> {
 impl Opener<'_> {
     /// Opens one segment; returns whether it was torn.
     fn segment(&mut self, base: i64, next: Option<i64>, found: &Found) -> io::Result<(Segment, bool)> {
-        let mut state = State::new(found.log_bytes, next.unwrap_or(base));
         self.bytes_since_entry = 0;
+        let opened = |state| Segment::new(self.files, base, state, self.created_ms);
         if found.log_bytes == 0 && next.is_none() {
-            self.reset_indexes(base, found)?;
-            return Ok((Segment::new(self.files, base, state, self.created_ms), false));
+            let segment = opened(State::new(0, base));
+            let are_unsynced = self.reset_indexes(base, found)?;
+            segment.are_indexes_unsynced.store(are_unsynced, Ordering::Release);
+            return Ok((segment, false));
         }
         // A segment that ends just at the recovery point may have been synced while it was the last one,
         // without its indexes.
         let is_whole_below = next.is_some_and(|next| next < self.recovery_point);
-        let indexes = self.indexes(base, found)?;
-        if let (true, Some((offsets, times))) = (is_whole_below, indexes) {
+        // What is without an entry is walked over as a whole when it is the last.
+        let interval = match next {
+            None if self.was_closed => u32::MAX,
+            _ => self.config.index_interval_bytes,
+        };
+        let mut indexes = trusted_indexes::as_they_are(self.files, base, found, interval)?;
+        if is_whole_below && let Some((offsets, times)) = indexes {
+            let mut state = State::new(found.log_bytes, next.unwrap_or(base));
             (state.offsets, state.times) = (offsets, times);
-            return Ok((Segment::new(self.files, base, state, self.created_ms), false));
+            return Ok((opened(state), false));
         }
-        let torn = self.scan(
+        // Later time entries may have been lost, so without one the largest timestamp is not known.
+        indexes =
+            indexes.filter(|(offsets, times)| self.was_closed && (offsets.is_empty() || !times.is_empty()));
+        let file = self.files.open(base, FileKind::Log, OpenMode::ReadWrite)?;
+        let mut walk = match indexes {
+            Some(indexes) => Some(self.walk(base, next, found, &*file, indexes)?).filter(Walk::is_sound),
+            None => None,
+        };
+        if walk.is_none() {
+            let indexes = trusted_indexes::below(self.files, base, found, self.recovery_point)?;
+            let again = self.walk(base, next, found, &*file, indexes)?;
+            // What was synced is not cut because of where an index entry points.
+            walk = Some(again).filter(|walk| !walk.is_torn() || walk.expected >= self.recovery_point);
+        }
+        let walk = match walk {
+            Some(walk) => walk,
+            None => self.walk(base, next, found, &*file, Indexes::default())?,
+        };
+        let (state, is_torn, are_unsynced) = self.settle(base, next, found, &*file, walk)?;
+        let segment = Segment::new(self.files, base, state, self.created_ms);
+        segment.are_indexes_unsynced.store(are_unsynced, Ordering::Release);
+        Ok((segment, is_torn))
+    }
+
+    /// Empties the index files; returns whether they held anything.
+    fn reset_indexes(&self, base: i64, found: &Found) -> io::Result<bool> {
+        let offsets =
+            self.cut_index(base, FileKind::Index, found.index_bytes, &Index::<OffsetEntry>::default())?;
+        let times = self.cut_index(
             base,
-            next,
-            found,
-            indexes_below(self.files, base, found, self.recovery_point)?,
-            &mut state,
+            FileKind::TimeIndex,
+            found.time_index_bytes,
+            &Index::<TimeEntry>::default(),
         )?;
-        Ok((Segment::new(self.files, base, state, self.created_ms), torn))
+        Ok(offsets || times)
     }
 
-    /// The indexes as they are, if they fit the log.
-    fn indexes(
+    /// Walks over the batches from the last index entry on, checks those that are not known to be synced, and makes
+    /// the index of them. Changes nothing on the disk.
+    fn walk(
         &self,
-        base: i64,
-        found: &Found,
-    ) -> io::Result<Option<(Index<OffsetEntry>, Index<TimeEntry>)>> {
-        // Records may be without timestamps, and then there is nothing to enter.
-        let times = match found.time_index_bytes {
-            None => Index::default(),
-            bytes => match last_entry::<TimeEntry>(self.files, base, FileKind::TimeIndex, bytes)? {
-                Some(times) => times,
-                None => return Ok(None),
-            },
-        };
-        // A small segment may be without an entry, and without a file for them.
-        let offsets = match found.index_bytes {
-            None if found.log_bytes <= 2 * u64::from(self.config.index_interval_bytes) => Index::default(),
-            bytes => match last_entry::<OffsetEntry>(self.files, base, FileKind::Index, bytes)? {
-                Some(offsets) => offsets,
-                None => return Ok(None),
-            },
-        };
-        let fits = offsets.last().is_none_or(|last| u64::from(last.position) < found.log_bytes);
-        Ok(fits.then_some((offsets, times)))
-    }
-
-    fn reset_indexes(&self, base: i64, found: &Found) -> io::Result<()> {
-        for (kind, bytes) in
-            [(FileKind::Index, found.index_bytes), (FileKind::TimeIndex, found.time_index_bytes)]
-        {
-            if bytes.is_some_and(|bytes| bytes > 0) {
-                self.files.open(base, kind, OpenMode::ReadWrite)?.set_len(0)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Walks over the batches from the last index entry that can be trusted, checks those that are not
-    /// known to be synced, and makes the index of them.
-    fn scan(
-        &mut self,
         base: i64,
         next: Option<i64>,
         found: &Found,
-        (offsets, times): (Index<OffsetEntry>, Index<TimeEntry>),
-        state: &mut State,
-    ) -> io::Result<bool> {
-        self.cut_index(base, FileKind::Index, found.index_bytes, &offsets)?;
-        self.cut_index(base, FileKind::TimeIndex, found.time_index_bytes, &times)?;
+        file: &dyn File,
+        (offsets, times): Indexes,
+    ) -> io::Result<Walk> {
+        let limit = found.log_bytes;
         let from = offsets.last().map_or(0, |last| u64::from(last.position));
         // The entry's batch is looked at again, and is not to be entered again.
-        let entered = offsets.last().map_or(-1, |last| base + last.key());
+        let entered = offsets.last().map(|last| base + last.key());
         let largest = times.last().map(|last| (last.timestamp, base + i64::from(last.relative_offset)));
+        let mut state = State::new(limit, next.unwrap_or(base));
         (state.offsets, state.times, state.largest) = (offsets, times, largest);
-        let file = self.files.open(base, FileKind::Log, OpenMode::ReadWrite)?;
-        let limit = file.len()?;
-        let (mut end, mut expected, mut buffer) = (from, base, Vec::new());
-        for batch in scan::many_headers(&*file, from, limit) {
+        let epochs = self.epochs.clone();
+        let mut walk = Walk {
+            state,
+            epochs,
+            bytes_since_entry: 0,
+            end: from,
+            expected: base,
+            limit,
+            is_time_off: false,
+        };
+        // A closed log has few batches after its last entry.
+        let has_few = self.was_closed && entered.is_some();
+        let batches =
+            if has_few { scan::headers(file, from, limit) } else { scan::many_headers(file, from, limit) };
+        let mut buffer = Vec::new();
+        for batch in batches {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => break,
                 Err(error) => return Err(error),
             };
             let header = &batch.header;
-            let follows = header.base_offset >= expected
+            let follows = header.base_offset >= walk.expected
                 && header.last_offset() - base <= i64::from(i32::MAX)
-                && next.is_none_or(|next| header.last_offset() < next);
+                && next.is_none_or(|next| header.last_offset() < next)
+                && (batch.position > from || entered.is_none_or(|entered| entered == header.last_offset()));
             let is_synced = header.last_offset() < self.recovery_point;
-            if !follows || !is_synced && !scan::is_sound(&*file, &batch, &mut buffer)? {
+            if !follows || !is_synced && !scan::is_sound(file, &batch, &mut buffer)? {
                 break;
             }
-            if header.last_offset() > entered {
-                let interval = self.config.index_interval_bytes;
-                state.index_batch(base, header, batch.position, &mut self.bytes_since_entry, interval);
+            walk.is_time_off |= largest.is_some_and(|(timestamp, offset)| {
+                (header.base_offset..=header.last_offset()).contains(&offset)
+                    && (timestamp, offset) != (header.max_timestamp, header.last_offset())
+            });
+            if entered.is_none_or(|entered| header.last_offset() > entered) {
+                let (since, interval) = (&mut walk.bytes_since_entry, self.config.index_interval_bytes);
+                walk.state.index_batch(base, header, batch.position, since, interval);
                 // Epochs do not go down in a log: an older one is of a batch that the file tells of.
-                if self.epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
-                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                if walk.epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
+                    walk.epochs.assign(header.partition_leader_epoch, header.base_offset);
                 }
             } else {
-                self.bytes_since_entry += header.size() as u64;
+                walk.bytes_since_entry += header.size() as u64;
             }
-            (end, expected) = (batch.end(), header.next_offset());
+            (walk.end, walk.expected) = (batch.end(), header.next_offset());
         }
-        let is_torn = end < limit;
+        walk.is_time_off |= largest.is_some_and(|(_, offset)| offset >= walk.expected);
+        Ok(walk)
+    }
+
+    /// Makes the files what the walk found: cuts a torn log, and the indexes to the entries that hold. Returns the
+    /// segment's state, whether it was torn, and whether its indexes were written to.
+    fn settle(
+        &mut self,
+        base: i64,
+        next: Option<i64>,
+        found: &Found,
+        file: &dyn File,
+        walk: Walk,
+    ) -> io::Result<(State, bool, bool)> {
+        let is_torn = walk.is_torn();
+        let Walk { mut state, epochs, bytes_since_entry, end, expected, limit, .. } = walk;
+        (*self.epochs, self.bytes_since_entry) = (epochs, bytes_since_entry);
+        let mut are_unsynced = self.cut_index(base, FileKind::Index, found.index_bytes, &state.offsets)?;
+        are_unsynced |= self.cut_index(base, FileKind::TimeIndex, found.time_index_bytes, &state.times)?;
         if is_torn {
             let log = self.files.dir.read().display().to_string();
             tracing::warn!(log, base, end, limit, "the log is torn; it is cut after the last whole batch");
@@ -403,25 +473,28 @@ impl Opener<'_> {
         let is_torn = is_torn || is_cut_short;
         let segment_end = if is_torn { expected } else { next.unwrap_or(expected) };
         state.found_end(end, segment_end);
-        if let Err(error) = self.spill(base, state) {
+        are_unsynced |= state.offsets.unwritten().is_some() || state.times.unwritten().is_some();
+        if let Err(error) = self.spill(base, &mut state) {
             // The entries stay in memory: a full disk is no reason not to start.
             tracing::warn!(log = %self.files.dir.read().display(), base, %error, "index entries could not be written");
         }
-        Ok(is_torn)
+        Ok((state, is_torn, are_unsynced))
     }
 
+    /// Cuts an index file to the entries that hold; returns whether there were others.
     fn cut_index<E: Entry>(
         &self,
         base: i64,
         kind: FileKind,
         bytes: Option<u64>,
         index: &Index<E>,
-    ) -> io::Result<()> {
-        let wanted = index.len() as u64 * E::SIZE as u64;
-        if bytes.is_some_and(|bytes| bytes != wanted) {
+    ) -> io::Result<bool> {
+        let wanted = index.len_on_file() as u64 * E::SIZE as u64;
+        let is_other = bytes.is_some_and(|bytes| bytes != wanted);
+        if is_other {
             self.files.open(base, kind, OpenMode::ReadWrite)?.set_len(wanted)?;
         }
-        Ok(())
+        Ok(is_other)
     }
 
     /// Writes the entries that were made.
@@ -449,113 +522,6 @@ impl Opener<'_> {
         }
         Ok(())
     }
-}
-
-/// An index of a whole number of entries with its last one; `None` where that cannot be right.
-fn last_entry<E: Entry>(
-    files: &Files,
-    base: i64,
-    kind: FileKind,
-    bytes: Option<u64>,
-) -> io::Result<Option<Index<E>>> {
-    let Some(bytes) = bytes else { return Ok(None) };
-    let Ok(entries) = u32::try_from(bytes / E::SIZE as u64) else { return Ok(None) };
-    if bytes % E::SIZE as u64 != 0 {
-        return Ok(None);
-    }
-    let Some(last_at) = entries.checked_sub(1) else { return Ok(Some(Index::default())) };
-    let file = files.open(base, kind, OpenMode::ReadWrite)?;
-    let last = index::entry_at::<E>(&*file, last_at)?;
-    let before = match last_at.checked_sub(1) {
-        Some(at) => index::entry_at::<E>(&*file, at)?,
-        None => None,
-    };
-    // A crash may leave a tail of zeros, and Kafka preallocates one.
-    let grows = match (before, last) {
-        (Some(before), Some(last)) => before.key() < last.key(),
-        (None, Some(_)) => true,
-        (_, None) => false,
-    };
-    Ok(grows.then(|| Index::on_file(entries, last)))
-}
-
-/// The part of the indexes that belongs to offsets below the recovery point. The index files may be
-/// older than the log, or torn: every entry is held to the batch that it names.
-fn indexes_below(
-    files: &Files,
-    base: i64,
-    found: &Found,
-    recovery_point: i64,
-) -> io::Result<(Index<OffsetEntry>, Index<TimeEntry>)> {
-    let nothing = || (Index::default(), Index::default());
-    if recovery_point <= base || found.log_bytes == 0 {
-        return Ok(nothing());
-    }
-    let mut offsets: Vec<OffsetEntry> = read_entries(files, base, FileKind::Index, found.index_bytes)?;
-    let mut times: Vec<TimeEntry> = read_entries(files, base, FileKind::TimeIndex, found.time_index_bytes)?;
-    if offsets.is_empty() || times.is_empty() {
-        return Ok(nothing());
-    }
-    let file = files.open(base, FileKind::Log, OpenMode::ReadWrite)?;
-    let batch_at = |position: u64| scan::headers(&*file, position, found.log_bytes).next().transpose();
-    let (mut kept, mut last) = (0, None);
-    for entry in &offsets {
-        let grows = last.is_none_or(|last: OffsetEntry| {
-            last.relative_offset < entry.relative_offset && last.position < entry.position
-        });
-        let offset = base + i64::from(entry.relative_offset);
-        if !grows || offset >= recovery_point {
-            break;
-        }
-        match batch_at(u64::from(entry.position)) {
-            Ok(Some(batch)) if batch.header.last_offset() == offset => {}
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
-            _ => break,
-        }
-        (kept, last) = (kept + 1, Some(*entry));
-    }
-    offsets.truncate(kept);
-    let (mut kept, mut last) = (0, None);
-    for entry in &times {
-        let grows = last.is_none_or(|last: TimeEntry| {
-            last.timestamp < entry.timestamp && last.relative_offset < entry.relative_offset
-        });
-        let offset = base + i64::from(entry.relative_offset);
-        let before = offsets.partition_point(|other| other.relative_offset <= entry.relative_offset);
-        let start = before.checked_sub(1).and_then(|at| offsets.get(at)).map_or(0, |other| other.position);
-        if !grows || offsets.last().is_none_or(|other| entry.relative_offset > other.relative_offset) {
-            break;
-        }
-        let batch = scan::headers(&*file, u64::from(start), found.log_bytes)
-            .find(|batch| batch.as_ref().map_or(true, |batch| batch.header.last_offset() >= offset))
-            .transpose();
-        match batch {
-            Ok(Some(batch))
-                if batch.header.last_offset() == offset && batch.header.max_timestamp == entry.timestamp => {}
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
-            _ => break,
-        }
-        (kept, last) = (kept + 1, Some(*entry));
-    }
-    times.truncate(kept);
-    // Later time entries may have been lost: only up to the last one the largest timestamp is known.
-    let Some(last_time) = last else { return Ok(nothing()) };
-    offsets.truncate(offsets.partition_point(|entry| entry.relative_offset <= last_time.relative_offset));
-    let (count, time_count) = (offsets.len() as u32, times.len() as u32);
-    Ok((Index::on_file(count, offsets.last().copied()), Index::on_file(time_count, Some(last_time))))
-}
-
-fn read_entries<E: Entry>(
-    files: &Files,
-    base: i64,
-    kind: FileKind,
-    bytes: Option<u64>,
-) -> io::Result<Vec<E>> {
-    if bytes.is_none() {
-        return Ok(Vec::new());
-    }
-    let content = files.disk.read(&files.path(&file_name(base, kind.extension())))?;
-    Ok(content.chunks_exact(E::SIZE).filter_map(E::decode).collect())
 }
 
 /// The producers as of `end`, with the offset of the newest snapshot.
@@ -602,7 +568,7 @@ fn recover_producers(
 
 /// Opens the last segment of a log again, whose file was cut; also gives the bytes since its last index entry.
 pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Result<(Segment, u64)> {
-    let (found, ..) = list_segments(&log.files)?;
+    let (found, ..) = segments_of(log.files.disk.list(&log.dir())?);
     let found = found.get(&base).copied().unwrap_or_default();
     let config = log.config();
     let mut opener = Opener {
@@ -612,6 +578,7 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
         epochs: &mut epochs,
         bytes_since_entry: 0,
         recovery_point: i64::MAX,
+        was_closed: false,
         first_dirty: i64::MAX,
     };
     let (segment, _) = opener.segment(base, None, &found)?;
@@ -620,7 +587,7 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
 
 /// The producers as the log's files tell; snapshots from beyond its end go.
 pub(super) fn producers_again(log: &Log) -> io::Result<(ProducerState, Option<i64>)> {
-    let (_, mut snapshots, _) = list_segments(&log.files)?;
+    let (_, mut snapshots, _) = segments_of(log.files.disk.list(&log.dir())?);
     let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
     remove_snapshots_beyond(&log.files, &mut snapshots, end)?;
     let segments = log.segments.read().clone();

@@ -1,14 +1,11 @@
 //! Accepting connections, within the limits on their number, and closing those that are idle.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::TcpCongestion;
 use parking_lot::{Mutex, RwLock};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +15,7 @@ use tokio::task::AbortHandle;
 use super::Broker;
 use super::connection::{self, ConnectionError, ConnectionInfo};
 use super::creation_rate::CreationRate;
+use super::pacing;
 use crate::config::BrokerConfig;
 use crate::config::broker::Listener;
 
@@ -55,6 +53,9 @@ fn bind_address(address: SocketAddr, backlog: i32) -> std::io::Result<TcpListene
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    if let Err(error) = pacing::leave_out(&socket) {
+        tracing::debug!(%error, %address, "connections of this listener begin as the system wants");
+    }
     socket.listen(backlog)?;
     TcpListener::from_std(socket.into())
 }
@@ -336,17 +337,7 @@ fn set_options(broker: &Broker, stream: &TcpStream, peer: IpAddr) -> std::io::Re
     if let Some(bytes) = broker.config.send_buffer_bytes {
         socket.set_send_buffer_size(usize::try_from(bytes).unwrap_or_default())?;
     }
-    leave_unpaced(stream, peer)
-}
-
-/// Nothing can be congested between two processes of one machine. A congestion control that measures and
-/// paces all the same (BBR, where it is the system's default) costs more there than everything else of a
-/// large fetch together; Reno just sends, and every kernel has it.
-fn leave_unpaced(stream: &TcpStream, peer: IpAddr) -> std::io::Result<()> {
-    if peer.is_loopback() || stream.local_addr()?.ip().to_canonical() == peer {
-        setsockopt(stream, TcpCongestion, &OsString::from("reno"))?;
-    }
-    Ok(())
+    pacing::put_back(stream, stream.local_addr()?.ip().to_canonical(), peer)
 }
 
 fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionError>) {
@@ -368,23 +359,7 @@ fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionEr
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::getsockopt;
-
     use super::*;
-
-    #[tokio::test]
-    async fn a_connection_within_the_machine_is_not_paced_and_others_are_left_alone() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (stream, _) = accepted.unwrap();
-        let before = getsockopt(&stream, TcpCongestion).unwrap();
-        leave_unpaced(&stream, IpAddr::from([192, 0, 2, 1])).unwrap();
-        assert_eq!(getsockopt(&stream, TcpCongestion).unwrap(), before);
-        leave_unpaced(&stream, address.ip()).unwrap();
-        let name = getsockopt(&stream, TcpCongestion).unwrap();
-        assert_eq!(name.to_string_lossy().trim_end_matches('\0'), "reno");
-    }
 
     #[tokio::test]
     async fn slots_grow_and_shrink_under_those_that_hold_them() {

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use super::cleaned::{CLEANED, discard, path_of};
 use super::{Round, Stop};
-use crate::env::OpenMode;
+use crate::env::{DirEntry, OpenMode};
 use crate::segment::file_cache::FileKind;
 use crate::segment::log::{Log, Writer};
 use crate::segment::scan;
@@ -101,10 +101,10 @@ impl Log {
     }
 }
 
-/// Finishes or drops the compactions that a crash cut short.
-pub fn finish_swaps(files: &Files) -> io::Result<()> {
+/// Finishes or drops the compactions that a crash cut short; returns whether there was one. `entries` are those of the
+/// folder.
+pub fn finish_swaps(files: &Files, entries: &[DirEntry]) -> io::Result<bool> {
     let dir = files.dir.read().clone();
-    let entries = files.disk.list(&dir)?;
     let names: Vec<&str> =
         entries.iter().filter(|entry| !entry.is_dir).map(|entry| entry.name.as_str()).collect();
     let with_ending = |ending: &'static str| {
@@ -116,7 +116,7 @@ pub fn finish_swaps(files: &Files) -> io::Result<()> {
     };
     let swaps: Vec<_> = with_ending(SWAP).collect();
     if swaps.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     // Compactions of one log come one after the other, so what is beside a `.cleaned` was not done. (Kafka splits
     // segments in the same way, into several at once: those above it were not done either.)
@@ -144,7 +144,8 @@ pub fn finish_swaps(files: &Files) -> io::Result<()> {
             files.disk.rename(&from, &files.path(&file_name(*base_offset, kind.extension())))?;
         }
     }
-    files.disk.sync_dir(&dir)
+    files.disk.sync_dir(&dir)?;
+    Ok(true)
 }
 
 /// The last offset of a segment that is not in its place yet.
