@@ -9,8 +9,10 @@ FIGURE_WIDTH = 37
 
 
 def median_and_spread(values):
-    """The median, and half of the way from the least to the most as a share of it."""
+    """The median, and half of the way from the least to the most as a share of it; None where there is but one."""
     middle = statistics.median(values)
+    if len(values) < 2:
+        return middle, None
     return middle, (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
@@ -83,7 +85,7 @@ def page(table, about):
         "those of whole batches. What was written is checked against what the broker holds, what is read against what it held. "
         "Figures that begin with “bare” come from a program that moves the same bytes with system calls alone (and checks them where "
         "a broker has to), measured beside the row: the least that the row takes on this machine.", "",
-        "A virtual machine that gives free memory back to its host pays about ten times as much for the first write into each page, "
+        "A virtual machine that gives free memory back to its host may pay ten times as much for the first write into each page, "
         "at random for whoever comes to it; so free memory is written to once before each measurement that writes much, for both "
         "brokers alike. Bare writes to files before and after each broker's turn show whether the machine was in the same state.", "",
         f"{about['when']}, {about['machine']}; median of {about['rounds']} {'short ' if about['quick'] else ''}rounds, ± half of the spread.", "",
@@ -97,7 +99,8 @@ def page(table, about):
         cells = []
         for kind in ("kafka", "raftsman"):
             spread = row[f"{kind}_spread"]
-            cells.append("" if row[kind] is None else f"{number(row[kind])} ± {spread * 100:.0f} %")
+            cell = "" if row[kind] is None else number(row[kind])
+            cells.append(cell if spread is None else f"{cell} ± {spread * 100:.0f} %")
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         limit = ", ".join(row["limits"])
         if row["missed"]:
@@ -117,7 +120,7 @@ def picture(table):
             bound = next((float(words.split()[1]) for words in row["limits"] if words.endswith("×")), None)
             bars.append((row["what"], row["ratio"], bound))
             seen.add(row["measurement"])
-    left, width, step, top = 420, 420, 26, 46
+    left, width, step, top = 460, 420, 26, 46
     height = top + step * len(bars) + 20
     most = max([1.0, *(ratio for _, ratio, _ in bars)])
     scale = width / (math.ceil(most * 4) / 4)
@@ -131,9 +134,11 @@ def picture(table):
         color = "#b3261e" if bound is not None and ratio > bound else "#2f6f4f"
         out.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end" fill="#333">{html.escape(what[:62])}</text>')
         out.append(f'<rect x="{left}" y="{y}" width="{max(1.0, ratio * scale):.1f}" height="16" fill="{color}"/>')
-        out.append(f'<text x="{left + ratio * scale + 6:.1f}" y="{y + 13}" fill="#333">{ratio:.2f}</text>')
+        x, after = left + (bound or 0) * scale, left + ratio * scale
+        # the number stands behind the mark where it would stand on it
+        after = x if after <= x < after + 36 else after
+        out.append(f'<text x="{after + 6:.1f}" y="{y + 13}" fill="#333">{ratio:.2f}</text>')
         if bound is not None:
-            x = left + bound * scale
             out.append(f'<line x1="{x:.1f}" y1="{y - 3}" x2="{x:.1f}" y2="{y + 19}" stroke="#000" stroke-width="2"/>')
     x = left + scale
     out.append(f'<line x1="{x:.1f}" y1="{top - 10}" x2="{x:.1f}" y2="{height - 14}" stroke="#888" stroke-dasharray="4 3"/>')
