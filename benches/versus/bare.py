@@ -66,7 +66,7 @@ def echo(connections):
 def sink(frame_bytes, connections):
     def measure(bench):
         with folder_in(bench.broker.folder) as folder:
-            return run("sink", folder, connections, frame_bytes, bench.count(2_000_000_000))
+            return run("sink", folder, connections, frame_bytes, bench.count(1_500_000_000))
 
     return measure
 

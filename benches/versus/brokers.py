@@ -42,7 +42,7 @@ PROPERTIES = {
     "offsets.topic.replication.factor": "1",
     "group.initial.rebalance.delay.ms": "0",
     # so that deleted topics make room on the disk before the next measurement
-    "log.segment.delete.delay.ms": "1000",
+    "log.segment.delete.delay.ms": "100",
     # connections come in bursts here
     "socket.listen.backlog.size": "1000",
 }

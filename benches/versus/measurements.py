@@ -136,7 +136,7 @@ def partitions_1000_and_3(bench):
     """The same batches into 3 and into 1,000 partitions."""
     reports = {}
     for partitions in (3, 1000):
-        drive = produce("--batch-bytes", "16384", "--connections", "4", requests=100_000, partitions=partitions)
+        drive = produce("--batch-bytes", "16384", "--connections", "4", requests=50_000, partitions=partitions)
         reports[partitions] = drive(bench)
     figures = reports[1000]
     figures["1,000 to 3, CPU"] = reports[1000]["CPU µs/request"] / reports[3]["CPU µs/request"]
@@ -174,7 +174,7 @@ def real_client(record, records, batch):
     return drive
 
 
-def catch_up(connections, partitions):
+def catch_up(connections, partitions, turns):
     """Everything that was just written, from the page cache, in turn with a bare sendfile loop over as many bytes."""
 
     def drive(bench):
@@ -185,12 +185,12 @@ def catch_up(connections, partitions):
         bench.run(*fetch, "--duration", bench.scale.warmup)
         segment = max(bench.broker.data_dir.glob(f"{topic}-*/*.log"), key=lambda path: path.stat().st_size)
         bare.sendfile(segment, segment.stat().st_size)
-        turns = []
-        for _ in range(3):
-            report = bench.run(*fetch, "--passes", bench.count(10))
+        found = []
+        for _ in range(turns):
+            report = bench.run(*fetch, "--passes", bench.count(5))
             least = bare.sendfile(segment, report["bytes"])
-            turns.append({**of_report(report), **{f"bare sendfile, {name}": least[name] for name in ("CPU s/GB", "MB/s")}})
-        figures = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+            found.append({**of_report(report), **{f"bare sendfile, {name}": least[name] for name in ("CPU s/GB", "MB/s")}})
+        figures = {name: statistics.median(turn[name] for turn in found) for name in found[0]}
         figures["to a bare sendfile, CPU"] = figures["CPU s/GB"] / figures["bare sendfile, CPU s/GB"]
         figures["to a bare sendfile, MB/s"] = figures["MB/s"] / figures["bare sendfile, MB/s"]
         bench.delete(topic)
@@ -369,7 +369,7 @@ CLIENT = ("CPU s/1M records", "consume CPU s/1M records")
 
 
 def small_batches(*arguments, connections=4):
-    return produce(*SMALL_BATCHES, *arguments, "--connections", str(connections), requests=80_000)
+    return produce(*SMALL_BATCHES, *arguments, "--connections", str(connections), requests=60_000)
 
 
 def one_record(connections, requests):
@@ -382,57 +382,66 @@ def one_record(connections, requests):
 # in the order in which they run
 MEASUREMENTS = [
     Measurement("bare-write", "bare writes of 1 MiB without a broker, before and after its turn", bare_write, [],
-                ("bare write before, CPU s/GB", "bare write after, CPU s/GB"), around=True),
+                ("bare write before, CPU s/GB", "bare write after, CPU s/GB"), around=True, seconds=40),
     Measurement(UNCOMPRESSED, "produce, batches of 1 MiB, 1 KiB records",
                 beside_bare(produce(*MIB_BATCHES, requests=4_000), "sink", bare.sink(1 << 20, 1), "CPU s/GB", "MB/s"),
-                [ratio_at_most("CPU s/GB", 0.5), ratio_at_least("MB/s", 1.5)], (*VOLUME, "bare sink, MB/s", *BARE_SINK), writes=True),
+                [ratio_at_most("CPU s/GB", 0.5), ratio_at_least("MB/s", 1.5)], (*VOLUME, "bare sink, MB/s", *BARE_SINK),
+                writes=True, seconds=18),
     Measurement("produce-16kib", "produce, batches of 16 KiB, 1 KiB records, 4 connections",
                 beside_bare(small_batches(), "sink", bare.sink(16384, 4), "CPU s/GB", "requests/s"),
-                SMALL_BATCHES_COST, (*VOLUME, "bare sink, requests/s", *BARE_SINK), writes=True),
+                SMALL_BATCHES_COST, (*VOLUME, "bare sink, requests/s", *BARE_SINK), writes=True, seconds=16),
     Measurement("produce-16kib-16", "produce, batches of 16 KiB, 1 KiB records, 16 connections",
-                small_batches(connections=16), SMALL_BATCHES_COST, VOLUME, writes=True),
+                small_batches(connections=16), SMALL_BATCHES_COST, VOLUME, writes=True, seconds=11),
     Measurement("produce-16kib-acks1", "produce, batches of 16 KiB, 1 KiB records, acks=1",
-                small_batches("--acks", "1"), SMALL_BATCHES_COST, VOLUME, writes=True),
+                small_batches("--acks", "1"), SMALL_BATCHES_COST, VOLUME, writes=True, seconds=12),
     Measurement("produce-16kib-100b", "produce, batches of 16 KiB, 100 B records",
-                small_batches("--record-size", "100"), SMALL_BATCHES_COST, VOLUME, writes=True),
+                small_batches("--record-size", "100"), SMALL_BATCHES_COST, VOLUME, writes=True, seconds=12),
     Measurement("produce-10b", "produce, 10 B records in batches of 1 MiB",
-                produce("--record-size", "10", *MIB_BATCHES, requests=2_000), [ratio_at_most("CPU s/GB", 0.15)], VOLUME, writes=True),
+                produce("--record-size", "10", *MIB_BATCHES, requests=2_000),
+                [ratio_at_most("CPU s/GB", 0.15)], VOLUME, writes=True, seconds=11),
     *[Measurement(f"produce-{codec}", f"produce, batches of 1 MiB before {codec}, per compressed byte",
-                  compressed(codec, requests), COMPRESSED, VOLUME, writes=True)
-      for codec, requests in (("gzip", 3_000), ("snappy", 6_000), ("lz4", 6_000), ("zstd", 6_000))],
-    Measurement("produce-10b-java", "10 B records by Kafka's own clients", real_client(10, 20_000_000, 1_000_000),
-                [at_least("records/s", 1_000_000), ratio_at_least("records/s", 1)], CLIENT, writes=True),
+                  compressed(codec, requests), COMPRESSED, VOLUME, writes=True, seconds=12)
+      for codec, requests in (("gzip", 2_000), ("snappy", 4_000), ("lz4", 4_000), ("zstd", 4_000))],
+    Measurement("produce-10b-java", "10 B records by Kafka's own clients", real_client(10, 5_000_000, 1_000_000),
+                [at_least("records/s", 1_000_000), ratio_at_least("records/s", 1)], CLIENT, writes=True, seconds=28),
     Measurement("produce-16kib-java", "1 KiB records in 16 KiB batches by Kafka's own clients",
-                real_client(1024, 1_000_000, 16_384), [ratio_at_least("records/s", 1)], ("CPU s/GB of values", *CLIENT), writes=True),
-    Measurement("produce-librdkafka", "1 KiB records in 64 KiB batches by librdkafka", librdkafka(1024, 1_000_000, 65_536),
-                [ratio_at_most("CPU s/GB of values", 0.5)], ("records/s",), writes=True, needs_python=True),
+                real_client(1024, 500_000, 16_384),
+                [ratio_at_least("records/s", 1)], ("CPU s/GB of values", *CLIENT), writes=True, seconds=26),
+    Measurement("produce-librdkafka", "1 KiB records in 64 KiB batches by librdkafka", librdkafka(1024, 600_000, 65_536),
+                [ratio_at_most("CPU s/GB of values", 0.5)], ("records/s",), writes=True, needs_python=True, seconds=16),
     Measurement("one-record-1", "one record of 100 B a request, 1 connection", one_record(1, 60_000),
-                [*ONE_RECORD_COST, ratio_at_least("requests/s", 2)], (*REQUESTS, *BARE_ECHO)),
-    Measurement("one-record-16", "one record of 100 B a request, 16 connections", one_record(16, 150_000),
-                [*ONE_RECORD_COST, ratio_at_least("requests/s", 3)], (*REQUESTS, *BARE_ECHO)),
-    Measurement("one-record-1000", "one record of 100 B a request, 1,000 connections", one_record(1000, 150_000),
-                [ratio_at_most("CPU µs/request", 0.25)], REQUESTS),
+                [*ONE_RECORD_COST, ratio_at_least("requests/s", 2)], (*REQUESTS, *BARE_ECHO), seconds=15),
+    Measurement("one-record-16", "one record of 100 B a request, 16 connections", one_record(16, 100_000),
+                [*ONE_RECORD_COST, ratio_at_least("requests/s", 3)], (*REQUESTS, *BARE_ECHO), seconds=13),
+    Measurement("one-record-1000", "one record of 100 B a request, 1,000 connections", one_record(1000, 100_000),
+                [ratio_at_most("CPU µs/request", 0.25)], REQUESTS, seconds=12),
     Measurement("partitions-1000", "batches of 16 KiB into 1,000 partitions instead of 3", partitions_1000_and_3,
-                [at_most("1,000 to 3, CPU", 1.1)], ("CPU µs/request",), writes=True),
-    Measurement("fetch-catch-up", "fetch, catch-up from page cache", catch_up(1, 3),
+                [at_most("1,000 to 3, CPU", 1.1)], ("CPU µs/request",), writes=True, seconds=32),
+    Measurement("fetch-catch-up", "fetch, catch-up from page cache", catch_up(1, 3, turns=3),
                 [ratio_at_most("CPU s/GB", 0.6), at_most("to a bare sendfile, CPU", 1.5), at_least("to a bare sendfile, MB/s", 0.85)],
-                ("MB/s", "bare sendfile, CPU s/GB", "bare sendfile, MB/s"), writes=True),
-    Measurement("fetch-catch-up-16", "fetch, catch-up from page cache, 16 consumers", catch_up(16, 16),
-                [ratio_at_most("CPU s/GB", 0.6)], ("MB/s", "bare sendfile, CPU s/GB"), writes=True),
+                ("MB/s", "bare sendfile, CPU s/GB", "bare sendfile, MB/s"), writes=True, seconds=32),
+    Measurement("fetch-catch-up-16", "fetch, catch-up from page cache, 16 consumers", catch_up(16, 16, turns=1),
+                [ratio_at_most("CPU s/GB", 0.6)], ("MB/s", "bare sendfile, CPU s/GB"), writes=True, seconds=18),
     Measurement("fetch-cold", "2,000 records a second beside a cold read of 4 GB", cold_beside_producer,
-                [ratio_at_most("ack p99 ms", 0.5)], ("ack p50 ms", "ack p99.9 ms", "ack max ms", "consumer's MB/s"), writes=True),
+                [ratio_at_most("ack p99 ms", 0.5)], ("ack p50 ms", "ack p99.9 ms", "ack max ms", "consumer's MB/s"),
+                writes=True, seconds=62),
     Measurement("fetch-tail", "fetch at the tail, one record of 100 B a request", tail(80_000), [ratio_at_most("CPU µs/request", 0.25)],
-                ("requests/s",)),
+                ("requests/s",), seconds=12),
     Measurement("fetch-tail-1000", "fetch at the tail of 1,000 partitions, in fetch sessions",
-                tail(4_000, 1000, ["--sessions"]), [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",)),
-    Measurement("latency-1000", "end to end at 1,000 records a second, acks=all", latency(1_000), LATENCY, ARRIVALS),
-    Measurement("latency-10000", "end to end at 10,000 records a second, acks=all", latency(10_000), LATENCY, ARRIVALS),
-    Measurement("connections-idle", "10,000 idle connections", idle_connections, [at_most("KiB/connection", 10), at_most("CPU ms/s", 1)]),
-    Measurement("commits", "commits by 16 groups, one at a time each", commits, [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",)),
-    Measurement("members-10", "10 members until all are assigned", members(10), [ratio_at_most("s until assigned", 1)], ("CPU ms",)),
-    Measurement("members-100", "100 members until all are assigned", members(100), [ratio_at_most("s until assigned", 1)], ("CPU ms",)),
+                tail(2_000, 1000, ["--sessions"]), [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",), seconds=26),
+    Measurement("latency-1000", "end to end at 1,000 records a second, acks=all", latency(1_000), LATENCY, ARRIVALS, seconds=36),
+    Measurement("latency-10000", "end to end at 10,000 records a second, acks=all", latency(10_000), LATENCY, ARRIVALS, seconds=36),
+    Measurement("connections-idle", "10,000 idle connections", idle_connections,
+                [at_most("KiB/connection", 10), at_most("CPU ms/s", 1)], seconds=28),
+    Measurement("commits", "commits by 16 groups, one at a time each", commits,
+                [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",), seconds=10),
+    Measurement("members-10", "10 members until all are assigned", members(10),
+                [ratio_at_most("s until assigned", 1)], ("CPU ms",), seconds=6),
+    Measurement("members-100", "100 members until all are assigned", members(100),
+                [ratio_at_most("s until assigned", 1)], ("CPU ms",), seconds=16),
     Measurement("start-empty", "start on an empty folder, and idle", start_empty,
-                [at_most("start ms", 50), at_most("idle % of a core", 0.1), at_most("idle MiB", 20)], own_broker=True),
-    Measurement("start-written", "start on 1,000 written partitions", start_written, [at_most("start ms", 50)], own_broker=True),
-    Measurement("binary", "the binary", binary_size, [at_most("MiB, stripped", 25)], raftsman_only=True),
+                [at_most("start ms", 50), at_most("idle % of a core", 0.1), at_most("idle MiB", 20)], own_broker=True, seconds=30),
+    Measurement("start-written", "start on 1,000 written partitions", start_written,
+                [at_most("start ms", 50)], own_broker=True, seconds=28),
+    Measurement("binary", "the binary", binary_size, [at_most("MiB, stripped", 25)], raftsman_only=True, seconds=1),
 ]
