@@ -88,6 +88,14 @@ fn a_rate_is_kept_and_records_arrive() {
     assert!(report["records"].as_i64().is_some_and(|records| records >= 40), "{report}");
     let fed = report["records_fed"].as_i64().expect("a number");
     assert_eq!(bench.held_records("raftsman-bench"), 500 + fed);
+
+    // Each record goes to another partition, and each request names the one that the last answer was of.
+    let many = ["--create-topic", "--topic", "many", "--partitions", "20", "--sessions"];
+    let fed = ["fetch", "--feed", "100", "--connections", "4", "--requests", "100"];
+    let report = bench.run(&[&fed[..], &many[..]].concat());
+    let fed = report["records_fed"].as_i64().expect("a number");
+    assert_eq!((&report["requests"], bench.held_records("many")), (&100.into(), fed));
+    assert!(report["records"].as_i64().is_some_and(|records| records >= 100 && fed >= 25), "{report}");
 }
 
 #[test]
@@ -119,6 +127,7 @@ fn what_cannot_be_measured_is_said() {
     assert!(code == Some(1) && text.contains("--create-topic"), "{text}");
     assert_eq!(run(&["produce", "--rate", "-1"]).0, Some(2));
     assert_eq!(run(&["latency", "--record-size", "4"]).0, Some(2));
+    assert_eq!(run(&["fetch", "--topic", "small", "--sessions"]).0, Some(2));
     bench.broker.connect().create_topic("small", 1, &[("max.message.bytes", "1000")]);
     let (code, text) = run(&["produce", "--topic", "small", "--requests", "5"]);
     assert!(code == Some(1) && text.contains("MESSAGE_TOO_LARGE"), "{text}");

@@ -42,7 +42,7 @@ PROPERTIES = {
     "offsets.topic.replication.factor": "1",
     "group.initial.rebalance.delay.ms": "0",
     # so that deleted topics make room on the disk before the next measurement
-    "log.segment.delete.delay.ms": "1000",
+    "log.segment.delete.delay.ms": "100",
     # connections come in bursts here
     "socket.listen.backlog.size": "1000",
 }
@@ -63,7 +63,7 @@ class Usage:
 
 
 def usage(pid):
-    # nanoseconds per thread, where the kernel counts them; utime and stime have ticks of 10 ms
+    # in ticks of 10 ms, which is fine enough for whoever uses a second of them
     stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
     fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
@@ -162,6 +162,8 @@ class Bench:
     def __init__(self, binary, broker, scale):
         self.binary, self.broker, self.scale = binary, broker, scale
         self.topics = 0
+        # what this broker's turn has given so far: figures by measurement
+        self.done = {}
 
     def topic(self):
         self.topics += 1
@@ -188,8 +190,11 @@ class Bench:
             time.sleep(0.05)
 
     def java(self, main, *arguments, heap="512m", limit_s=900):
-        """One of Kafka's own tools; its standard output, and the broker's usage before and after."""
-        command = ["java", f"-Xmx{heap}", QUIET, "-cp", LIBS, main, *arguments]
+        """One of Kafka's own tools."""
+        return self.client(["java", f"-Xmx{heap}", QUIET, "-cp", LIBS, main, *arguments], limit_s)
+
+    def client(self, command, limit_s=900):
+        """A client that is a program of its own; its standard output, and the broker's usage before and after."""
         before = usage(self.broker.pid)
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
         after = usage(self.broker.pid)

@@ -4,19 +4,19 @@ A measurement is driven against one running broker and gives figures by name. Co
 process (user and system); bytes are those of whole batches. Counts are the same for both brokers.
 """
 
+import concurrent.futures
 import dataclasses
-import multiprocessing
 import os
+import pathlib
 import re
-import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import tempfile
 import time
 import typing
 
+import bare
 import brokers
 
 
@@ -61,9 +61,25 @@ class Measurement:
     limits: list
     # figures to print besides those with limits
     show: tuple = ()
+    # writes so much that the state of the machine's memory counts
+    writes: bool = False
     # needs a broker of its own: is given what makes one in place of a running one
     own_broker: bool = False
     raftsman_only: bool = False
+    # is measured before a broker starts and after it has ended, without it
+    around: bool = False
+    # by a client in compat-tests' virtual environment
+    needs_python: bool = False
+    # in a full round of four, with both brokers together
+    seconds: int = 1
+    # one sentence on what bounds it, for the page; shown where a limit is missed
+    bound: str = ""
+
+    def rounds(self, kind, rounds):
+        """How many of so many rounds. Where no limit is a share of Kafka's, Kafka is measured once: that takes long, and decides nothing."""
+        if kind == "kafka" and self.raftsman_only:
+            return 0
+        return 1 if kind == "kafka" and self.limits and not any(limit.ratio for limit in self.limits) else rounds
 
 
 def of_report(report):
@@ -97,18 +113,43 @@ def produce(*arguments, requests, partitions=3):
     return drive
 
 
+def beside_bare(drive, name, measure, cost, *more):
+    """A row, and right behind it the least that it takes on this machine."""
+
+    def both(bench):
+        figures, least = drive(bench), measure(bench)
+        figures.update({f"bare {name}, {figure}": least[figure] for figure in (cost, *more)})
+        figures["to bare, CPU"] = figures[cost] / least[cost]
+        return figures
+
+    return both
+
+
+def compressed(codec, requests):
+    """Per compressed byte. As no byte needs to be decompressed, it is to cost what uncompressed ones cost in the same round."""
+
+    def drive(bench):
+        if UNCOMPRESSED not in bench.done:
+            bench.done[UNCOMPRESSED] = produce("--batch-bytes", "1048576", requests=2_000)(bench)
+        figures = produce("--batch-bytes", "1048576", "--compression", codec, requests=requests)(bench)
+        figures["to uncompressed, CPU"] = figures["CPU s/GB"] / bench.done[UNCOMPRESSED]["CPU s/GB"]
+        return figures
+
+    return drive
+
+
 def partitions_1000_and_3(bench):
     """The same batches into 3 and into 1,000 partitions."""
     reports = {}
     for partitions in (3, 1000):
-        drive = produce("--batch-bytes", "16384", "--connections", "4", requests=200_000, partitions=partitions)
+        drive = produce("--batch-bytes", "16384", "--connections", "4", requests=50_000, partitions=partitions)
         reports[partitions] = drive(bench)
     figures = reports[1000]
     figures["1,000 to 3, CPU"] = reports[1000]["CPU µs/request"] / reports[3]["CPU µs/request"]
     return figures
 
 
-def real_client(record, records):
+def real_client(record, records, batch):
     """Kafka's own producer and consumer."""
 
     def drive(bench):
@@ -119,7 +160,7 @@ def real_client(record, records):
             sent = bench.count(records * 0.25) if warm else count
             text, before, after = bench.java(
                 "org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records", sent, "--record-size", str(record),
-                "--throughput", "-1", "--bootstrap-server", bench.broker.bootstrap, "--command-property", "batch.size=1000000",
+                "--throughput", "-1", "--bootstrap-server", bench.broker.bootstrap, "--command-property", f"batch.size={batch}",
                 "--command-property", "linger.ms=5", "--command-property", "acks=all", "--command-property", "max.request.size=1048576",
             )
         found = re.search(rf"^{sent} records sent, ([\d.]+) records/sec", text, re.M)
@@ -139,68 +180,95 @@ def real_client(record, records):
     return drive
 
 
-def sendfile_loop(path, passes):
-    """Bytes of a file over loopback with nothing but sendfile(2): (CPU s/GB of the sender, MB/s)."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    size = os.path.getsize(path)
-    ours, theirs = multiprocessing.Pipe()
-
-    def send():
-        peer, _ = listener.accept()
-        with open(path, "rb") as file:
-            before = resource.getrusage(resource.RUSAGE_SELF)
-            for _ in range(passes):
-                offset = 0
-                while offset < size:
-                    offset += os.sendfile(peer.fileno(), file.fileno(), offset, min(1 << 20, size - offset))
-            after = resource.getrusage(resource.RUSAGE_SELF)
-        peer.close()
-        theirs.send(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-
-    sender = multiprocessing.get_context("fork").Process(target=send)
-    sender.start()
-    buffer = bytearray(1 << 20)
-    received, started = 0, time.monotonic()
-    with socket.create_connection(listener.getsockname()) as peer:
-        while count := peer.recv_into(buffer):
-            received += count
-    elapsed = time.monotonic() - started
-    cpu = ours.recv()
-    sender.join()
-    listener.close()
-    if received != size * passes:
-        raise brokers.Trouble(f"the bare sendfile loop moved {received} of {size * passes} bytes")
-    return cpu / received * 1e9, received / 1e6 / elapsed
-
-
-def catch_up(bench):
+def catch_up(connections, partitions, turns):
     """Everything that was just written, from the page cache, in turn with a bare sendfile loop over as many bytes."""
-    topic, passes = bench.topic(), bench.count(20)
-    bench.run("produce", "--create-topic", "--topic", topic, "--partitions", "3", "--batch-bytes", "1048576", "--requests",
-              bench.count(1_000))
-    bench.run("fetch", "--topic", topic, "--duration", bench.scale.warmup)
-    segment = max(bench.broker.data_dir.glob(f"{topic}-*/*.log"), key=lambda path: path.stat().st_size)
-    sendfile_loop(segment, 1)
-    turns = []
-    for _ in range(3):
-        figures = of_report(bench.run("fetch", "--topic", topic, "--passes", passes))
-        # a topic of three partitions, so three times the passes
-        figures["bare sendfile, CPU s/GB"], figures["bare sendfile, MB/s"] = sendfile_loop(segment, 3 * int(passes))
-        turns.append(figures)
-    figures = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
-    figures["to a bare sendfile, CPU"] = figures["CPU s/GB"] / figures["bare sendfile, CPU s/GB"]
-    figures["to a bare sendfile, MB/s"] = figures["MB/s"] / figures["bare sendfile, MB/s"]
-    bench.delete(topic)
+
+    def drive(bench):
+        topic = bench.topic()
+        bench.run("produce", "--create-topic", "--topic", topic, "--partitions", str(partitions), "--batch-bytes", "1048576", "--requests",
+                  bench.count(1_000))
+        fetch = ("fetch", "--topic", topic, "--connections", str(connections))
+        bench.run(*fetch, "--duration", bench.scale.warmup)
+        segment = max(bench.broker.data_dir.glob(f"{topic}-*/*.log"), key=lambda path: path.stat().st_size)
+        bare.sendfile(segment, segment.stat().st_size)
+        found = []
+        for _ in range(turns):
+            report = bench.run(*fetch, "--passes", bench.count(5))
+            least = bare.sendfile(segment, report["bytes"])
+            found.append({**of_report(report), **{f"bare sendfile, {name}": least[name] for name in ("CPU s/GB", "MB/s")}})
+        figures = {name: statistics.median(turn[name] for turn in found) for name in found[0]}
+        figures["to a bare sendfile, CPU"] = figures["CPU s/GB"] / figures["bare sendfile, CPU s/GB"]
+        figures["to a bare sendfile, MB/s"] = figures["MB/s"] / figures["bare sendfile, MB/s"]
+        bench.delete(topic)
+        return figures
+
+    return drive
+
+
+def drop_from_memory(files):
+    """Has the page cache forget them."""
+    for path in files:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold_beside_producer(bench):
+    """One record a request at a fixed rate, while a consumer reads 4 GB from the disk, again and again."""
+    cold, live = bench.topic(), bench.topic()
+    bench.run("produce", "--create-topic", "--topic", cold, "--partitions", "3", "--batch-bytes", "1048576", "--requests",
+              bench.count(4_000))
+    files = list(bench.broker.data_dir.glob(f"{cold}-*/*.log"))
+    drop_from_memory(files)
+
+    def disk_bytes():
+        return int(re.search(r"^read_bytes: (\d+)", pathlib.Path(f"/proc/{bench.broker.pid}/io").read_text(), re.M)[1])
+
+    before, reads = disk_bytes(), []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        producer = pool.submit(bench.run, "produce", "--create-topic", "--topic", live, "--partitions", "3", "--record-size", "100",
+                               "--batch-records", "1", "--rate", "2000", "--warmup", bench.scale.warmup, "--duration", bench.scale.cold)
+        while not producer.done():
+            drop_from_memory(files)
+            reads.append(bench.run("fetch", "--topic", cold, "--passes", "1"))
+    figures = of_report(producer.result())
+    fetched = sum(report["bytes"] for report in reads)
+    figures["consumer's MB/s"] = fetched / sum(report["seconds"] for report in reads) / 1e6
+    figures["of it from disk"] = (disk_bytes() - before) / fetched
+    if figures["of it from disk"] < 0.8:
+        raise brokers.Trouble(f"{figures['of it from disk']:.0%} of what was fetched came from the disk")
+    bench.delete(cold)
+    bench.delete(live)
     return figures
 
 
-def tail(bench):
-    """Eight consumers wait for one record at a time; one request in nine is that which writes it."""
-    topic = bench.topic()
-    report = bench.run("fetch", "--create-topic", "--topic", topic, "--feed", "100", "--connections", "8", "--warmup", bench.scale.warmup,
-                       "--requests", bench.count(80_000))
-    bench.delete(topic)
-    return of_report(report)
+def librdkafka(record, records, batch):
+    def drive(bench):
+        topic, count = bench.topic(), bench.count(records)
+        bench.run("produce", "--create-topic", "--topic", topic, "--partitions", "3", "--requests", "1")
+        script = [str(brokers.compat.CACHE / "venv" / "bin" / "python"), str(brokers.HERE / "librdkafka.py")]
+        for sent in (bench.count(records * 0.25), count):
+            said, before, after = bench.client([*script, bench.broker.bootstrap, topic, str(record), sent, str(batch)])
+        bench.delete(topic)
+        cpu = after.cpu - before.cpu
+        return {"records/s": float(said), "CPU s/GB of values": cpu / int(count) / record * 1e9, "CPU s/1M records": cpu / int(count) * 1e6}
+
+    return drive
+
+
+def tail(requests, partitions=1, sessions=()):
+    """Eight consumers wait for one record at a time, each in another partition; one request in nine is that which writes it."""
+
+    def drive(bench):
+        topic, where = bench.topic(), ("--partitions", str(partitions))
+        bench.run("produce", "--create-topic", "--topic", topic, *where, "--record-size", "100", "--batch-records", "3", "--requests",
+                  str(partitions))
+        report = bench.run("fetch", "--topic", topic, *sessions, "--feed", "100", "--connections", "8", "--warmup", bench.scale.warmup,
+                           "--requests", bench.count(requests))
+        bench.delete(topic)
+        return of_report(report)
+
+    return drive
 
 
 def latency(rate):
@@ -241,6 +309,20 @@ def members(count):
     return drive
 
 
+def warm_up(bench):
+    """Before the first row: a JVM compiles what it runs often."""
+    topic = bench.topic()
+    bench.run("produce", "--create-topic", "--topic", topic, "--partitions", "3", "--connections", "4", "--duration", bench.scale.first)
+    bench.run("fetch", "--topic", topic, "--duration", bench.scale.warmup)
+    bench.delete(topic)
+
+
+def bare_write(folder, scale):
+    """The state of the machine: gives what takes the second figure and gives both."""
+    before = bare.write(folder, scale)["CPU s/GB"]
+    return lambda: {"bare write before, CPU s/GB": before, "bare write after, CPU s/GB": bare.write(folder, scale)["CPU s/GB"]}
+
+
 def start_empty(make, scale):
     broker, _ = make()
     try:
@@ -276,46 +358,97 @@ def binary_size(bench):
         return {"MiB, stripped": os.path.getsize(copy) / 2**20}
 
 
+MIB_BATCHES = ["--batch-bytes", "1048576"]
+SMALL_BATCHES = ["--batch-bytes", "16384"]
 ONE_RECORD = ["--record-size", "100", "--batch-records", "1", "--depth", "1"]
+# the row that compressed ones are compared with
+UNCOMPRESSED = "produce-1mib"
 VOLUME = ("MB/s", "peak MiB")
 REQUESTS = ("requests/s", "ack p50 ms", "ack p99 ms", "peak MiB")
+BARE_SINK = ("bare sink, CPU s/GB", "to bare, CPU")
+BARE_ECHO = ("bare echo and write, CPU µs/request", "bare echo and write, requests/s", "to bare, CPU")
+SMALL_BATCHES_COST = [ratio_at_most("CPU s/GB", 0.2), ratio_at_least("requests/s", 3)]
+COMPRESSED = [ratio_at_most("CPU s/GB", 0.5), at_most("to uncompressed, CPU", 1.15)]
 ONE_RECORD_COST = [ratio_at_most("CPU µs/request", 0.25), at_most("CPU µs/request", 20)]
 LATENCY = [ratio_at_most("CPU s/1M records", 0.3), ratio_at_most("end to end p99 ms", 0.5), ratio_at_most("end to end p99.9 ms", 0.3)]
 ARRIVALS = ("end to end p50 ms", "end to end max ms")
+CLIENT = ("CPU s/1M records", "consume CPU s/1M records")
 
+
+def small_batches(*arguments, connections=4):
+    return produce(*SMALL_BATCHES, *arguments, "--connections", str(connections), requests=60_000)
+
+
+def one_record(connections, requests):
+    drive = produce(*ONE_RECORD, "--connections", str(connections), requests=requests)
+    if connections > 16:
+        return drive
+    return beside_bare(drive, "echo and write", bare.echo(connections), "CPU µs/request", "requests/s")
+
+
+# in the order in which they run
 MEASUREMENTS = [
-    Measurement("produce-1mib", "produce, batches of 1 MiB, 1 KiB records",
-                produce("--batch-bytes", "1048576", requests=4_000),
-                [ratio_at_most("CPU s/GB", 0.5), ratio_at_least("MB/s", 1.5)], VOLUME),
+    Measurement("bare-write", "bare writes of 1 MiB without a broker, before and after its turn", bare_write, [],
+                ("bare write before, CPU s/GB", "bare write after, CPU s/GB"), around=True, seconds=40),
+    Measurement(UNCOMPRESSED, "produce, batches of 1 MiB, 1 KiB records",
+                beside_bare(produce(*MIB_BATCHES, requests=4_000), "sink", bare.sink(1 << 20, 1), "CPU s/GB", "MB/s"),
+                [ratio_at_most("CPU s/GB", 0.5), ratio_at_least("MB/s", 1.5)], (*VOLUME, "bare sink, MB/s", *BARE_SINK),
+                writes=True, seconds=18),
     Measurement("produce-16kib", "produce, batches of 16 KiB, 1 KiB records, 4 connections",
-                produce("--batch-bytes", "16384", "--connections", "4", requests=80_000),
-                [ratio_at_most("CPU s/GB", 0.2), ratio_at_least("requests/s", 3)], VOLUME),
+                beside_bare(small_batches(), "sink", bare.sink(16384, 4), "CPU s/GB", "requests/s"),
+                SMALL_BATCHES_COST, (*VOLUME, "bare sink, requests/s", *BARE_SINK), writes=True, seconds=16),
+    Measurement("produce-16kib-16", "produce, batches of 16 KiB, 1 KiB records, 16 connections",
+                small_batches(connections=16), SMALL_BATCHES_COST, VOLUME, writes=True, seconds=11),
+    Measurement("produce-16kib-acks1", "produce, batches of 16 KiB, 1 KiB records, acks=1",
+                small_batches("--acks", "1"), SMALL_BATCHES_COST, VOLUME, writes=True, seconds=12),
+    Measurement("produce-16kib-100b", "produce, batches of 16 KiB, 100 B records",
+                small_batches("--record-size", "100"), SMALL_BATCHES_COST, VOLUME, writes=True, seconds=12),
     Measurement("produce-10b", "produce, 10 B records in batches of 1 MiB",
-                produce("--record-size", "10", "--batch-bytes", "1048576", requests=2_000), [ratio_at_most("CPU s/GB", 0.15)], VOLUME),
-    Measurement("produce-10b-java", "10 B records by Kafka's own producer, and its consumer", real_client(10, 20_000_000),
-                [at_least("records/s", 1_000_000), ratio_at_least("records/s", 1)], ("CPU s/1M records", "consume CPU s/1M records")),
-    Measurement("produce-zstd", "produce, batches of 1 MiB before zstd, per compressed byte",
-                produce("--batch-bytes", "1048576", "--compression", "zstd", requests=8_000), [ratio_at_most("CPU s/GB", 0.5)], VOLUME),
-    Measurement("one-record-1", "one record of 100 B a request, 1 connection",
-                produce(*ONE_RECORD, requests=60_000), [*ONE_RECORD_COST, ratio_at_least("requests/s", 2)], REQUESTS),
-    Measurement("one-record-16", "one record of 100 B a request, 16 connections",
-                produce(*ONE_RECORD, "--connections", "16", requests=150_000), [*ONE_RECORD_COST, ratio_at_least("requests/s", 3)], REQUESTS),
-    Measurement("one-record-1000", "one record of 100 B a request, 1,000 connections",
-                produce(*ONE_RECORD, "--connections", "1000", requests=150_000), [ratio_at_most("CPU µs/request", 0.25)], REQUESTS),
+                produce("--record-size", "10", *MIB_BATCHES, requests=2_000),
+                [ratio_at_most("CPU s/GB", 0.15)], VOLUME, writes=True, seconds=11),
+    *[Measurement(f"produce-{codec}", f"produce, batches of 1 MiB before {codec}, per compressed byte",
+                  compressed(codec, requests), COMPRESSED, VOLUME, writes=True, seconds=12)
+      for codec, requests in (("gzip", 2_000), ("snappy", 4_000), ("lz4", 4_000), ("zstd", 4_000))],
+    Measurement("produce-10b-java", "10 B records by Kafka's own clients", real_client(10, 5_000_000, 1_000_000),
+                [at_least("records/s", 1_000_000), ratio_at_least("records/s", 1)], CLIENT, writes=True, seconds=28),
+    Measurement("produce-16kib-java", "1 KiB records in 16 KiB batches by Kafka's own clients",
+                real_client(1024, 500_000, 16_384),
+                [ratio_at_least("records/s", 1)], ("CPU s/GB of values", *CLIENT), writes=True, seconds=26),
+    Measurement("produce-librdkafka", "1 KiB records in 64 KiB batches by librdkafka", librdkafka(1024, 600_000, 65_536),
+                [ratio_at_most("CPU s/GB of values", 0.5)], ("records/s",), writes=True, needs_python=True, seconds=16),
+    Measurement("one-record-1", "one record of 100 B a request, 1 connection", one_record(1, 60_000),
+                [*ONE_RECORD_COST, ratio_at_least("requests/s", 2)], (*REQUESTS, *BARE_ECHO), seconds=15),
+    Measurement("one-record-16", "one record of 100 B a request, 16 connections", one_record(16, 100_000),
+                [*ONE_RECORD_COST, ratio_at_least("requests/s", 3)], (*REQUESTS, *BARE_ECHO), seconds=13),
+    Measurement("one-record-1000", "one record of 100 B a request, 1,000 connections", one_record(1000, 100_000),
+                [ratio_at_most("CPU µs/request", 0.25)], REQUESTS, seconds=12),
     Measurement("partitions-1000", "batches of 16 KiB into 1,000 partitions instead of 3", partitions_1000_and_3,
-                [at_most("1,000 to 3, CPU", 1.1)], ("CPU µs/request",)),
-    Measurement("fetch-catch-up", "fetch, catch-up from page cache", catch_up,
+                [at_most("1,000 to 3, CPU", 1.1)], ("CPU µs/request",), writes=True, seconds=23),
+    Measurement("fetch-catch-up", "fetch, catch-up from page cache", catch_up(1, 3, turns=3),
                 [ratio_at_most("CPU s/GB", 0.6), at_most("to a bare sendfile, CPU", 1.5), at_least("to a bare sendfile, MB/s", 0.85)],
-                ("MB/s", "bare sendfile, CPU s/GB", "bare sendfile, MB/s")),
-    Measurement("fetch-tail", "fetch at the tail, one record of 100 B a request", tail, [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",)),
-    Measurement("latency-1000", "end to end at 1,000 records a second, acks=all", latency(1_000), LATENCY, ARRIVALS),
-    Measurement("latency-10000", "end to end at 10,000 records a second, acks=all", latency(10_000), LATENCY, ARRIVALS),
-    Measurement("connections-idle", "10,000 idle connections", idle_connections, [at_most("KiB/connection", 10), at_most("CPU ms/s", 1)]),
-    Measurement("commits", "commits by 16 groups, one at a time each", commits, [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",)),
-    Measurement("members-10", "10 members until all are assigned", members(10), [ratio_at_most("s until assigned", 1)], ("CPU ms",)),
-    Measurement("members-100", "100 members until all are assigned", members(100), [ratio_at_most("s until assigned", 1)], ("CPU ms",)),
+                ("MB/s", "bare sendfile, CPU s/GB", "bare sendfile, MB/s"), writes=True, seconds=32),
+    Measurement("fetch-catch-up-16", "fetch, catch-up from page cache, 16 consumers", catch_up(16, 16, turns=1),
+                [ratio_at_most("CPU s/GB", 0.6)], ("MB/s", "bare sendfile, CPU s/GB"), writes=True, seconds=18),
+    Measurement("fetch-cold", "2,000 records a second beside a cold read of 4 GB", cold_beside_producer,
+                [ratio_at_most("ack p99 ms", 0.5)], ("ack p50 ms", "ack p99.9 ms", "ack max ms", "consumer's MB/s"),
+                writes=True, seconds=62),
+    Measurement("fetch-tail", "fetch at the tail, one record of 100 B a request", tail(80_000), [ratio_at_most("CPU µs/request", 0.25)],
+                ("requests/s",), seconds=12),
+    Measurement("fetch-tail-1000", "fetch at the tail of 1,000 partitions, in fetch sessions",
+                tail(2_000, 1000, ["--sessions"]), [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",), seconds=40),
+    Measurement("latency-1000", "end to end at 1,000 records a second, acks=all", latency(1_000), LATENCY, ARRIVALS, seconds=36),
+    Measurement("latency-10000", "end to end at 10,000 records a second, acks=all", latency(10_000), LATENCY, ARRIVALS, seconds=36),
+    Measurement("connections-idle", "10,000 idle connections", idle_connections,
+                [at_most("KiB/connection", 10), at_most("CPU ms/s", 1)], seconds=17),
+    Measurement("commits", "commits by 16 groups, one at a time each", commits,
+                [ratio_at_most("CPU µs/request", 0.25)], ("requests/s",), seconds=10),
+    Measurement("members-10", "10 members until all are assigned", members(10),
+                [ratio_at_most("s until assigned", 1)], ("CPU ms",), seconds=6),
+    Measurement("members-100", "100 members until all are assigned", members(100),
+                [ratio_at_most("s until assigned", 1)], ("CPU ms",), seconds=16),
     Measurement("start-empty", "start on an empty folder, and idle", start_empty,
-                [at_most("start ms", 50), at_most("idle % of a core", 0.1), at_most("idle MiB", 20)], own_broker=True),
-    Measurement("start-written", "start on 1,000 written partitions", start_written, [at_most("start ms", 50)], own_broker=True),
-    Measurement("binary", "the binary", binary_size, [at_most("MiB, stripped", 25)], raftsman_only=True),
+                [at_most("start ms", 50), at_most("idle % of a core", 0.1), at_most("idle MiB", 20)], own_broker=True, seconds=18),
+    Measurement("start-written", "start on 1,000 written partitions", start_written,
+                [at_most("start ms", 50)], own_broker=True, seconds=16),
+    Measurement("binary", "the binary", binary_size, [at_most("MiB, stripped", 25)], raftsman_only=True, seconds=1),
 ]

@@ -5,9 +5,14 @@ import json
 import math
 import statistics
 
+FIGURE_WIDTH = 37
+
+
 def median_and_spread(values):
-    """The median, and half of the way from the least to the most as a share of it."""
+    """The median, and half of the way from the least to the most as a share of it; None where there is but one."""
     middle = statistics.median(values)
+    if len(values) < 2:
+        return middle, None
     return middle, (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
@@ -33,12 +38,14 @@ def rows(measurements, found):
             if figure not in limits and figure not in measurement.show:
                 continue
             row = {"measurement": measurement.name, "what": measurement.what, "figure": figure, "kafka": None, "raftsman": None,
-                   "kafka_spread": None, "raftsman_spread": None, "ratio": None, "limits": [], "missed": [], "judged": False}
+                   "kafka_spread": None, "raftsman_spread": None, "ratio": None, "limits": [], "missed": [], "judged": False, "bound": measurement.bound}
             for kind, rounds in by_kind.items():
                 values = [figures[figure] for figures in rounds if figures.get(figure) is not None]
                 if values:
                     row[kind], row[f"{kind}_spread"] = median_and_spread(values)
-            if row["kafka"] and row["raftsman"] is not None:
+            # what the machine can do is no broker's
+            is_bare = figure.startswith(("bare ", "to "))
+            if row["kafka"] and row["raftsman"] is not None and not is_bare:
                 row["ratio"] = row["raftsman"] / row["kafka"]
             for limit in limits.get(figure, []):
                 value = row["ratio"] if limit.ratio else row["raftsman"]
@@ -52,7 +59,7 @@ def rows(measurements, found):
 
 def text(table):
     """A table for people. A row whose limit is missed ends with it."""
-    lines = [f"{'':<27}{'Kafka':>12}{'±':>6}{'Raftsman':>12}{'±':>6}{'ratio':>9}  limit"]
+    lines = [f"{'':<{FIGURE_WIDTH + 2}}{'Kafka':>12}{'±':>6}{'Raftsman':>12}{'±':>6}{'ratio':>9}  limit"]
     last = None
     for row in table:
         if row["measurement"] != last:
@@ -63,7 +70,7 @@ def text(table):
         if row["judged"]:
             verdict += "   MISSED" if row["missed"] else "   stands"
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        lines.append(f"  {row['figure']:<25}{number(row['kafka']):>12}{spread['kafka']:>6}{number(row['raftsman']):>12}"
+        lines.append(f"  {row['figure']:<{FIGURE_WIDTH}}{number(row['kafka']):>12}{spread['kafka']:>6}{number(row['raftsman']):>12}"
                      f"{spread['raftsman']:>6}{ratio:>9}  {verdict}".rstrip())
     return "\n".join(lines) + "\n"
 
@@ -75,7 +82,12 @@ def page(table, about):
         "<!-- Made by `benches/versus/run --write-docs`; do not change by hand. -->", "",
         "One node beside Apache Kafka 4.3.0, both on the same machine and disk with equal settings, in turn and in both orders, "
         "Kafka's JVM warmed up before each measurement. Costs are CPU time of the broker's process (user and system); bytes are "
-        "those of whole batches. What was written is checked against what the broker holds, what is read against what it held.", "",
+        "those of whole batches. What was written is checked against what the broker holds, what is read against what it held. "
+        "Figures that begin with “bare” come from a program that moves the same bytes with system calls alone (and checks them where "
+        "a broker has to), measured beside the row: the least that the row takes on this machine.", "",
+        "A virtual machine that gives free memory back to its host may pay ten times as much for the first write into each page, "
+        "at random for whoever comes to it; so free memory is written to once before each measurement that writes much, for both "
+        "brokers alike. Bare writes to files before and after each broker's turn show whether the machine was in the same state.", "",
         f"{about['when']}, {about['machine']}; median of {about['rounds']} {'short ' if about['quick'] else ''}rounds, ± half of the spread.", "",
         "![Broker CPU, Raftsman as a share of Kafka](benchmarks.svg)", "",
         "| | figure | Kafka | Raftsman | ratio | limit |", "|---|---|---:|---:|---:|---|",
@@ -87,12 +99,16 @@ def page(table, about):
         cells = []
         for kind in ("kafka", "raftsman"):
             spread = row[f"{kind}_spread"]
-            cells.append("" if row[kind] is None else f"{number(row[kind])} ± {spread * 100:.0f} %")
+            cell = "" if row[kind] is None else number(row[kind])
+            cells.append(cell if spread is None else f"{cell} ± {spread * 100:.0f} %")
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         limit = ", ".join(row["limits"])
         if row["missed"]:
             limit = f"**missed:** {limit}"
         lines.append(f"| {what} | {row['figure']} | {cells[0]} | {cells[1]} | {ratio} | {limit} |")
+    bounds = {row["what"]: row["bound"] for row in table if row["missed"] and row["bound"]}
+    if bounds:
+        lines += ["", "What bounds the rows that miss a limit:", "", *(f"- {what}: {bound}" for what, bound in bounds.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -104,7 +120,7 @@ def picture(table):
             bound = next((float(words.split()[1]) for words in row["limits"] if words.endswith("×")), None)
             bars.append((row["what"], row["ratio"], bound))
             seen.add(row["measurement"])
-    left, width, step, top = 420, 420, 26, 46
+    left, width, step, top = 460, 420, 26, 46
     height = top + step * len(bars) + 20
     most = max([1.0, *(ratio for _, ratio, _ in bars)])
     scale = width / (math.ceil(most * 4) / 4)
@@ -118,9 +134,11 @@ def picture(table):
         color = "#b3261e" if bound is not None and ratio > bound else "#2f6f4f"
         out.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end" fill="#333">{html.escape(what[:62])}</text>')
         out.append(f'<rect x="{left}" y="{y}" width="{max(1.0, ratio * scale):.1f}" height="16" fill="{color}"/>')
-        out.append(f'<text x="{left + ratio * scale + 6:.1f}" y="{y + 13}" fill="#333">{ratio:.2f}</text>')
+        x, after = left + (bound or 0) * scale, left + ratio * scale
+        # the number stands behind the mark where it would stand on it
+        after = x if after <= x < after + 36 else after
+        out.append(f'<text x="{after + 6:.1f}" y="{y + 13}" fill="#333">{ratio:.2f}</text>')
         if bound is not None:
-            x = left + bound * scale
             out.append(f'<line x1="{x:.1f}" y1="{y - 3}" x2="{x:.1f}" y2="{y + 19}" stroke="#000" stroke-width="2"/>')
     x = left + scale
     out.append(f'<line x1="{x:.1f}" y1="{top - 10}" x2="{x:.1f}" y2="{height - 14}" stroke="#888" stroke-dasharray="4 3"/>')

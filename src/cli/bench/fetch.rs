@@ -1,5 +1,6 @@
 //! `raftsman bench fetch`: reads what is there, or waits for what comes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,11 +13,11 @@ use tokio::sync::Notify;
 
 use super::engine::{self, Answers, End, RunArguments, Worker, check};
 use super::frame::{
-    BatchSize, FETCH_VERSION_MIN, FetchFrame, FetchSettings, Frame, ProduceSettings, batch, produce_error,
-    produce_frames, walk_batches, walk_fetch,
+    BatchSize, FETCH_VERSION_MIN, FetchFrame, FetchSession, FetchSettings, Frame, ProduceSettings, batch,
+    produce_error, produce_frames, walk_batches, walk_fetch,
 };
 use super::load::write;
-use super::target::{ClusterArguments, Ends, Lane, Target, TopicArguments};
+use super::target::{ClusterArguments, Ends, Lane, Target, TopicArguments, next_offsets_sum};
 use crate::cli::client::error::io_reason;
 use crate::cli::client::records::Compression;
 use crate::cli::output::{CliError, Output};
@@ -32,7 +33,10 @@ const FETCH_VERSION_MAX: i16 = 17;
   raftsman bench fetch --passes 5 --broker-pid $(pidof raftsman)     all that is there, five times
   raftsman bench fetch --duration 10 --connections 3                 again and again for ten seconds
   raftsman bench fetch --tail --duration 10                          what others write meanwhile
-  raftsman bench fetch --feed 100 --connections 8 --requests 80000   each record waited for by all eight"
+  raftsman bench fetch --feed 100 --connections 8 --requests 80000   each record waited for by all eight
+
+With --feed and --sessions, a consumer of many partitions names in a request only those from which it
+has got something since the last, as Kafka's consumers do."
 )]
 pub struct FetchArguments {
     #[command(flatten)]
@@ -57,10 +61,13 @@ pub struct FetchArguments {
     /// Begin at the end and wait for new records
     #[arg(long)]
     pub tail: bool,
-    /// As --tail, all on the first partition; another connection writes records of so many bytes, one
-    /// each time that all have got the last
+    /// As --tail, all on all partitions of one broker; another connection writes records of so many
+    /// bytes to each of them in turn, one each time that all have got the last
     #[arg(long, value_name = "BYTES", conflicts_with = "tail", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
     pub feed: Option<u32>,
+    /// With --tail or --feed: fetch sessions (KIP-227); a request names only what has changed
+    #[arg(long)]
+    pub sessions: bool,
     /// Read all that is there so many times
     #[arg(long, conflicts_with_all = ["tail", "feed", "duration", "requests"],
         value_parser = clap::value_parser!(u32).range(1..))]
@@ -77,6 +84,7 @@ struct Reading {
     /// None: until the run is over.
     passes: Option<u32>,
     is_tail: bool,
+    has_session: bool,
     fed: Option<Arc<Fed>>,
 }
 
@@ -95,6 +103,8 @@ struct Place {
     partition: i32,
     offset: i64,
     end: i64,
+    /// Something has come from it with the last answer.
+    is_moved: bool,
 }
 
 impl Reading {
@@ -102,14 +112,28 @@ impl Reading {
         let place = |partition: &i32| {
             let (first, end) = self.ends.get(partition).copied().unwrap_or((0, 0));
             let (offset, end) = if self.is_tail { (end, i64::MAX) } else { (first, end) };
-            Place { partition: *partition, offset, end }
+            Place { partition: *partition, offset, end, is_moved: false }
         };
         self.lane.partitions.iter().map(place).filter(|place| place.offset < place.end).collect()
     }
 
     fn frame(&self, places: &[Place]) -> Result<FetchFrame, String> {
         let partitions = places.iter().map(|place| place.partition).collect::<Vec<_>>();
-        FetchFrame::new(&self.settings, &partitions).map_err(|error| error.to_string())
+        FetchFrame::new(&self.settings, FetchSession::NONE, &partitions).map_err(|error| error.to_string())
+    }
+
+    /// In a session: what has moved, or everything where there is none yet.
+    fn session_frame(&self, session: FetchSession, places: &mut [Place]) -> Result<FetchFrame, String> {
+        let is_named = |place: &&mut Place| session == FetchSession::FIRST || place.is_moved;
+        let mut named = places.iter_mut().filter(is_named).collect::<Vec<_>>();
+        let partitions = named.iter().map(|place| place.partition).collect::<Vec<_>>();
+        let made = FetchFrame::new(&self.settings, session, &partitions);
+        let mut frame = made.map_err(|error| error.to_string())?;
+        for (position, place) in named.iter_mut().enumerate() {
+            frame.set_offset(position, place.offset);
+            place.is_moved = false;
+        }
+        Ok(frame)
     }
 }
 
@@ -119,14 +143,19 @@ async fn read(worker: Worker, reading: Reading) -> Result<(), String> {
     let mut answers = Answers::new(first_buffer + 64 * 1024);
     let mut places = reading.places();
     let mut frame = reading.frame(&places)?;
+    let mut session = FetchSession::FIRST;
     let mut passes_left = reading.passes.unwrap_or(u32::MAX);
     worker.ready().await;
     if places.is_empty() {
         return Ok(());
     }
     while worker.may_send() {
-        for (position, place) in places.iter().enumerate() {
-            frame.set_offset(position, place.offset);
+        if reading.has_session {
+            frame = reading.session_frame(session, &mut places)?;
+        } else {
+            for (position, place) in places.iter().enumerate() {
+                frame.set_offset(position, place.offset);
+            }
         }
         let since = Instant::now();
         stream.write_all(&frame.bytes).await.map_err(|error| io_reason(&error))?;
@@ -137,7 +166,7 @@ async fn read(worker: Worker, reading: Reading) -> Result<(), String> {
             }
         };
         let (mut records, mut bytes, mut trouble, mut at) = (0, 0, Ok(()), 0);
-        let code = walk_fetch(body, reading.settings.version, |fetched| {
+        let answer = walk_fetch(body, reading.settings.version, |fetched| {
             if let Err(error) = check(fetched.error_code) {
                 trouble = Err(error);
             }
@@ -150,12 +179,14 @@ async fn read(worker: Worker, reading: Reading) -> Result<(), String> {
                 at = places.iter().position(is_it).unwrap_or(usize::MAX);
             }
             if let (Some(place), Some(next)) = (places.get_mut(at), found.next_offset) {
-                place.offset = next;
+                (place.offset, place.is_moved) = (next, true);
             }
             at = at.wrapping_add(1);
         });
-        check(code.map_err(|error| error.to_string())?)?;
+        let answer = answer.map_err(|error| error.to_string())?;
+        check(answer.error_code)?;
         trouble?;
+        session = session.next(answer.session_id);
         worker.answered(Some(since), records, bytes);
         if let Some(fed) = &reading.fed {
             let seen = fed.records.fetch_add(records, Ordering::Relaxed) + records;
@@ -185,15 +216,22 @@ async fn read(worker: Worker, reading: Reading) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a record each time that all consumers have got the last. Its requests are not counted.
-async fn feed(worker: Worker, lane: Lane, frame: Frame, version: i16, fed: Arc<Fed>) -> Result<(), String> {
-    let mut stream = worker.connect(lane.address).await?;
+/// Writes a record each time that all consumers have got the last, to each partition in turn. Its
+/// requests are not counted.
+async fn feed(
+    worker: Worker,
+    address: SocketAddr,
+    frames: Vec<Frame>,
+    version: i16,
+    fed: Arc<Fed>,
+) -> Result<(), String> {
+    let mut stream = worker.connect(address).await?;
     let mut answers = Answers::new(4096);
     worker.ready().await;
-    loop {
+    for frame in frames.iter().cycle() {
         // One more is written when a consumer has gone, so that the others need not wait in vain.
         let is_last = fed.is_ending.load(Ordering::Relaxed);
-        write(&mut stream, &frame).await?;
+        write(&mut stream, frame).await?;
         loop {
             if let Some(body) = answers.next()? {
                 check(produce_error(body, version).map_err(|error| error.to_string())?)?;
@@ -210,9 +248,14 @@ async fn feed(worker: Worker, lane: Lane, frame: Frame, version: i16, fed: Arc<F
         }
         fed.enough.store(enough + fed.consumers, Ordering::Relaxed);
     }
+    Ok(())
 }
 
 pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliError> {
+    let is_tail = arguments.tail || arguments.feed.is_some();
+    if arguments.sessions && !is_tail {
+        return Err(CliError::Usage("--sessions needs --tail or --feed".to_owned()));
+    }
     let connections = arguments.connections as usize;
     engine::raise_open_files(connections)?;
     let target = Target::find(&arguments.cluster, &arguments.topic).await?;
@@ -228,7 +271,6 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
     };
     let ends = Arc::new(target.ends().await?);
     let held: i64 = ends.values().map(|(first, next)| next - first).sum();
-    let is_tail = arguments.tail || arguments.feed.is_some();
     if held == 0 && !is_tail {
         return Err(CliError::Failed(format!(
             "topic '{}' is empty; `raftsman bench produce` fills it",
@@ -240,7 +282,7 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
     let mut tasks = Vec::new();
     let mut fed = None;
     if let Some(bytes) = arguments.feed {
-        let first = lanes.first().cloned().map(|lane| Lane { partitions: vec![0], ..lane });
+        let first = target.shared_lanes(1).into_iter().next();
         let first = first.ok_or_else(|| CliError::Failed("no partition to read".to_owned()))?;
         lanes = vec![first.clone(); connections];
         // They share a notification, which wakes within a thread at the least cost.
@@ -262,9 +304,9 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
             timeout_ms: 30_000,
             client_id: &settings.client_id,
         };
-        let frame = produce_frames(&produce, &[0], &built.bytes)?.remove(0);
+        let frames = produce_frames(&produce, &first.partitions, &built.bytes)?;
         let handle = shared.clone();
-        tasks.push(engine::task(move |worker| feed(worker, first, frame, version, handle)));
+        tasks.push(engine::task(move |worker| feed(worker, first.address, frames, version, handle)));
         fed = Some(shared);
     }
     if arguments.passes.is_some() {
@@ -278,6 +320,7 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
             ends: ends.clone(),
             passes: arguments.passes,
             is_tail,
+            has_session: arguments.sessions,
             fed: fed.clone(),
         };
         tasks.push(engine::task(move |worker| read(worker, reading)));
@@ -297,8 +340,7 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
         report.verified = Some(format!("{} records held and read", outcome.all.records));
     }
     if fed.is_some() {
-        let written = target.ends().await?.get(&0).map_or(0, |(_, next)| *next)
-            - ends.get(&0).map_or(0, |(_, next)| *next);
+        let written = next_offsets_sum(&target.ends().await?) - next_offsets_sum(&ends);
         report = report.with("records_fed", written);
     }
     report = report.with("connections", json!(arguments.connections));

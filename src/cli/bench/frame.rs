@@ -231,8 +231,33 @@ pub struct FetchSettings {
     pub client_id: String,
 }
 
+/// Where a Fetch stands in a fetch session (KIP-227).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchSession {
+    pub id: i32,
+    pub epoch: i32,
+}
+
+impl FetchSession {
+    pub const NONE: Self = Self { id: 0, epoch: -1 };
+    /// Asks for a session over the partitions that the request names.
+    pub const FIRST: Self = Self { id: 0, epoch: 0 };
+
+    /// For the request behind this one. `id` is what the answer gave; 0 says that there is no session.
+    pub fn next(self, id: i32) -> Self {
+        match id {
+            0 => Self::FIRST,
+            id => Self { id, epoch: self.epoch.checked_add(1).unwrap_or(1) },
+        }
+    }
+}
+
 impl FetchFrame {
-    pub fn new(settings: &FetchSettings, partitions: &[i32]) -> Result<Self, ClientError> {
+    pub fn new(
+        settings: &FetchSettings,
+        session: FetchSession,
+        partitions: &[i32],
+    ) -> Result<Self, ClientError> {
         let parts = partitions.iter().map(|index| {
             FetchPartition::default()
                 .with_partition(*index)
@@ -244,12 +269,14 @@ impl FetchFrame {
         } else {
             topic = topic.with_topic(topic_name(&settings.topic.name));
         }
+        let topics = if partitions.is_empty() { Vec::new() } else { vec![topic] };
         let request = FetchRequest::default()
             .with_max_wait_ms(settings.wait_ms)
             .with_min_bytes(settings.bytes_min)
             .with_max_bytes(settings.bytes_max)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+            .with_session_id(session.id)
+            .with_session_epoch(session.epoch)
+            .with_topics(topics);
         let bytes = encode(&request, settings.version, &settings.client_id)?;
         let behind = FETCH_TAIL_BYTES + partitions.len() * FETCH_PARTITION_BYTES;
         let first_offset = bytes.len().saturating_sub(behind) + FETCH_OFFSET_AT;
@@ -330,18 +357,24 @@ pub struct FetchedPartition<'a> {
     pub records: &'a [u8],
 }
 
-/// Calls `each` for every partition of a Fetch answer; gives the error of the whole. `body` begins
-/// behind the correlation id.
+/// What a Fetch answer says of the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    pub error_code: i16,
+    pub session_id: i32,
+}
+
+/// Calls `each` for every partition of a Fetch answer. `body` begins behind the correlation id.
 pub fn walk_fetch<'a>(
     body: &'a [u8],
     version: i16,
     mut each: impl FnMut(FetchedPartition<'a>),
-) -> Result<i16, ReadError> {
+) -> Result<Fetched, ReadError> {
     let mut reader = Reader::new(body);
     skip_tags(&mut reader)?;
     reader.i32()?;
     let error_code = reader.i16()?;
-    reader.i32()?;
+    let session_id = reader.i32()?;
     for _ in 1..reader.unsigned_varint()? {
         if version >= FETCH_ID_VERSION {
             reader.skip(16)?;
@@ -364,7 +397,7 @@ pub fn walk_fetch<'a>(
         }
         skip_tags(&mut reader)?;
     }
-    Ok(error_code)
+    Ok(Fetched { error_code, session_id })
 }
 
 /// What the whole batches of some fetched bytes come to.
@@ -472,7 +505,7 @@ mod tests {
                 wait_ms: 4,
                 client_id: "c".to_owned(),
             };
-            let mut frame = FetchFrame::new(&settings, &[3, 4]).unwrap();
+            let mut frame = FetchFrame::new(&settings, FetchSession::NONE, &[3, 4]).unwrap();
             frame.set_offset(0, 11);
             frame.set_offset(1, i64::MAX);
             let request: FetchRequest = decoded(frame.bytes.freeze(), version);
@@ -480,6 +513,13 @@ mod tests {
             let parts = &request.topics[0].partitions;
             let found = parts.iter().map(|p| (p.partition, p.fetch_offset, p.partition_max_bytes));
             assert_eq!(found.collect::<Vec<_>>(), [(3, 11, 2), (4, i64::MAX, 2)]);
+            assert_eq!((request.session_id, request.session_epoch), (0, -1));
+
+            // In a session, nothing is named of which nothing has changed.
+            let session = FetchSession::FIRST.next(7).next(7);
+            let frame = FetchFrame::new(&settings, session, &[]).unwrap();
+            let request: FetchRequest = decoded(frame.bytes.freeze(), version);
+            assert_eq!((request.session_id, request.session_epoch, request.topics.len()), (7, 2, 0));
         }
     }
 
@@ -537,13 +577,14 @@ mod tests {
             } else {
                 topic = topic.with_topic(topic_name("orders"));
             }
-            let response = FetchResponse::default().with_responses(vec![topic]).with_error_code(70);
+            let response =
+                FetchResponse::default().with_responses(vec![topic]).with_error_code(70).with_session_id(9);
             let (body, mut seen) = (body(&response, version), Vec::new());
             let code = walk_fetch(&body, version, |fetched| {
                 let found = walk_batches(fetched.records, |_| ()).unwrap();
                 seen.push((fetched.index, fetched.error_code, found));
             });
-            assert_eq!(code, Ok(70));
+            assert_eq!(code, Ok(Fetched { error_code: 70, session_id: 9 }));
             let found = Batches { records: 6, bytes: whole.len() as u64, next_offset: Some(6) };
             assert_eq!(seen, [(0, 0, found), (6, 6, Batches::default())]);
         }

@@ -24,8 +24,8 @@ use serde_json::json;
 
 use super::engine::{check, seconds, usages};
 use super::frame::{
-    FETCH_VERSION_MIN, FetchFrame, FetchSettings, ProduceSettings, batch_of, produce_error, produce_frames,
-    varint_bytes, walk_batches, walk_fetch,
+    FETCH_VERSION_MIN, FetchFrame, FetchSession, FetchSettings, ProduceSettings, batch_of, produce_error,
+    produce_frames, varint_bytes, walk_batches, walk_fetch,
 };
 use super::report::{Counts, Percentiles, Report, histogram};
 use super::target::{ClusterArguments, Target, TopicArguments};
@@ -294,7 +294,8 @@ fn consume(
 ) -> Result<(Histogram<u64>, u64), String> {
     let mut latencies = histogram().map_err(|error| error.to_string())?;
     let partitions = offsets.keys().copied().collect::<Vec<_>>();
-    let mut frame = FetchFrame::new(settings, &partitions).map_err(|error| error.to_string())?;
+    let mut frame =
+        FetchFrame::new(settings, FetchSession::NONE, &partitions).map_err(|error| error.to_string())?;
     let (mut seen, mut bytes) = (0, 0);
     let mut moved = Instant::now();
     while seen < shared.schedule.records {
@@ -313,7 +314,7 @@ fn consume(
         peer.send(&frame.bytes)?;
         let body = peer.receive()?;
         let mut trouble = Ok(());
-        let code = walk_fetch(body, settings.version, |fetched| {
+        let answer = walk_fetch(body, settings.version, |fetched| {
             let mut read = || {
                 check(fetched.error_code)?;
                 let mut inside = Ok(());
@@ -336,7 +337,7 @@ fn consume(
                 trouble = Err(error);
             }
         });
-        check(code.map_err(|error| error.to_string())?)?;
+        check(answer.map_err(|error| error.to_string())?.error_code)?;
         trouble?;
     }
     Ok((latencies, bytes))
