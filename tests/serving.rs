@@ -38,6 +38,49 @@ fn requests_of_one_connection_are_answered_in_order_and_appended_in_order() {
 }
 
 #[test]
+fn requests_of_all_sizes_arrive_whole_however_they_are_cut_and_short_memory_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &["queued.max.request.bytes=200000"]);
+    let (sizes, cuts) = (
+        [1, 10, 16_000, 16_384, 40_000, 65_000, 65_536, 66_000, 70_000, 200_000, 900_000, 1, 15_000, 10],
+        [3, 1, 4, 1_000, 300_000, 16_384, 65_535, 65_536, 7, 65_540],
+    );
+    broker.connect().create_topic("sizes", 3, &[]);
+    // Three at a time, which together want more memory than there is.
+    std::thread::scope(|scope| {
+        for partition in 0..3 {
+            let broker = &broker;
+            scope.spawn(move || {
+                let mut client = broker.connect();
+                let values: Vec<Vec<u8>> = sizes.iter().map(|size| vec![*size as u8; *size]).collect();
+                let mut frames = Vec::new();
+                for value in &values {
+                    let request = produce_request("sizes", partition, 1, batch(&[value], None));
+                    frames.extend_from_slice(&client.frame(&request, 9));
+                }
+                let mut rest = frames.as_slice();
+                for cut in cuts.iter().cycle().skip(partition as usize) {
+                    let (piece, left) = rest.split_at(rest.len().min(*cut));
+                    client.stream.write_all(piece).unwrap();
+                    rest = left;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                for number in 0..sizes.len() {
+                    let response = client.receive::<ProduceRequest>(9).unwrap();
+                    let told = &response.responses[0].partition_responses[0];
+                    assert_eq!((told.error_code, told.base_offset), (0, number as i64));
+                }
+                let read = client.read_all("sizes", partition).into_iter().map(|(_, value)| value.to_vec());
+                assert!(read.collect::<Vec<_>>() == values);
+            });
+        }
+    });
+    broker.stop();
+}
+
+#[test]
 fn large_fetches_leave_by_sendfile_and_limits_in_bytes_hold() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::start(folder.path(), &["log.segment.bytes=20000000"]);

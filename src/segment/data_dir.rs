@@ -139,6 +139,17 @@ impl DataDir {
         clock: Arc<dyn Clock>,
         options: DataDirOptions,
     ) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
+        let data = Self::take(disk, clock, options)?;
+        let opened = data.open_logs()?;
+        Ok((data, opened))
+    }
+
+    /// Takes the folder, made when missing, for this process alone. Its logs are opened by [`Self::open_logs`].
+    pub fn take(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: DataDirOptions,
+    ) -> Result<DataDir, DataDirError> {
         let dir = options.dir.clone();
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -151,9 +162,7 @@ impl DataDir {
             _ => DataDirError::Io { path: lock_path.clone(), error },
         })?;
         let meta = meta_of(&*disk, &options)?;
-        let marker = dir.join(CLEAN_SHUTDOWN);
-        let was_closed = disk.exists(&marker);
-        let data = DataDir {
+        Ok(DataDir {
             cache: Arc::new(FileCache::new(options.open_files_max)),
             disk,
             clock,
@@ -163,17 +172,25 @@ impl DataDir {
             removals: Mutex::default(),
             checkpoints: Mutex::default(),
             _lock: lock,
-        };
-        let opened = data.open_logs(was_closed).map_err(failed(&dir))?;
-        // From now on logs change: should the broker crash, they have to be looked at.
-        if was_closed {
-            data.disk.remove_file(&marker).map_err(failed(&marker))?;
-            data.disk.sync_dir(&dir).map_err(failed(&dir))?;
-        }
-        Ok((data, opened))
+        })
     }
 
-    fn open_logs(&self, was_closed: bool) -> io::Result<Vec<OpenedLog>> {
+    /// Opens all logs, once. Those that cannot be opened are left out, and reported.
+    pub fn open_logs(&self) -> Result<Vec<OpenedLog>, DataDirError> {
+        let dir = &self.options.dir;
+        let marker = dir.join(CLEAN_SHUTDOWN);
+        let failed = |path: &Path, error| DataDirError::Io { path: path.to_owned(), error };
+        let was_closed = self.disk.exists(&marker);
+        let opened = self.open_each_log(was_closed).map_err(|error| failed(dir, error))?;
+        // From now on logs change: should the broker crash, they have to be looked at.
+        if was_closed {
+            self.disk.remove_file(&marker).map_err(|error| failed(&marker, error))?;
+            self.disk.sync_dir(dir).map_err(|error| failed(dir, error))?;
+        }
+        Ok(opened)
+    }
+
+    fn open_each_log(&self, was_closed: bool) -> io::Result<Vec<OpenedLog>> {
         let offsets = |name: &str| {
             let path = self.options.dir.join(name);
             checkpoint::read_offsets(&*self.disk, &path).or_else(|error| {

@@ -226,6 +226,8 @@ async fn in_time(
 #[derive(Default)]
 struct FrameReader {
     buffer: BytesMut,
+    /// The buffer is what was left of a larger one, whose memory it keeps.
+    is_rest: bool,
     held: Held,
 }
 
@@ -259,6 +261,7 @@ impl FrameReader {
         let size = usize::try_from(announced).unwrap_or_default();
         let mut frame = self.buffer.split_to(4 + size);
         let _ = frame.split_to(4);
+        self.is_rest = !self.buffer.is_empty();
         if self.buffer.is_empty() {
             // The frame's handles free the allocation; an idle connection keeps none.
             self.buffer = BytesMut::new();
@@ -269,6 +272,10 @@ impl FrameReader {
     /// Reads more. `false`: the client closed the connection between two frames.
     async fn fill<S: Stream>(&mut self, stream: &mut S, broker: &Broker) -> Result<bool, ConnectionError> {
         let frame = self.announced().and_then(|size| usize::try_from(size).ok()).map(|size| 4 + size);
+        if std::mem::take(&mut self.is_rest) {
+            // The beginning of a request whose end may never come must not keep all that came before it.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         let frame_bytes_max = 4 + usize::try_from(broker.config.request_bytes_max).unwrap_or_default();
         let count = match frame {
             // Checked when the frame is taken; here it only must not become a size.

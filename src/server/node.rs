@@ -98,13 +98,15 @@ impl Node {
             open_files_max: open_files_max(),
             producer_id_expiration_ms: config.producer_id_expiration_ms,
         };
-        let opening = {
+        let taking = {
             let (disk, clock) = (disk.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || DataDir::open(disk, clock, options))
+            tokio::task::spawn_blocking(move || DataDir::take(disk, clock, options))
         };
-        let (data, found) = opening.await.map_err(|error| DataDirError::stopped(&error))??;
+        let data = taking.await.map_err(|error| DataDirError::stopped(&error))??;
         let cluster_id: Arc<str> = data.cluster_id().into();
+        let opening = tokio::task::spawn_blocking(move || data.open_logs().map(|found| (data, found)));
 
+        // Beside the logs: neither needs the other.
         let quorum = MetadataQuorum::open(QuorumConfig {
             dir: config.metadata_log_dir.clone(),
             node_id: node,
@@ -115,8 +117,10 @@ impl Node {
             disk,
             clock: clock.clone(),
             bootstrap: vec![MetadataRecord::ClusterId { cluster_id: cluster_id.to_string() }],
-        })
-        .await?;
+        });
+        let (opened, quorum) = tokio::join!(opening, quorum);
+        let (data, found) = opened.map_err(|error| DataDirError::stopped(&error))??;
+        let quorum = quorum?;
         let controller = Controller::start(
             quorum.clone(),
             ControllerConfig {
