@@ -210,10 +210,10 @@ async fn ready_first(waiting: &mut VecDeque<Waiting>) -> Option<(Envelope, Body)
 }
 
 /// A read; not for ever, where others wait for memory that this request holds.
-async fn in_time(
+async fn in_time<T>(
     is_overdraft: bool,
-    read: impl Future<Output = io::Result<usize>>,
-) -> Result<usize, ConnectionError> {
+    read: impl Future<Output = io::Result<T>>,
+) -> Result<T, ConnectionError> {
     if is_overdraft {
         return Ok(tokio::time::timeout(STALLED_AFTER, read)
             .await
@@ -228,6 +228,8 @@ struct FrameReader {
     buffer: BytesMut,
     /// The buffer is what was left of a larger one, whose memory it keeps.
     is_rest: bool,
+    /// Up to this length the buffer is charged for.
+    charged: usize,
     held: Held,
 }
 
@@ -266,6 +268,7 @@ impl FrameReader {
             // The frame's handles free the allocation; an idle connection keeps none.
             self.buffer = BytesMut::new();
         }
+        self.charged = 0;
         Ok(Some((frame, std::mem::take(&mut self.held))))
     }
 
@@ -288,7 +291,7 @@ impl FrameReader {
                 let read = poll_fn(|context| self.poll_arrivals(stream, context));
                 let count = in_time(is_overdraft, read).await?;
                 if self.buffer.len() > UNCHARGED_BYTES_MAX {
-                    broker.request_memory.hold(&mut self.held, self.buffer.len()).await;
+                    self.charge(broker, self.buffer.len()).await;
                 }
                 count
             }
@@ -323,15 +326,25 @@ impl FrameReader {
         broker: &Broker,
         missing: usize,
     ) -> Result<usize, ConnectionError> {
-        // As much as is here already: who announces much and sends little is charged little.
-        let step = missing.min(self.buffer.len().clamp(READ_BYTES, GROWTH_BYTES_MAX));
-        broker.request_memory.hold(&mut self.held, self.buffer.len() + step).await;
-        if self.buffer.capacity() < self.buffer.len() + step {
+        let is_overdraft = self.held.is_overdraft();
+        in_time(is_overdraft, poll_fn(|context| stream.poll_readable(context))).await?;
+        let len = self.buffer.len();
+        if self.charged <= len {
+            // For as much again as is here: who announces much and sends little is charged little.
+            let step = missing.min(len.clamp(READ_BYTES, GROWTH_BYTES_MAX));
+            self.charge(broker, len + step).await;
+        }
+        let room = (self.charged - len).min(missing);
+        if self.buffer.capacity() < len + room {
             // Memory that is not touched costs nothing, and growing step by step copies again and again.
             self.buffer.reserve(missing.min(GROWTH_BYTES_MAX));
         }
-        let mut room = (&mut self.buffer).limit(step);
-        in_time(self.held.is_overdraft(), stream.read_buf(&mut room)).await
+        in_time(self.held.is_overdraft(), stream.read_buf(&mut (&mut self.buffer).limit(room))).await
+    }
+
+    async fn charge(&mut self, broker: &Broker, bytes: usize) {
+        broker.request_memory.hold(&mut self.held, bytes).await;
+        self.charged = bytes;
     }
 
     /// Ends when the client has closed the connection. What it sends meanwhile is kept, up to a
