@@ -88,6 +88,8 @@ def page(table, about):
         "A virtual machine that gives free memory back to its host may pay ten times as much for the first write into each page, "
         "at random for whoever comes to it; so free memory is written to once before each measurement that writes much, for both "
         "brokers alike. Bare writes to files before and after each broker's turn show whether the machine was in the same state.", "",
+        "Where TCP's congestion control is BBR, Raftsman leaves connections within the machine out of it, which Kafka and the bare "
+        "program do not: [ADR 3](adr/0003-nothing-is-paced-within-the-machine.md) has the figures for both.", "",
         f"{about['when']}, {about['machine']}; median of {about['rounds']} {'short ' if about['quick'] else ''}rounds, ± half of the spread.", "",
         "![Broker CPU, Raftsman as a share of Kafka](benchmarks.svg)", "",
         "| | figure | Kafka | Raftsman | ratio | limit |", "|---|---|---:|---:|---:|---|",
