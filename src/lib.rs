@@ -10,6 +10,8 @@ pub mod config;
 
 pub mod protocol;
 
+pub mod client;
+
 pub mod segment;
 
 pub mod zerocopy;

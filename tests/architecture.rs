@@ -9,6 +9,7 @@ const ROOMS: &[&str] = &[
     "env",
     "config",
     "protocol",
+    "client",
     "segment",
     "zerocopy",
     "metadata",

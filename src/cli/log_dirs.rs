@@ -8,9 +8,9 @@ use kafka_protocol::messages::DescribeLogDirsRequest;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use serde_json::{Value, json};
 
-use super::client::{ClientError, topic_name};
 use super::output::{CliError, Output, Table};
 use super::properties::ConnectionArguments;
+use crate::client::{ClientError, topic_name};
 
 /// Arguments of `raftsman log-dirs`.
 #[derive(Debug, Args)]

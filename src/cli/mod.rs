@@ -4,7 +4,6 @@
 //! Kafka's layout where scripts read it, or as JSON with `--json`; messages go to standard error.
 
 pub mod bench;
-pub mod client;
 pub mod configs;
 pub mod consume;
 pub mod delete_records;

@@ -6,11 +6,11 @@ use std::io::Write;
 use clap::Args;
 use serde_json::json;
 
-use super::client::admin;
 use super::output::{CliError, Output};
 use super::pattern::TopicPattern;
 use super::properties::ConnectionArguments;
 use super::time;
+use crate::client::admin;
 
 /// Arguments of `raftsman offsets`.
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
-use super::client::ClientError;
+use crate::client::ClientError;
 
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]

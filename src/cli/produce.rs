@@ -11,12 +11,12 @@ use clap::Args;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::client::producer::{Producer, ProducerOptions, ProducerRecord};
-use super::client::records::{Compression, Record};
 use super::output::{CliError, Output};
 use super::properties::{ConnectionArguments, Properties};
 use super::record_text::{Format, LineReader, parse_hex, parse_json};
 use super::time;
+use crate::client::producer::{Producer, ProducerOptions, ProducerRecord};
+use crate::client::records::{Compression, Record};
 
 /// Bytes of input handed over at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -494,7 +494,7 @@ pub async fn run(arguments: ProduceArguments, out: &mut Output) -> Result<(), Cl
     failure.map_or(Ok(()), Err)
 }
 
-fn failed(error: super::client::producer::ProducerError) -> CliError {
+fn failed(error: crate::client::producer::ProducerError) -> CliError {
     CliError::Failed(error.to_string())
 }
 

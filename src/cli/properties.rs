@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::client::{Client, ClientOptions};
 use super::output::CliError;
+use crate::client::{Client, ClientOptions};
 
 /// Where the cluster is, common to all tools that talk to one.
 #[derive(Debug, Clone, Args)]
@@ -99,7 +99,7 @@ impl Properties {
     /// at the end of a line continues it.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            CliError::while_doing(format!("read {}", path.display()), super::client::error::io_reason(&error))
+            CliError::while_doing(format!("read {}", path.display()), crate::client::error::io_reason(&error))
         })?;
         Ok(Self::parse(&text))
     }

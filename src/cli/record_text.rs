@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::client::producer::ProducerRecord;
-use super::client::records::Record;
 use super::output::CliError;
 use super::properties::{Properties, unescape};
+use crate::client::producer::ProducerRecord;
+use crate::client::records::Record;
 
 /// How records look outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

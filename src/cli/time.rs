@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::client::admin;
+use crate::client::admin;
 
 /// Milliseconds since 1970 of this moment.
 pub fn now_ms() -> i64 {

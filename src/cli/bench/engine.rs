@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 
 use super::report::{Counts, Interval, Percentiles, Report, histogram};
 use super::usage::{Usage, of_process};
-use crate::cli::client::ClientError;
-use crate::cli::client::error::io_reason;
 use crate::cli::output::CliError;
+use crate::client::ClientError;
+use crate::client::error::io_reason;
 
 /// Connections being opened at a time, so that the broker's backlog does not run over.
 const CONNECTING_MAX: usize = 32;

@@ -18,10 +18,10 @@ use super::frame::{
 };
 use super::load::write;
 use super::target::{ClusterArguments, Ends, Lane, Target, TopicArguments, next_offsets_sum};
-use crate::cli::client::error::io_reason;
-use crate::cli::client::records::Compression;
 use crate::cli::output::{CliError, Output};
 use crate::cli::time::now_ms;
+use crate::client::error::io_reason;
+use crate::client::records::Compression;
 
 const FETCH_VERSION_MAX: i16 = 17;
 

@@ -10,8 +10,8 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{FetchRequest, ProduceRequest, RequestHeader};
 use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 
-use crate::cli::client::records::Compression;
-use crate::cli::client::{ClientError, TopicMetadata, topic_name};
+use crate::client::records::Compression;
+use crate::client::{ClientError, TopicMetadata, topic_name};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
 use crate::protocol::reader::{ReadError, Reader};
 

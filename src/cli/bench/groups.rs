@@ -18,10 +18,10 @@ use super::frame::{COMMIT_VERSION_MIN, commit_error, plain};
 use super::load::{Load, drive};
 use super::report::{Counts, Report};
 use super::target::{ClusterArguments, Lane, Target, TopicArguments, resolve};
-use crate::cli::client::coordinator::group_id;
-use crate::cli::client::member::{GroupMember, Interest, MemberOptions};
-use crate::cli::client::{ClientError, text, topic_name};
 use crate::cli::output::{CliError, Output};
+use crate::client::coordinator::group_id;
+use crate::client::member::{GroupMember, Interest, MemberOptions};
+use crate::client::{ClientError, text, topic_name};
 
 /// How long members have to find their places.
 const ASSIGNMENT_LIMIT: Duration = Duration::from_secs(120);

@@ -29,9 +29,9 @@ use super::frame::{
 };
 use super::report::{Counts, Percentiles, Report, histogram};
 use super::target::{ClusterArguments, Target, TopicArguments};
-use crate::cli::client::error::io_reason;
 use crate::cli::output::{CliError, Output};
 use crate::cli::time::now_ms;
+use crate::client::error::io_reason;
 use crate::protocol::batch::crc;
 use crate::protocol::reader::{ReadError, Reader};
 
@@ -481,7 +481,7 @@ fn join<T>(thread: Running<T>) -> Result<T, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::TopicMetadata;
+    use crate::client::TopicMetadata;
     use crate::protocol::batch::Batch;
 
     #[test]

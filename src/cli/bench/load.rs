@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::engine::{Answers, Worker, check};
 use super::frame::{CORRELATION_ID, Check, Frame};
 use super::target::Lane;
-use crate::cli::client::error::io_reason;
+use crate::client::error::io_reason;
 
 /// Answers of requests that are repeated are short.
 const ANSWERS_BYTES: usize = 16 * 1024;

@@ -12,9 +12,9 @@ use super::frame::{BatchSize, BuiltBatch, Frame, ProduceSettings, batch, produce
 use super::load::{Load, drive};
 use super::report::Report;
 use super::target::{ClusterArguments, Target, TopicArguments, next_offsets_sum};
-use crate::cli::client::records::Compression;
 use crate::cli::output::{CliError, Output};
 use crate::cli::time::now_ms;
+use crate::client::records::Compression;
 
 /// The versions of Produce whose answers are read here.
 const PRODUCE_VERSIONS: (i16, i16) = (3, 13);

@@ -10,10 +10,10 @@ use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::protocol::Request;
 
-use crate::cli::client::admin::{EARLIEST, LATEST};
-use crate::cli::client::{Client, ClientError, TopicMetadata, text, topic_name};
 use crate::cli::output::CliError;
 use crate::cli::properties::ConnectionArguments;
+use crate::client::admin::{EARLIEST, LATEST};
+use crate::client::{Client, ClientError, TopicMetadata, text, topic_name};
 
 /// Which cluster, and how the result is told.
 #[derive(Debug, Args)]

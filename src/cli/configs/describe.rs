@@ -5,9 +5,9 @@ use std::io::Write;
 use serde_json::json;
 
 use super::{ConfigsArguments, Entity};
-use crate::cli::client::configs::{ConfigSynonym, DescribedConfig, EntityType};
-use crate::cli::client::{Client, ClientError};
 use crate::cli::output::{CliError, Output, Table};
+use crate::client::configs::{ConfigSynonym, DescribedConfig, EntityType};
+use crate::client::{Client, ClientError};
 
 pub(super) async fn describe(
     client: &Client,

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 
-use super::client::Client;
-use super::client::configs::{ConfigChange, EntityType};
 use super::output::{CliError, Output};
 use super::properties::ConnectionArguments;
+use crate::client::Client;
+use crate::client::configs::{ConfigChange, EntityType};
 
 /// Arguments of `raftsman configs`.
 #[derive(Debug, Args)]

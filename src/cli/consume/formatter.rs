@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::cli::client::consumer::ConsumedRecord;
 use crate::cli::output::CliError;
 use crate::cli::properties::{Properties, unescape};
 use crate::cli::record_text::{Format, hex, json_of};
 use crate::cli::time;
+use crate::client::consumer::ConsumedRecord;
 use crate::protocol::batch::TimestampType;
 
 const FORMATTER_KEYS: &[&str] = &[
@@ -160,7 +160,7 @@ impl Formatter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::records::Record;
+    use crate::client::records::Record;
     use bytes::Bytes;
 
     fn print(pairs: &[&str], format: Format, record: &ConsumedRecord) -> String {

@@ -12,16 +12,16 @@ use tokio::time::Instant;
 
 use super::start::{self, Start};
 use super::{ConsumeArguments, Printer, Stop, does_not_exist, reading};
-use crate::cli::client::Client;
-use crate::cli::client::admin::Partition;
-use crate::cli::client::assignor::Strategy;
-use crate::cli::client::committed::{Committed, Offsets};
-use crate::cli::client::consumer::{ConsumedRecord, Consumer, ConsumerOptions};
-use crate::cli::client::member::{GroupMember, Interest, MemberOptions};
-use crate::cli::client::pulse::Standing;
 use crate::cli::output::CliError;
 use crate::cli::pattern::TopicPattern;
 use crate::cli::properties::Properties;
+use crate::client::Client;
+use crate::client::admin::Partition;
+use crate::client::assignor::Strategy;
+use crate::client::committed::{Committed, Offsets};
+use crate::client::consumer::{ConsumedRecord, Consumer, ConsumerOptions};
+use crate::client::member::{GroupMember, Interest, MemberOptions};
+use crate::client::pulse::Standing;
 
 /// How long a commit, and a leave, may take before the tool goes on without.
 const COMMIT_TIMEOUT_MS: u64 = 5_000;

@@ -14,13 +14,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::formatter::Formatter;
-use super::client::admin;
-use super::client::consumer::{ConsumedRecord, Consumer};
-use super::client::{Client, ClientError};
 use super::output::{CliError, Output};
 use super::pattern::TopicPattern;
 use super::properties::{ConnectionArguments, Properties};
 use super::record_text::Format;
+use crate::client::admin;
+use crate::client::consumer::{ConsumedRecord, Consumer};
+use crate::client::{Client, ClientError};
 
 /// Arguments of `raftsman consume`.
 #[derive(Debug, Args)]

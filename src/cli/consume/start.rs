@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::ConsumeArguments;
-use crate::cli::client::Client;
-use crate::cli::client::admin;
-use crate::cli::client::consumer::ConsumerOptions;
 use crate::cli::output::CliError;
 use crate::cli::properties::Properties;
 use crate::cli::time;
+use crate::client::Client;
+use crate::client::admin;
+use crate::client::consumer::ConsumerOptions;
 
 /// Where to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::records::{self, ReadRecord};
 use super::output::{CliError, Output};
 use super::record_text::json_of;
+use crate::client::records::{self, ReadRecord};
 use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
 
 /// Arguments of `raftsman dump-log`.
@@ -172,7 +172,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut found = Vec::new();
     for path in paths {
         let failed = |error: io::Error| {
-            let reason = super::client::error::io_reason(&error);
+            let reason = crate::client::error::io_reason(&error);
             CliError::while_doing(format!("read {}", path.display()), reason)
         };
         if !fs::metadata(path).map_err(failed)?.is_dir() {

@@ -16,8 +16,8 @@ use super::{
     DumpLogArguments, IndexEntry, LogFile, TimeEntry, base_offset, extension, failed, read_index,
     read_time_index,
 };
-use crate::cli::client::records::{self, ReadRecord};
 use crate::cli::output::{CliError, Output};
+use crate::client::records::{self, ReadRecord};
 use crate::protocol::batch::{Batch, BatchHeader};
 
 /// What the checks of indexes need to know of a segment's batches.
@@ -259,7 +259,7 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::records::Record;
+    use crate::client::records::Record;
     use crate::protocol::builder::BatchOptions;
     use bytes::Bytes;
     use std::fs;

@@ -7,9 +7,9 @@ use kafka_protocol::ResponseError;
 use serde_json::json;
 
 use super::{GroupsArguments, scope};
-use crate::cli::client::admin::Partition;
-use crate::cli::client::{Client, ClientError};
 use crate::cli::output::{CliError, Output, Table};
+use crate::client::admin::Partition;
+use crate::client::{Client, ClientError};
 
 pub(super) async fn delete(
     client: &Client,

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::GroupsArguments;
 use super::rows::{OffsetRow, assignment_cell, assignment_json, cell, offset_rows, remark};
-use crate::cli::client::Client;
-use crate::cli::client::admin::{self, Partition};
-use crate::cli::client::committed::Offsets;
-use crate::cli::client::groups::GroupDescription;
 use crate::cli::output::{CliError, Output, Table};
+use crate::client::Client;
+use crate::client::admin::{self, Partition};
+use crate::client::committed::Offsets;
+use crate::client::groups::GroupDescription;
 
 pub(super) async fn describe(
     client: &Client,
@@ -47,7 +47,7 @@ pub(super) async fn describe(
     if failed { Err(CliError::Reported) } else { Ok(()) }
 }
 
-pub(super) fn describing(group: &str, error: &crate::cli::client::ClientError) -> String {
+pub(super) fn describing(group: &str, error: &crate::client::ClientError) -> String {
     use kafka_protocol::ResponseError::GroupIdNotFound;
     match error.code() {
         Some(GroupIdNotFound) => format!(

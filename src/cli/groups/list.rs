@@ -5,9 +5,9 @@ use std::io::Write;
 use serde_json::json;
 
 use super::GroupsArguments;
-use crate::cli::client::Client;
-use crate::cli::client::groups::{ListedGroup, kafka_case};
 use crate::cli::output::{CliError, Output, Table};
+use crate::client::Client;
+use crate::client::groups::{ListedGroup, kafka_case};
 
 /// States of consumer groups; those of both protocols.
 const STATES: &[&str] =

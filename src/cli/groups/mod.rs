@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use super::client::Client;
 use super::output::{CliError, Output};
 use super::properties::ConnectionArguments;
+use crate::client::Client;
 
 /// Arguments of `raftsman groups`.
 #[derive(Debug, Args)]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::cli::client::admin::Partition;
-use crate::cli::client::committed::{Committed, Offsets};
-use crate::cli::client::groups::{GroupDescription, MemberDescription};
+use crate::client::admin::Partition;
+use crate::client::committed::{Committed, Offsets};
+use crate::client::groups::{GroupDescription, MemberDescription};
 
 /// One line of `--describe`: a partition, or a member without one.
 #[derive(Debug, PartialEq, Eq)]

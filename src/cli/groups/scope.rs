@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cli::client::Client;
-use crate::cli::client::admin::Partition;
 use crate::cli::output::CliError;
+use crate::client::Client;
+use crate::client::admin::Partition;
 
 /// Topics by name; None: all partitions.
 pub(super) type Scope = BTreeMap<String, Option<BTreeSet<i32>>>;

@@ -15,8 +15,8 @@ use kafka_protocol::messages::{BrokerId, CreatePartitionsRequest, CreateTopicsRe
 use serde_json::json;
 
 use super::TopicsArguments;
-use crate::cli::client::{Client, ClientError, text, topic_name};
 use crate::cli::output::{CliError, Output};
+use crate::client::{Client, ClientError, text, topic_name};
 use crate::types::uuid_to_base64;
 
 /// The longest the broker may take to carry a change out.

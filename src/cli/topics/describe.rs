@@ -9,9 +9,9 @@ use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, ListPar
 use serde_json::{Value, json};
 
 use super::TopicsArguments;
-use crate::cli::client::admin::ConfigEntry;
-use crate::cli::client::{Client, ClientError, PartitionMetadata, TopicMetadata, topic_name};
 use crate::cli::output::{CliError, Output};
+use crate::client::admin::ConfigEntry;
+use crate::client::{Client, ClientError, PartitionMetadata, TopicMetadata, topic_name};
 use crate::types::uuid_to_base64;
 
 /// Replicas that may lead though they are not in sync (KIP-966). None: the broker does not tell.

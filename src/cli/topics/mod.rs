@@ -7,10 +7,10 @@ use std::io::Write;
 
 use clap::{ArgGroup, Args};
 
-use super::client::{Client, TopicMetadata};
 use super::output::{CliError, Output};
 use super::pattern::TopicPattern;
 use super::properties::ConnectionArguments;
+use crate::client::{Client, TopicMetadata};
 
 /// Arguments of `raftsman topics`.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::client::admin::Partition;
+use crate::client::admin::Partition;
 
 /// One line of such a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use serde_json::json;
 use self::csv::Line;
 use self::target::{Known, Target};
 use super::{GroupsArguments, scope};
-use crate::cli::client::admin::{self, Partition};
-use crate::cli::client::committed::{Committed, Offsets};
-use crate::cli::client::error::io_reason;
-use crate::cli::client::{Client, ClientError};
 use crate::cli::output::{CliError, Output, Table};
 use crate::cli::time;
+use crate::client::admin::{self, Partition};
+use crate::client::committed::{Committed, Offsets};
+use crate::client::error::io_reason;
+use crate::client::{Client, ClientError};
 
 /// What is to be committed for one partition of a group.
 struct Planned {

@@ -24,9 +24,9 @@ use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cli::client::partitioner::{Sticky, partition_for_key};
-use crate::cli::client::records::{self, Record};
-use crate::cli::client::{Client, ClientError, TopicMetadata, topic_name};
+use crate::client::partitioner::{Sticky, partition_for_key};
+use crate::client::records::{self, Record};
+use crate::client::{Client, ClientError, TopicMetadata, topic_name};
 
 pub use options::{ProducerError, ProducerOptions, ProducerRecord};
 use options::{build, sequence_after};
@@ -381,7 +381,7 @@ impl Producer {
         &self,
         leader: i32,
         data: Vec<PartitionProduceData>,
-    ) -> Result<Option<crate::cli::client::connection::Answer<ProduceRequest>>, ClientError> {
+    ) -> Result<Option<crate::client::connection::Answer<ProduceRequest>>, ClientError> {
         let connection = self.client.broker(leader).await?;
         // From version 13 on topics are named by their ids.
         let cap = if self.topic.id.is_nil() { 12 } else { i16::MAX };

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::cli::client::ClientError;
-use crate::cli::client::records::{self, Compression, Record};
+use crate::client::ClientError;
+use crate::client::records::{self, Compression, Record};
 use crate::protocol::builder::BatchOptions;
 
 /// Requests in flight per broker, and batches per partition: what the broker's memory of the last five

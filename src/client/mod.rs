@@ -1,4 +1,4 @@
-//! A small Kafka client for the tools: bootstrap, version negotiation, metadata, leaders, retries.
+//! A small Kafka client: bootstrap, version negotiation, metadata, leaders, retries.
 //!
 //! Requests go over one pipelined [`Connection`] per broker. Whatever is retriable is tried again with a
 //! growing pause until the deadline (`default.api.timeout.ms`, one minute) has passed; the error that is
