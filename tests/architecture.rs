@@ -72,7 +72,7 @@ fn unsafe_stands_in_its_places() {
     sources(&root, &mut files);
     for file in files {
         let inside = file.strip_prefix(&root).expect("below the root");
-        if inside.starts_with("env/real.rs") || inside.starts_with("zerocopy") {
+        if inside.starts_with("env/real") || inside.starts_with("zerocopy") {
             continue;
         }
         let text = fs::read_to_string(&file).expect("readable");

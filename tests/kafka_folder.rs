@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use raftsman::env::real::{RealDisk, WallClock};
+use raftsman::env::real::{RealDisk, SystemClock};
 use raftsman::protocol::batch::{BatchHeader, batches};
 use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 use raftsman::protocol::records::RecordView;
@@ -61,7 +61,7 @@ fn open(folder: &Path) -> (DataDir, OpenedLog) {
         // The producers wrote long ago.
         producer_id_expiration_ms: i64::MAX,
     };
-    let (data, mut opened) = DataDir::open(Arc::new(RealDisk), Arc::new(WallClock), options).unwrap();
+    let (data, mut opened) = DataDir::open(Arc::new(RealDisk), Arc::new(SystemClock), options).unwrap();
     assert_eq!(opened.len(), 1);
     (data, opened.remove(0))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput};
-use raftsman::env::real::{RealDisk, WallClock};
+use raftsman::env::real::{RealDisk, SystemClock};
 use raftsman::env::{Disk, OpenMode};
 use raftsman::segment::file_cache::FileCache;
 use raftsman::segment::index::{self, Entry, OffsetEntry};
@@ -28,7 +28,7 @@ const ENTRIES: u32 = 65_536;
 fn open(dir: &Path, config: LogConfig) -> Log {
     let place = LogPlace {
         disk: Arc::new(RealDisk),
-        clock: Arc::new(WallClock),
+        clock: Arc::new(SystemClock),
         cache: Arc::new(FileCache::new(16)),
         dir: dir.to_owned(),
         log_start_offset: None,

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::env::real::{RealDisk, WallClock};
+use crate::env::real::{RealDisk, SystemClock};
 use crate::metadata::{ConfigResource, Listener, PartitionImage};
 use crate::raft::{MetadataQuorum, QuorumConfig};
 use crate::types::{LeaderEpoch, NodeId, ProducerId};
@@ -592,7 +592,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
             node_id: NodeId(1),
             voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
             disk: Arc::new(RealDisk),
-            clock: Arc::new(WallClock),
+            clock: Arc::new(SystemClock),
             bootstrap: vec![MetadataRecord::ClusterId { cluster_id: "c".into() }],
         })
     };

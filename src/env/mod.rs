@@ -1,127 +1,64 @@
-//! The ports to the outside world: disk and clock. (Sockets: see `zerocopy`, whose stream trait has a
-//! real and a copying twin.)
+//! The ports to the outside world: clock, disk, network, chance, and threads that may block.
 //!
-//! Whatever the broker does to a disk goes through [`Disk`] and [`File`], so that the same code runs
-//! on [`real`] ones and, in tests, on [`sim`]ulated ones that lose unsynced bytes, tear tails, fail
-//! and fill up. All calls block; whoever must not block calls them from a thread that may.
+//! A node is a value of its [`Surroundings`]: what it does depends on its configuration and on what these five
+//! answer, and on nothing else. On [`real`] ones it is a broker; on [`sim`]ulated ones the same code runs on one
+//! thread in virtual time, on a disk that loses unsynced bytes and a network that cuts, and the same seed gives the
+//! same run. Hence the rule that clippy holds (`clippy.toml`): no clock, randomness, thread, socket or file outside of
+//! this room, the terminal's tools and tests.
+//!
+//! | port | real | what a simulation must do |
+//! |---|---|---|
+//! | [`Clock`] | the machine's | give the virtual time |
+//! | [`Disk`] | files | see [`sim`] |
+//! | [`Network`] | TCP | hand over [`Socket::Other`]s |
+//! | [`Chance`] | the kernel's randomness | draw from the seed |
+//! | [`Blocking`] | tokio's threads for blocking work | run the work inline, after some virtual time |
+//!
+//! Not a port, as a simulation has them already: tasks (`tokio::spawn` puts them on the runtime that it is called on) and
+//! timers (`tokio::time`, its `Instant` too, follow the runtime's clock, which tests pause). What is under way in tokio
+//! uses those; [`Clock::monotonic`] is for work that blocks and for what is counted on every request.
 
+pub mod blocking;
+pub mod chance;
+pub mod disk;
+pub mod network;
 pub mod real;
 pub mod sim;
 
-use std::any::Any;
 use std::fmt::Debug;
-use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Wall clock. Timers use tokio's clock, which tests pause.
+pub use blocking::{Blocking, WorkPanicked};
+pub use chance::Chance;
+pub use disk::{DirEntry, Disk, File, OpenMode, Space};
+pub use network::{Acceptor, Duplex, ListenOptions, Network, Socket, SocketReader, SocketWriter};
+
+/// What the methods of the ports give that have to wait.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// All that a node has to do with outside of itself. Clones are the same surroundings; whoever needs but one or two of
+/// the ports takes those.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub clock: Arc<dyn Clock>,
+    pub disk: Arc<dyn Disk>,
+    pub network: Arc<dyn Network>,
+    pub chance: Arc<dyn Chance>,
+    pub blocking: Arc<dyn Blocking>,
+}
+
+/// Wall clock and stop watch.
 pub trait Clock: Send + Sync + Debug {
-    /// Milliseconds since 1970-01-01T00:00:00Z, as record timestamps count them.
+    /// Wall clock: milliseconds since 1970-01-01T00:00:00Z, as record timestamps count them. May jump either way.
     fn now_ms(&self) -> i64;
-}
 
-/// How [`Disk::open`] opens a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenMode {
-    /// Must exist; reading only.
-    Read,
-    /// Must exist; reading and writing.
-    ReadWrite,
-    /// Created when missing; reading and writing. Never truncates.
-    Create,
-}
+    /// Time since some fixed moment before the node started; it never goes back. Only differences mean something.
+    fn monotonic(&self) -> Duration;
 
-/// One entry of a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirEntry {
-    pub name: String,
-    pub is_dir: bool,
-    /// Bytes, 0 for a folder.
-    pub len: u64,
-}
-
-/// Free and total bytes of a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    pub free_bytes: u64,
-    pub total_bytes: u64,
-}
-
-/// A file system. Errors are those of the operating system (`NotFound`, `StorageFull`, EIO…).
-pub trait Disk: Send + Sync + Debug {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
-    /// Creates a folder and its parents; no error when it exists.
-    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Entries of a folder in no special order. Names that are not UTF-8 are left out.
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
-    fn exists(&self, path: &Path) -> bool;
-    /// Atomic within one file system; replaces `to`. Durable after [`Disk::sync_dir`] of the parent.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    fn remove_file(&self, path: &Path) -> io::Result<()>;
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Makes creations, renames and removals in `dir` durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    fn space(&self, path: &Path) -> io::Result<Space>;
-    /// Takes a file, made when missing, for this process alone, until what is returned is dropped. A disk that only one process
-    /// can see need not do anything.
-    ///
-    /// # Errors
-    /// `WouldBlock` when another process has it.
-    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        Ok(Box::new(()))
+    /// [`Clock::monotonic`] in milliseconds.
+    fn monotonic_ms(&self) -> i64 {
+        i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX)
     }
-
-    /// The whole content of a (small) file.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.open(path, OpenMode::Read)?;
-        let mut content = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-        let count = file.read_at(&mut content, 0)?;
-        content.truncate(count);
-        Ok(content)
-    }
-
-    /// Replaces a (small) file as a whole: after a crash it holds the old content or the new one.
-    /// Durable when this returns.
-    fn write_atomic(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = Path::new(&temporary);
-        let file = self.open(temporary, OpenMode::Create)?;
-        file.set_len(0)?;
-        file.write_all_at(&mut [IoSlice::new(content)], 0)?;
-        file.sync_data()?;
-        self.rename(temporary, path)?;
-        match path.parent() {
-            Some(parent) => self.sync_dir(parent),
-            None => Ok(()),
-        }
-    }
-}
-
-/// An open file. Positions are bytes from its start; there is no cursor, so one handle serves many.
-pub trait File: Send + Sync + Debug {
-    /// Fills `buf` from `position` as far as the file reaches; returns the bytes read.
-    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Writes all of `bufs`, one after the other, from `position` on. After an error any part of
-    /// them may have been written.
-    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
-    fn set_len(&self, len: u64) -> io::Result<()>;
-    fn len(&self) -> io::Result<u64>;
-    /// True when the file holds nothing.
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.len()? == 0)
-    }
-    /// `fdatasync`: content and length are durable when this returns.
-    fn sync_data(&self) -> io::Result<()>;
-    /// Sets room on the disk aside for the first `len` bytes, without changing the length; a hint where
-    /// the file system cannot. Cutting the file gives the room back.
-    fn reserve(&self, _len: u64) -> io::Result<()> {
-        Ok(())
-    }
-    /// Reads only what is in memory already: `Ok(None)` where a device would have to be asked.
-    /// (`preadv2` with `RWF_NOWAIT`.) The way to learn whether a `sendfile` would block.
-    fn is_cached(&self, position: u64, len: u64) -> bool;
-    /// The descriptor for `sendfile`, where there is one.
-    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 }

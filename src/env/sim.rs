@@ -29,7 +29,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -38,26 +39,36 @@ use files::{Change, Inode, Names};
 
 /// A clock that stands still until it is told otherwise.
 #[derive(Debug, Default)]
-pub struct SimClock(AtomicI64);
+pub struct SimClock {
+    now_ms: AtomicI64,
+    /// How far it was told to go on.
+    passed_ms: AtomicU64,
+}
 
 impl SimClock {
     pub fn new(now_ms: i64) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(now_ms)))
+        Arc::new(Self { now_ms: AtomicI64::new(now_ms), passed_ms: AtomicU64::default() })
     }
 
-    /// Goes on by `ms`, or back when it is negative.
+    /// Goes on by `ms`, or has its wall clock put back when it is negative.
     pub fn advance(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
+        self.passed_ms.fetch_add(u64::try_from(ms).unwrap_or_default(), Ordering::SeqCst);
     }
 
+    /// Sets the wall clock; no time passes.
     pub fn set(&self, now_ms: i64) {
-        self.0.store(now_ms, Ordering::SeqCst);
+        self.now_ms.store(now_ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for SimClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.passed_ms.load(Ordering::SeqCst))
     }
 }
 

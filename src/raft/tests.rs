@@ -8,7 +8,7 @@ use super::log_store::LogStore;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
 use super::*;
-use crate::env::real::{RealDisk, WallClock};
+use crate::env::real::{RealDisk, SystemClock};
 use crate::types::{NodeId, TopicId};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn config(dir: &Path) -> QuorumConfig {
         node_id: NodeId(1),
         voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
         disk: Arc::new(RealDisk),
-        clock: Arc::new(WallClock),
+        clock: Arc::new(SystemClock),
         bootstrap: vec![MetadataRecord::ClusterId { cluster_id: "the-cluster".into() }],
     }
 }

@@ -22,6 +22,10 @@ impl Clock for SetClock {
     fn now_ms(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
 }
 
 pub(super) fn place(dir: &Path) -> LogPlace {

@@ -1,64 +1,23 @@
 //! Accepting connections, within the limits on their number, and closing those that are idle.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::Broker;
 use super::connection::{self, ConnectionError, ConnectionInfo};
 use super::creation_rate::CreationRate;
-use super::pacing;
 use crate::config::BrokerConfig;
-use crate::config::broker::Listener;
+use crate::env::{Acceptor, Socket};
 
 /// Wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// Opens a listening socket. An empty host is every interface.
-pub async fn bind(listener: &Listener, backlog: i32) -> std::io::Result<TcpListener> {
-    let mut addresses: Vec<SocketAddr> = if listener.host.is_empty() {
-        vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, listener.port))]
-    } else {
-        tokio::net::lookup_host((listener.host.as_str(), listener.port)).await?.collect()
-    };
-    // Names such as localhost give both; IPv4 is what most clients are told.
-    addresses.sort_by_key(|address| !address.is_ipv4());
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
-    if listener.host.is_empty() {
-        // Where there is no IPv6.
-        addresses.push(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, listener.port)));
-    }
-    for address in addresses {
-        match bind_address(address, backlog) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn bind_address(address: SocketAddr, backlog: i32) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    if let Err(error) = pacing::leave_out(&socket) {
-        tracing::debug!(%error, %address, "connections of this listener begin as the system wants");
-    }
-    socket.listen(backlog)?;
-    TcpListener::from_std(socket.into())
-}
 
 /// All connections of a broker.
 #[derive(Debug)]
@@ -254,7 +213,7 @@ impl Connections {
 pub async fn accept(
     broker: Arc<Broker>,
     connections: Arc<Connections>,
-    listener: TcpListener,
+    listener: Box<dyn Acceptor>,
     index: usize,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -270,9 +229,7 @@ pub async fn accept(
         };
         let Some(slot) = slot else { return };
         match accepted {
-            Ok((stream, address)) => {
-                start(&broker, &connections, stream, address.ip().to_canonical(), index, slot)
-            }
+            Ok((socket, peer)) => start(&broker, &connections, socket, peer.ip().to_canonical(), index, slot),
             Err(error) => {
                 tracing::warn!(%error, open = connections.count(), max = connections.slots.sizes.lock().max, "a connection could not be accepted");
                 tokio::time::sleep(BACK_OFF).await;
@@ -284,14 +241,11 @@ pub async fn accept(
 fn start(
     broker: &Arc<Broker>,
     connections: &Arc<Connections>,
-    stream: TcpStream,
+    socket: Socket,
     host: IpAddr,
     listener: usize,
     slot: Slot,
 ) {
-    if let Err(error) = set_options(broker, &stream, host) {
-        tracing::debug!(%error, %host, "socket options could not be set");
-    }
     let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
     let info = Arc::new(ConnectionInfo {
         id,
@@ -315,7 +269,7 @@ fn start(
     let task = tokio::spawn({
         let (broker, connections, info) = (broker.clone(), connections.clone(), info.clone());
         async move {
-            let ended = connection::serve(broker.clone(), stream, info.clone()).await;
+            let ended = connection::serve(broker.clone(), socket, info.clone()).await;
             connections.remove(id);
             broker.metrics.connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
             report(&broker, &info, ended);
@@ -325,19 +279,6 @@ fn start(
     open.by_id.insert(id, (info, task.abort_handle()));
     broker.metrics.connections.set(i64::try_from(open.by_id.len()).unwrap_or(i64::MAX));
     broker.metrics.connections_total.inc();
-}
-
-fn set_options(broker: &Broker, stream: &TcpStream, peer: IpAddr) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_keepalive(true)?;
-    if let Some(bytes) = broker.config.receive_buffer_bytes {
-        socket.set_recv_buffer_size(usize::try_from(bytes).unwrap_or_default())?;
-    }
-    if let Some(bytes) = broker.config.send_buffer_bytes {
-        socket.set_send_buffer_size(usize::try_from(bytes).unwrap_or_default())?;
-    }
-    pacing::put_back(stream, stream.local_addr()?.ip().to_canonical(), peer)
 }
 
 fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionError>) {

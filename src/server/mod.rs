@@ -18,7 +18,6 @@ pub mod loggers;
 pub mod maintenance;
 pub mod metrics;
 pub mod node;
-mod pacing;
 mod producer_ids;
 pub mod request_memory;
 

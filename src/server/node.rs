@@ -27,7 +27,8 @@ use crate::controller::{
     BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError, RealChance,
 };
 use crate::coordinator::group::GroupCoordinator;
-use crate::env::real::{RealDisk, WallClock};
+use crate::env::real::{RealDisk, RealNetwork, SystemClock};
+use crate::env::{ListenOptions, Network};
 use crate::metadata::{Listener as AdvertisedListener, MetadataDelta, MetadataRecord};
 use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
@@ -67,10 +68,17 @@ impl Node {
     /// Starts a node. When this returns, clients are served.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
         let started = Instant::now();
-        let clock = Arc::new(WallClock);
+        let clock = Arc::new(SystemClock);
         let disk = Arc::new(RealDisk);
 
         // Listen first: a port that is taken is told before anything is written.
+        let network = RealNetwork;
+        let bytes = |bytes: Option<i32>| bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        let options = ListenOptions {
+            backlog: Some(config.listen_backlog),
+            receive_buffer_bytes: bytes(config.receive_buffer_bytes),
+            send_buffer_bytes: bytes(config.send_buffer_bytes),
+        };
         let mut sockets = Vec::new();
         let mut addresses = Vec::new();
         for wanted in &config.listeners {
@@ -84,7 +92,7 @@ impl Node {
                 },
                 error,
             };
-            let socket = listener::bind(wanted, config.listen_backlog).await.map_err(failed)?;
+            let socket = network.bind(&wanted.host, wanted.port, options).await.map_err(failed)?;
             addresses.push(socket.local_addr().map_err(failed)?);
             sockets.push(socket);
         }

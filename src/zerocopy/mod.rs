@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::env::File;
+use crate::env::{File, Socket};
 
 /// Part of a file. It keeps the file open (and so its content alive) when the file is removed.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Sent {
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
     /// Ready when a read would give something (bytes, the end, an error). Lets a connection wait
     /// without a buffer.
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Sends all pieces in order and empties the queue. Cancelling it leaves the stream in the middle
     /// of a response: it must not be used any more.
@@ -117,26 +117,48 @@ pub struct Copying<S>(pub S);
 const COPY_BYTES_MAX: u64 = 64 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for Copying<S> {
-    fn poll_readable(&self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     async fn send(&mut self, pieces: &mut VecDeque<Piece>, sent: &Sent) -> io::Result<()> {
-        while let Some(piece) = pieces.pop_front() {
-            match piece {
-                Piece::Bytes(bytes) => self.0.write_all(&bytes).await?,
-                Piece::Slice(mut slice) => {
-                    while slice.len > 0 {
-                        let run = FileSlice { len: slice.len.min(COPY_BYTES_MAX), ..slice.clone() };
-                        self.0.write_all(&read_slice_warm(&run, sent).await?).await?;
-                        sent.count_copied(run.len);
-                        slice.position += run.len;
-                        slice.len -= run.len;
-                    }
+        send_copies(&mut self.0, pieces, sent).await
+    }
+}
+
+/// Sends what is to be sent over a stream without a descriptor.
+async fn send_copies<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    pieces: &mut VecDeque<Piece>,
+    sent: &Sent,
+) -> io::Result<()> {
+    while let Some(piece) = pieces.pop_front() {
+        match piece {
+            Piece::Bytes(bytes) => stream.write_all(&bytes).await?,
+            Piece::Slice(mut slice) => {
+                while slice.len > 0 {
+                    let run = FileSlice { len: slice.len.min(COPY_BYTES_MAX), ..slice.clone() };
+                    stream.write_all(&read_slice_warm(&run, sent).await?).await?;
+                    sent.count_copied(run.len);
+                    slice.position += run.len;
+                    slice.len -= run.len;
                 }
             }
         }
-        self.0.flush().await
+    }
+    stream.flush().await
+}
+
+impl Stream for Socket {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Socket::poll_readable(self, context)
+    }
+
+    async fn send(&mut self, pieces: &mut VecDeque<Piece>, sent: &Sent) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.send(pieces, sent).await,
+            Self::Other(stream) => send_copies(stream, pieces, sent).await,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const GATHERED_BYTES_MAX: usize = 64 * 1024;
 const RUN_BYTES_MAX: u64 = 1024 * 1024;
 
 impl Stream for TcpStream {
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
 

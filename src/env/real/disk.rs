@@ -1,4 +1,4 @@
-//! The machine itself: Linux files and the wall clock.
+//! Linux files.
 
 use std::any::Any;
 use std::fs;
@@ -7,19 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Clock, DirEntry, Disk, File, OpenMode, Space};
-
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WallClock;
-
-impl Clock for WallClock {
-    fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    }
-}
+use crate::env::{DirEntry, Disk, File, OpenMode, Space};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;

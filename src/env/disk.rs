@@ -1,0 +1,113 @@
+//! The port to file systems.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How [`Disk::open`] opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Must exist; reading only.
+    Read,
+    /// Must exist; reading and writing.
+    ReadWrite,
+    /// Created when missing; reading and writing. Never truncates.
+    Create,
+}
+
+/// One entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: String,
+    pub is_dir: bool,
+    /// Bytes, 0 for a folder.
+    pub len: u64,
+}
+
+/// Free and total bytes of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// A file system. Errors are those of the operating system (`NotFound`, `StorageFull`, EIO…).
+pub trait Disk: Send + Sync + Debug {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Creates a folder and its parents; no error when it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Entries of a folder in no special order. Names that are not UTF-8 are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    fn exists(&self, path: &Path) -> bool;
+    /// Atomic within one file system; replaces `to`. Durable after [`Disk::sync_dir`] of the parent.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Takes a file, made when missing, for this process alone, until what is returned is dropped. A disk that only one process
+    /// can see need not do anything.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it.
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        Ok(Box::new(()))
+    }
+
+    /// The whole content of a (small) file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path, OpenMode::Read)?;
+        let mut content = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        let count = file.read_at(&mut content, 0)?;
+        content.truncate(count);
+        Ok(content)
+    }
+
+    /// Replaces a (small) file as a whole: after a crash it holds the old content or the new one.
+    /// Durable when this returns.
+    fn write_atomic(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = Path::new(&temporary);
+        let file = self.open(temporary, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_at(&mut [IoSlice::new(content)], 0)?;
+        file.sync_data()?;
+        self.rename(temporary, path)?;
+        match path.parent() {
+            Some(parent) => self.sync_dir(parent),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An open file. Positions are bytes from its start; there is no cursor, so one handle serves many.
+pub trait File: Send + Sync + Debug {
+    /// Fills `buf` from `position` as far as the file reaches; returns the bytes read.
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all of `bufs`, one after the other, from `position` on. After an error any part of
+    /// them may have been written.
+    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    fn len(&self) -> io::Result<u64>;
+    /// True when the file holds nothing.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// `fdatasync`: content and length are durable when this returns.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Sets room on the disk aside for the first `len` bytes, without changing the length; a hint where
+    /// the file system cannot. Cutting the file gives the room back.
+    fn reserve(&self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+    /// Reads only what is in memory already: `Ok(None)` where a device would have to be asked.
+    /// (`preadv2` with `RWF_NOWAIT`.) The way to learn whether a `sendfile` would block.
+    fn is_cached(&self, position: u64, len: u64) -> bool;
+    /// The descriptor for `sendfile`, where there is one.
+    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
+}
