@@ -270,6 +270,9 @@ pub struct BrokerConfig {
     pub advertised_listeners: Vec<Listener>,
     pub log_dir: PathBuf,
     pub metadata_log_dir: PathBuf,
+    /// Start although acknowledged data is missing, with what is there. Of one start (`--accept-missing-data`): no
+    /// key sets it, so that nobody forgets it in a file.
+    pub accepts_missing_data: bool,
     pub admin_listener: Option<String>,
     /// True when somebody chose the admin address: then a port that is taken is an error.
     pub admin_listener_is_set: bool,
@@ -391,6 +394,7 @@ impl BrokerConfig {
             advertised_listeners,
             log_dir,
             metadata_log_dir,
+            accepts_missing_data: false,
             admin_listener,
             admin_listener_is_set: set.contains_key("raftsman.admin.listener"),
             worker_threads: usize::try_from(values.int("raftsman.worker.threads")).unwrap_or_default(),

@@ -39,12 +39,14 @@ pub trait Disk: Send + Sync + Debug {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// Creates a folder and its parents; no error when it exists.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Entries of a folder in no special order. Names that are not UTF-8 are left out.
+    /// Entries of a folder in no special order. Names that are not UTF-8 are left out; a symbolic link is what it
+    /// leads to.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
     fn exists(&self, path: &Path) -> bool;
     /// Atomic within one file system; replaces `to`. Durable after [`Disk::sync_dir`] of the parent.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with all that is in it; of a symbolic link, also the folder that it leads to.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;

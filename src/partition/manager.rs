@@ -232,6 +232,14 @@ impl PartitionManager {
                 opened.log.update_config(config);
                 (opened.log, opened.high_watermark, false)
             }
+            Some(unnamed) if unnamed.topic_id == TopicId::ZERO => {
+                // A power cut may take this small file, or a hand. The folder has the name, and a deleted topic's
+                // folder would have been renamed: its records are not given up for that.
+                tracing::warn!(partition = %name, topic_id = %topic.id, "partition.metadata is missing or cannot be read; the folder is taken by its name, and the file written anew");
+                self.data.adopt(&unnamed, topic.id)?;
+                unnamed.log.update_config(config);
+                (unnamed.log, unnamed.high_watermark, false)
+            }
             Some(stray) => {
                 tracing::warn!(partition = %name, topic_id = %stray.topic_id, "the folder of an earlier topic of that name is set aside (-stray)");
                 self.data.set_aside(&stray)?;

@@ -135,8 +135,8 @@ fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, LogStoreError
 }
 
 impl Journal {
-    /// Opens the log in `dir` and reads all of it; makes its first file when there is none.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, LogStoreError> {
+    /// Opens the log in `dir` and reads all of it; makes its first file when there is none, and none `is_expected`.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, is_expected: bool) -> Result<Self, LogStoreError> {
         let mut journal = Self {
             disk,
             dir: dir.to_owned(),
@@ -162,6 +162,10 @@ impl Journal {
             journal.load(name, at + 1 == count)?;
         }
         if journal.files.is_empty() {
+            if is_expected {
+                let why = "the metadata log is gone, though a vote or a snapshot beside it tells that there was one";
+                return Err(LogStoreError::Damaged(dir.to_owned(), why.into()));
+            }
             journal.start_file()?;
         }
         journal.reserve();
@@ -232,7 +236,7 @@ impl Journal {
                 )));
             }
             tracing::warn!(path = %path.display(), position, bytes = content.len() - position,
-                "the end of the metadata log, which was never acknowledged, is cut off");
+                "the metadata log ends within an entry, as when a stop interrupts an append; that entry is cut off");
         }
         if !has_head {
             // It was being made when the process ended; nothing can be in it.
@@ -454,6 +458,11 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Whether a file of this name is one of the log's.
+pub(super) fn is_journal(name: &str) -> bool {
+    first_index(name).is_some()
 }
 
 fn first_index(name: &str) -> Option<u64> {

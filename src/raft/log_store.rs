@@ -18,7 +18,8 @@ use openraft::{
 };
 use parking_lot::Mutex;
 
-use super::journal::Journal;
+use super::journal::{self, Journal};
+use super::snapshot;
 use super::{Entry, LogId, StorageError, Types};
 use crate::env::Disk;
 
@@ -58,7 +59,13 @@ struct Inner {
 impl LogStore {
     /// Opens the store in `dir`, which exists, and checks every checksum. Blocks.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, LogStoreError> {
-        let journal = Mutex::new(Journal::open(disk.clone(), dir)?);
+        // Both follow the log's first entry.
+        let is_expected = disk
+            .list(dir)
+            .map_err(|error| LogStoreError::Io(dir.to_owned(), error))?
+            .iter()
+            .any(|entry| entry.name == VOTE || snapshot::is_snapshot(&entry.name));
+        let journal = Mutex::new(Journal::open(disk.clone(), dir, is_expected)?);
         let store = Self {
             inner: Arc::new(Inner {
                 disk,
@@ -176,6 +183,12 @@ impl Inner {
         content.extend_from_slice(checksum.as_bytes());
         self.disk.write_atomic(&self.vote_path, &content).map_err(io)
     }
+}
+
+/// Whether the folder, which need not exist, holds any of a quorum's files. Reads only.
+pub fn is_there(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    let of_quorum = |name: &str| name == VOTE || journal::is_journal(name) || snapshot::is_snapshot(name);
+    Ok(disk.exists(dir) && disk.list(dir)?.iter().any(|entry| of_quorum(&entry.name)))
 }
 
 const CHECKSUM_BYTES: usize = 9;

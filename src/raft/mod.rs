@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metadata::MetadataRecord;
 
-pub use log_store::LogStoreError;
+pub use log_store::{LogStoreError, is_there};
 pub(crate) use quorum::records_bytes;
 pub use quorum::{
     MetadataQuorum, MetadataSubscription, OpenError, ProposeError, Published, QuorumConfig, QuorumStatus,

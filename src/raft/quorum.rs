@@ -274,6 +274,11 @@ impl MetadataQuorum {
         *self.inner.shared.applied_index.borrow()
     }
 
+    /// Index of the last entry in this node's log, committed or not; 0 when there is none.
+    pub fn last_index(&self) -> u64 {
+        self.inner.store.ends().1.map_or(0, |id| id.index)
+    }
+
     /// Follows the index alone.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.inner.shared.applied_index.subscribe()

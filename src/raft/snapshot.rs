@@ -60,10 +60,7 @@ impl SnapshotStore {
             .list(&self.dir)?
             .into_iter()
             .map(|entry| entry.name)
-            .filter(|name| {
-                name.strip_suffix(SUFFIX)
-                    .is_some_and(|index| index.len() == 20 && index.bytes().all(|byte| byte.is_ascii_digit()))
-            })
+            .filter(|name| is_snapshot(name))
             .collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
         Ok(names.into_iter().map(|name| self.dir.join(name)).collect())
@@ -94,6 +91,12 @@ impl SnapshotStore {
         }
         Ok(SnapshotFile { path })
     }
+}
+
+/// Whether a file of this name is a snapshot.
+pub(super) fn is_snapshot(name: &str) -> bool {
+    name.strip_suffix(SUFFIX)
+        .is_some_and(|index| index.len() == 20 && index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 pub(super) fn encode(meta: &Meta, image: &MetadataImage) -> serde_json::Result<Vec<u8>> {

@@ -9,7 +9,8 @@
 //! replication-offset-checkpoint     high watermarks
 //! cleaner-offset-checkpoint         where compaction goes on
 //! <topic>-<n>/                      a log
-//! <topic>-<n>.<32 hex>-delete/      a log on its way out; -stray: one that no topic claimed
+//! metadata-index-checkpoint         up to which entry of the metadata log this folder's logs follow it
+//! <topic>-<n>.<32 hex>-delete/      a log on its way out; -stray: one that no topic claimed, which is kept
 //! ```
 
 use std::any::Any;
@@ -28,6 +29,7 @@ use super::checkpoint;
 use super::file_cache::FileCache;
 use super::log::{Log, LogPlace};
 use super::meta_properties::{self, META_PROPERTIES, MetaProperties, PARTITION_METADATA};
+use super::ownership;
 use crate::env::{Clock, Disk, OpenMode, Space};
 use crate::types::{NodeId, Offset, TopicId, TopicPartition, kafka_uuid};
 
@@ -37,6 +39,7 @@ const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 const FIRST_DIRTY: &str = "cleaner-offset-checkpoint";
+const METADATA_INDEX: &str = "metadata-index-checkpoint";
 
 /// Longest name of a folder that file systems take, in bytes.
 const NAME_BYTES_MAX: usize = 255;
@@ -109,6 +112,10 @@ pub struct DataDir {
     meta: MetaProperties,
     logs: Mutex<BTreeMap<TopicPartition, Arc<Log>>>,
     removals: Mutex<Vec<Removal>>,
+    /// Folders that no topic claimed.
+    strays: AtomicUsize,
+    /// As last written.
+    metadata_index: Mutex<u64>,
     /// One checkpoint at a time; holds what was written last, as unchanged files are not written again.
     checkpoints: Mutex<BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>>,
     _lock: Box<dyn Any + Send + Sync>,
@@ -170,6 +177,8 @@ impl DataDir {
             meta,
             logs: Mutex::default(),
             removals: Mutex::default(),
+            strays: AtomicUsize::new(0),
+            metadata_index: Mutex::default(),
             checkpoints: Mutex::default(),
             _lock: lock,
         })
@@ -203,7 +212,9 @@ impl DataDir {
         let (high_watermarks, first_dirty) = (offsets(HIGH_WATERMARKS)?, offsets(FIRST_DIRTY)?);
         let mut names = Vec::new();
         for entry in self.disk.list(&self.options.dir)?.into_iter().filter(|entry| entry.is_dir) {
-            if entry.name.ends_with("-delete") {
+            if is_set_aside(&entry.name, "stray") {
+                self.strays.fetch_add(1, Ordering::Relaxed);
+            } else if is_set_aside(&entry.name, "delete") {
                 let path = self.options.dir.join(&entry.name);
                 self.removals.lock().push(Removal { due_ms: i64::MIN, path, log: None });
             } else if let Ok(name) = entry.name.parse::<TopicPartition>()
@@ -347,7 +358,45 @@ impl DataDir {
         if let Err(error) = opened.log.close() {
             tracing::warn!(partition = %opened.name, %error, "a log that is set aside could not be closed");
         }
-        self.rename_away(&opened.log, "stray").map(|_| ())
+        self.rename_away(&opened.log, "stray")?;
+        self.strays.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Number of folders that no topic claimed, those of earlier starts included.
+    pub fn strays(&self) -> usize {
+        self.strays.load(Ordering::Relaxed)
+    }
+
+    /// Gives a log to the topic of its name, where its own file does not say (any more) whose it is.
+    pub fn adopt(&self, opened: &OpenedLog, topic_id: TopicId) -> Result<(), LogError> {
+        let path = opened.log.dir().join(PARTITION_METADATA);
+        let content = meta_properties::encode_partition(topic_id);
+        self.disk.write_atomic(&path, content.as_bytes()).map_err(|error| LogError::Io { path, error })
+    }
+
+    /// Up to which entry of the metadata log this folder's logs have followed it, as last noted: a metadata log
+    /// that ends before is not whole.
+    ///
+    /// # Errors
+    /// Of the disk. A note that cannot be understood is none.
+    pub fn noted_metadata_index(&self) -> io::Result<Option<u64>> {
+        let text = match self.disk.read(&self.options.dir.join(METADATA_INDEX)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => String::from_utf8(other?).unwrap_or_default(),
+        };
+        Ok(checkpoint::decode(&text, |line| line.parse().ok()).and_then(|lines| lines.first().copied()))
+    }
+
+    /// Notes it, durably.
+    pub fn note_metadata_index(&self, index: u64) -> io::Result<()> {
+        let mut noted = self.metadata_index.lock();
+        if *noted != index {
+            let path = self.options.dir.join(METADATA_INDEX);
+            self.disk.write_atomic(&path, checkpoint::encode([index.to_string()].into_iter()).as_bytes())?;
+            *noted = index;
+        }
+        Ok(())
     }
 
     fn rename_away(&self, log: &Arc<Log>, why: &str) -> Result<PathBuf, LogError> {
@@ -378,8 +427,13 @@ impl DataDir {
                 Some(log) => log.delete(),
                 None => self.disk.remove_dir_all(&removal.path),
             };
-            if let Err(error) = removed {
-                tracing::error!(path = %removal.path.display(), %error, "a deleted log could not be removed");
+            match removed {
+                Ok(()) => {
+                    tracing::info!(path = %removal.path.display(), "the folder of a deleted partition is removed")
+                }
+                Err(error) => {
+                    tracing::error!(path = %removal.path.display(), %error, "a deleted log could not be removed");
+                }
             }
         }
     }
@@ -518,6 +572,19 @@ impl DataDir {
     pub fn open_files(&self) -> usize {
         self.cache.open_files()
     }
+}
+
+/// Whether a folder of this name is one that a broker renamed away: `<topic>-<n>.<32 hex>-<why>`, the part before the
+/// dot cut where names may not be longer. Whatever else ends so is somebody else's.
+fn is_set_aside(name: &str, why: &str) -> bool {
+    let Some((log, id)) =
+        name.strip_suffix(why).and_then(|name| name.strip_suffix('-')).and_then(|name| name.rsplit_once('.'))
+    else {
+        return false;
+    };
+    let is_id =
+        id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    is_id && (ownership::is_partition(log) || name.len() + 3 >= NAME_BYTES_MAX)
 }
 
 /// Where logs begin, of those that do not begin at 0.

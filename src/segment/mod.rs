@@ -35,6 +35,7 @@ pub mod index;
 pub mod leader_epochs;
 pub mod log;
 pub mod meta_properties;
+pub mod ownership;
 #[cfg(test)]
 mod power_cuts;
 pub mod producer_state;

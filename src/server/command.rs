@@ -32,6 +32,10 @@ pub struct ServerArguments {
     /// Set a property, over the file's: key=value. May be repeated.
     #[arg(long = "override", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Start although acknowledged data is missing (the metadata log, the data folder, a partition's files), with what
+    /// is there. What is missing is told in the log; nothing is deleted.
+    #[arg(long)]
+    pub accept_missing_data: bool,
 }
 
 /// Runs a broker until SIGTERM or SIGINT.
@@ -136,7 +140,8 @@ fn read_config(arguments: &ServerArguments) -> Result<BrokerConfig, String> {
         })?;
         values.insert(key.trim().to_owned(), value.trim().to_owned());
     }
-    let (config, remarks) = BrokerConfig::from_values(values).map_err(|error| error.to_string())?;
+    let (mut config, remarks) = BrokerConfig::from_values(values).map_err(|error| error.to_string())?;
+    config.accepts_missing_data = arguments.accept_missing_data;
     if !remarks.without_meaning.is_empty() {
         tracing::info!(keys = remarks.without_meaning.join(", "), "these keys of Kafka have no meaning here");
     }

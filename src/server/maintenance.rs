@@ -176,6 +176,7 @@ fn retention(broker: &Broker) {
 }
 
 fn checkpoint(broker: &Broker) {
+    broker.note_metadata_index();
     if let Err(error) = broker.partitions.data.checkpoint_all() {
         tracing::error!(%error, "the recovery points could not be noted");
     }

@@ -81,6 +81,14 @@ impl Broker {
         self.quorum.image()
     }
 
+    /// Notes in the data folder how far its logs follow the metadata. Blocks on the disk.
+    pub fn note_metadata_index(&self) {
+        let index = *self.applied.borrow();
+        if let Err(error) = self.partitions.data.note_metadata_index(index) {
+            tracing::error!(%error, "how far the logs follow the metadata could not be noted");
+        }
+    }
+
     /// Wall clock, in milliseconds, as record timestamps count.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()

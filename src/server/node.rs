@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,8 @@ use crate::env::{ListenOptions, Network};
 use crate::metadata::{Listener as AdvertisedListener, MetadataDelta, MetadataRecord};
 use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
-use crate::raft::{MetadataQuorum, OpenError, QuorumConfig};
+use crate::raft::{self, MetadataQuorum, OpenError, QuorumConfig};
+use crate::segment::ownership::{self, OwnershipError};
 use crate::segment::{DataDir, DataDirError, DataDirOptions};
 use crate::types::{NodeId, kafka_uuid, uuid_to_base64};
 
@@ -45,11 +47,35 @@ pub enum StartError {
     #[error("cannot listen on {address}: {error}{hint}")]
     Listen { address: String, error: std::io::Error, hint: &'static str },
     #[error(transparent)]
+    Folder(#[from] OwnershipError),
+    #[error(transparent)]
+    Missing(#[from] MissingData),
+    #[error(transparent)]
     Data(#[from] DataDirError),
     #[error(transparent)]
     Metadata(#[from] OpenError),
     #[error("the broker could not be registered with the controller: {0}")]
     Register(#[from] ControllerError),
+}
+
+/// What this node had and does not find again. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MissingData {
+    #[error(
+        "the data folder {} is not the one that node {node} used before (its directory.id is {found}, not {expected}), and \
+         {partitions} partitions are said to be in that one. Is its disk mounted? Is log.dirs right? To go on without what \
+         was in it, start with raftsman server --accept-missing-data",
+        dir.display()
+    )]
+    Replaced { dir: PathBuf, node: NodeId, found: String, expected: String, partitions: usize },
+    #[error(
+        "the metadata log in {} ends with entry {last}, but this node had followed it to entry {noted}: its end is \
+         missing, and with it topics, configurations or deletions that were acknowledged. Bring the file back, or go on \
+         with what is there: raftsman server --accept-missing-data (partitions of topics that it does not know are set \
+         aside under names that end in -stray)",
+        dir.display()
+    )]
+    MetadataCut { dir: PathBuf, last: u64, noted: u64 },
 }
 
 /// A running node.
@@ -98,6 +124,22 @@ impl Node {
         }
 
         let node = NodeId(config.node_id);
+        {
+            let (disk, config) = (disk.clone(), config.clone());
+            let checking = move || {
+                let metadata_dir = &config.metadata_log_dir;
+                let has_metadata = raft::is_there(&*disk, metadata_dir)
+                    .map_err(|error| OwnershipError::Io { path: metadata_dir.clone(), error })?;
+                ownership::check(
+                    &*disk,
+                    &config.log_dir,
+                    metadata_dir,
+                    has_metadata,
+                    config.accepts_missing_data,
+                )
+            };
+            tokio::task::spawn_blocking(checking).await.map_err(|error| DataDirError::stopped(&error))??;
+        }
         let options = DataDirOptions {
             dir: config.log_dir.clone(),
             node_id: node,
@@ -129,6 +171,7 @@ impl Node {
         let (opened, quorum) = tokio::join!(opening, quorum);
         let (data, found) = opened.map_err(|error| DataDirError::stopped(&error))??;
         let quorum = quorum?;
+        check_nothing_missing(&config, &data, &quorum)?;
         let controller = Controller::start(
             quorum.clone(),
             ControllerConfig {
@@ -260,6 +303,7 @@ impl Node {
         let broker = self.broker.clone();
         let closing = tokio::task::spawn_blocking(move || {
             let high_watermarks = broker.partitions.high_watermarks();
+            broker.note_metadata_index();
             if let Err(error) = broker.partitions.data.close(high_watermarks) {
                 tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
             }
@@ -268,6 +312,49 @@ impl Node {
         self.broker.quorum.shutdown().await;
         drop(self.controller);
     }
+}
+
+/// Holds data folder and metadata log to what each tells of the other.
+fn check_nothing_missing(
+    config: &BrokerConfig,
+    data: &DataDir,
+    quorum: &MetadataQuorum,
+) -> Result<(), StartError> {
+    let (node, image) = (NodeId(config.node_id), quorum.image());
+    let missing = |what: MissingData| match config.accepts_missing_data {
+        true => {
+            tracing::warn!("started with --accept-missing-data: {what}");
+            Ok(())
+        }
+        false => Err(what),
+    };
+    let failed = |error| DataDirError::Io { path: config.log_dir.clone(), error };
+    let noted = data.noted_metadata_index().map_err(failed)?;
+    let last = quorum.last_index();
+    if let Some(noted) = noted.filter(|noted| *noted > last) {
+        missing(MissingData::MetadataCut { dir: config.metadata_log_dir.clone(), last, noted })?;
+        data.note_metadata_index(last).map_err(failed)?;
+    }
+    let before = image.broker(node).map_or(&[] as &[_], |broker| &broker.log_directories);
+    if let Some(expected) = before.first()
+        && !before.contains(&data.directory_id())
+    {
+        let held = image
+            .topics()
+            .flat_map(|topic| topic.partitions.iter())
+            .filter(|partition| partition.replicas.contains(&node));
+        let partitions = held.count();
+        if partitions > 0 {
+            missing(MissingData::Replaced {
+                dir: config.log_dir.clone(),
+                node,
+                found: uuid_to_base64(data.directory_id()),
+                expected: uuid_to_base64(*expected),
+                partitions,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What clients are told for each listener. A port of 0 becomes the one that the kernel gave, an empty

@@ -46,13 +46,18 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            // The folder itself tells what is a folder: only a file's length has to be asked for.
+            // The folder itself tells what is a folder: only a file's length has to be asked for, and what a link
+            // leads to.
             let look = || -> io::Result<_> {
-                let is_dir = entry.file_type()?.is_dir();
-                Ok((is_dir, if is_dir { 0 } else { entry.metadata()?.len() }))
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    return Ok((true, 0));
+                }
+                let about = if kind.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() }?;
+                Ok((about.is_dir(), if about.is_dir() { 0 } else { about.len() }))
             };
             let (is_dir, len) = match look() {
-                // Removed since the folder was read.
+                // Removed since the folder was read, or a link that leads nowhere.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
@@ -74,6 +79,10 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        if fs::symlink_metadata(path)?.is_symlink() {
+            fs::remove_dir_all(fs::canonicalize(path)?)?;
+            return fs::remove_file(path);
+        }
         fs::remove_dir_all(path)
     }
 
