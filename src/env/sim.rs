@@ -13,10 +13,14 @@
 //! - **Failing syncs** ([`Faults::fail_sync_in`]): EIO, and what was to be synced counts as unsynced
 //!   for good though later syncs succeed, as Linux does it (pages are marked clean after the error).
 //! - **Failing truncation** ([`Faults::fail_set_len_in`]): EIO, nothing changes.
+//! - **Bad places** ([`SimDisk::break_path`]): reads, writes or syncs of files whose path holds a text fail with EIO
+//!   until [`SimDisk::mend`]. What cannot be read is not in memory ([`File::is_cached`]).
+//! - **Read-only** ([`Faults::is_read_only`]): every change fails with EROFS, as after an error that made the
+//!   kernel remount the file system.
 //! - **End in the middle** ([`Faults::dies_in`]): the n-th change from now on and all that is asked later fail, so that
 //!   a power cut or kill after it comes just there.
 //! - **Full disk** ([`Faults::capacity_bytes`]): writes that grow a file beyond it write as much as fits
-//!   and fail with ENOSPC, and so do creations on a disk that is full to the brim. Removing, renaming,
+//!   and fail with ENOSPC (EDQUOT with [`Faults::is_quota`]), and so do creations on a disk that is full to the brim. Removing, renaming,
 //!   overwriting and shortening go on.
 //!
 //! What it never does: change what was synced, reorder the surviving changes of one file or one
@@ -114,6 +118,17 @@ pub struct Faults {
     pub dies_in: Option<u64>,
     /// Bytes that the disk holds at most.
     pub capacity_bytes: Option<u64>,
+    /// What is full is the user's share, not the disk.
+    pub is_quota: bool,
+    pub is_read_only: bool,
+}
+
+/// What fails of the files in a bad place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bad {
+    pub reads: bool,
+    pub writes: bool,
+    pub syncs: bool,
 }
 
 /// What was asked of a disk so far.
@@ -132,6 +147,7 @@ struct State {
     names: Names,
     inodes: Vec<Inode>,
     faults: Faults,
+    bad: Vec<(String, Bad)>,
     counts: Counts,
     locks: Vec<PathBuf>,
     /// Handles and locks of earlier generations are dead.
@@ -174,6 +190,7 @@ impl SimDisk {
             names: Names::default(),
             inodes: Vec::new(),
             faults: Faults::default(),
+            bad: Vec::new(),
             counts: Counts::default(),
             locks: Vec::new(),
             generation: 0,
@@ -183,6 +200,16 @@ impl SimDisk {
 
     pub fn arm(&self, faults: Faults) {
         self.state.lock().faults = faults;
+    }
+
+    /// From now on that fails of files (and folders) whose path holds `part`.
+    pub fn break_path(&self, part: &str, bad: Bad) {
+        self.state.lock().bad.push((part.to_owned(), bad));
+    }
+
+    /// Nothing is broken any more.
+    pub fn mend(&self) {
+        self.state.lock().bad.clear();
     }
 
     pub fn faults(&self) -> Faults {
@@ -203,7 +230,8 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.generation += 1;
         state.locks.clear();
-        state.faults = Faults { capacity_bytes: state.faults.capacity_bytes, ..Faults::default() };
+        let Faults { capacity_bytes, is_quota, is_read_only, .. } = state.faults;
+        state.faults = Faults { capacity_bytes, is_quota, is_read_only, ..Faults::default() };
     }
 
     /// The machine ends: see the head of this module for what is left.
@@ -232,6 +260,9 @@ impl SimDisk {
 impl State {
     /// One change more, if the disk still takes any.
     fn live(&mut self, is_change: bool) -> io::Result<()> {
+        if is_change && self.faults.is_read_only {
+            return Err(io::Error::from_raw_os_error(libc::EROFS));
+        }
         match &mut self.faults.dies_in {
             Some(0) => Err(eio()),
             Some(left) if is_change => {
@@ -240,6 +271,19 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+
+    fn full(&self) -> io::Error {
+        io::Error::from_raw_os_error(if self.faults.is_quota { libc::EDQUOT } else { libc::ENOSPC })
+    }
+
+    fn is_path_bad(&self, path: &Path, fails: impl Fn(&Bad) -> bool) -> bool {
+        self.bad.iter().any(|(part, bad)| fails(bad) && path.to_str().is_some_and(|path| path.contains(part)))
+    }
+
+    fn is_bad(&self, id: usize, fails: impl Fn(&Bad) -> bool) -> bool {
+        !self.bad.is_empty()
+            && self.names.files().any(|(path, file)| file == id && self.is_path_bad(path, &fails))
     }
 
     fn used_bytes(&self) -> u64 {
@@ -271,7 +315,7 @@ impl Disk for SimDisk {
                     return Err(not_found(path));
                 }
                 if state.free_bytes() == 0 {
-                    return Err(io::ErrorKind::StorageFull.into());
+                    return Err(state.full());
                 }
                 let id = state.inodes.len();
                 state.inodes.push(Inode::default());
@@ -301,7 +345,10 @@ impl Disk for SimDisk {
             missing.push(ancestor);
         }
         if !missing.is_empty() && state.free_bytes() == 0 {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(state.full());
+        }
+        if !missing.is_empty() {
+            state.live(true)?;
         }
         for dir in missing.into_iter().rev() {
             state.names.change(Change::CreateDir(dir.to_owned()));
@@ -313,6 +360,9 @@ impl Disk for SimDisk {
         let state = self.state.lock();
         if !state.names.is_dir(dir) {
             return Err(not_found(dir));
+        }
+        if state.is_path_bad(dir, |bad| bad.reads) {
+            return Err(eio());
         }
         let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
         let mut entries = Vec::new();
@@ -447,6 +497,9 @@ impl File for SimFile {
         self.with(|state, id| {
             state.counts.reads += 1;
             state.live(false)?;
+            if state.is_bad(id, |bad| bad.reads) {
+                return Err(eio());
+            }
             let position = usize::try_from(position).map_err(io::Error::other)?;
             let content = inode(state, id)?.live().get(position..).unwrap_or_default();
             let count = content.len().min(buf.len());
@@ -465,7 +518,7 @@ impl File for SimFile {
             state.live(true)?;
             let position = usize::try_from(position).map_err(io::Error::other)?;
             let free = usize::try_from(state.free_bytes()).unwrap_or(usize::MAX);
-            let fails = strikes(&mut state.faults.fail_write_in);
+            let fails = strikes(&mut state.faults.fail_write_in) || state.is_bad(id, |bad| bad.writes);
             let part = state.random.index(bytes.len() + 1);
             let inode = inode(state, id)?;
             let fits = inode.live().len().saturating_add(free).saturating_sub(position).min(bytes.len());
@@ -475,7 +528,7 @@ impl File for SimFile {
             }
             match (fails, count < bytes.len()) {
                 (true, _) => Err(eio()),
-                (false, true) => Err(io::ErrorKind::StorageFull.into()),
+                (false, true) => Err(state.full()),
                 (false, false) => Ok(()),
             }
         })
@@ -501,7 +554,7 @@ impl File for SimFile {
         self.with(|state, id| {
             state.counts.syncs += 1;
             state.live(true)?;
-            let fails = strikes(&mut state.faults.fail_sync_in);
+            let fails = strikes(&mut state.faults.fail_sync_in) || state.is_bad(id, |bad| bad.syncs);
             let inode = inode(state, id)?;
             if fails {
                 inode.lose_sync();
@@ -513,7 +566,7 @@ impl File for SimFile {
     }
 
     fn is_cached(&self, _: u64, _: u64) -> bool {
-        true
+        self.with(|state, id| Ok(!state.is_bad(id, |bad| bad.reads))).unwrap_or(true)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

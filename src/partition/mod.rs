@@ -6,6 +6,7 @@
 //! * [`syncing`]: one `fdatasync` for all who wait for one.
 //! * [`cleaning`]: which log is compacted next, and how fast.
 //! * [`manager`]: all partitions of this node, following the metadata image.
+//! * [`offline`]: those whose log cannot be opened.
 //!
 //! Invariants: the high watermark never falls while a leader leads, and never passes the log end of
 //! an in-sync replica. A record is answered with acks=all only below the high watermark; consumers
@@ -15,12 +16,16 @@
 pub mod checks;
 pub mod cleaning;
 pub mod manager;
+#[cfg(test)]
+mod manager_tests;
+pub mod offline;
 pub mod replica;
 mod replica_partition;
 pub mod syncing;
 pub mod waiting;
 
 pub use manager::{PartitionManager, Topic};
+pub use offline::Absent;
 pub use replica_partition::{
     Appending, DeleteRecordsError, FetchError, FetchView, Partition, ProduceError, Produced, ReadBound,
 };

@@ -111,6 +111,8 @@ pub struct DataDir {
     options: DataDirOptions,
     meta: MetaProperties,
     logs: Mutex<BTreeMap<TopicPartition, Arc<Log>>>,
+    /// What the checkpoints say of logs that could not be opened: kept in them until the logs are.
+    unopened: Mutex<BTreeMap<TopicPartition, Noted>>,
     removals: Mutex<Vec<Removal>>,
     /// Folders that no topic claimed.
     strays: AtomicUsize,
@@ -119,6 +121,27 @@ pub struct DataDir {
     /// One checkpoint at a time; holds what was written last, as unchanged files are not written again.
     checkpoints: Mutex<BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>>,
     _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// What the checkpoints say of a log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
+    log_start: Option<Offset>,
+    recovery_point: Option<Offset>,
+    first_dirty: Option<Offset>,
+    high_watermark: Option<Offset>,
+}
+
+impl Noted {
+    /// What the checkpoint of that name says.
+    fn of(&self, checkpoint: &str) -> Option<Offset> {
+        match checkpoint {
+            LOG_STARTS => self.log_start,
+            RECOVERY_POINTS => self.recovery_point,
+            FIRST_DIRTY => self.first_dirty,
+            _ => self.high_watermark,
+        }
+    }
 }
 
 /// A folder on its way out.
@@ -140,7 +163,7 @@ impl fmt::Debug for DataDir {
 
 impl DataDir {
     /// Opens the folder, made when missing, and all logs in it. Logs that cannot be opened are left
-    /// out, and reported.
+    /// out, and reported; [`Self::create_log`] tries them again.
     pub fn open(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
@@ -176,6 +199,7 @@ impl DataDir {
             options,
             meta,
             logs: Mutex::default(),
+            unopened: Mutex::default(),
             removals: Mutex::default(),
             strays: AtomicUsize::new(0),
             metadata_index: Mutex::default(),
@@ -228,22 +252,23 @@ impl DataDir {
             for _ in 0..self.options.recovery_threads.clamp(1, 64).min(names.len()) {
                 scope.spawn(|| {
                     while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let place = LogPlace {
-                            log_start_offset: starts.get(name).copied(),
+                        let noted = Noted {
+                            log_start: starts.get(name).copied(),
                             recovery_point: recovery_points.get(name).copied(),
-                            first_dirty_offset: first_dirty.get(name).copied(),
-                            was_closed,
-                            ..self.place(name)
+                            first_dirty: first_dirty.get(name).copied(),
+                            high_watermark: high_watermarks.get(name).copied(),
                         };
+                        let place = LogPlace { was_closed, ..self.place(name, noted) };
                         let dir = place.dir.clone();
                         match self.open_log(place) {
                             Ok((topic_id, log)) => {
-                                let high_watermark = high_watermarks.get(name).copied().unwrap_or_default();
+                                let high_watermark = noted.high_watermark.unwrap_or_default();
                                 let name = name.clone();
                                 opened.lock().push(OpenedLog { name, topic_id, log, high_watermark });
                             }
                             Err(error) => {
                                 tracing::error!(dir = %dir.display(), %error, "a log cannot be opened");
+                                self.unopened.lock().insert(name.clone(), noted);
                             }
                         }
                     }
@@ -271,15 +296,15 @@ impl DataDir {
         LogConfig { producer_id_expiration_ms, ..LogConfig::default() }
     }
 
-    fn place(&self, name: &TopicPartition) -> LogPlace {
+    fn place(&self, name: &TopicPartition, noted: Noted) -> LogPlace {
         LogPlace {
             disk: self.disk.clone(),
             clock: self.clock.clone(),
             cache: self.cache.clone(),
             dir: self.options.dir.join(name.to_string()),
-            log_start_offset: None,
-            recovery_point: None,
-            first_dirty_offset: None,
+            log_start_offset: noted.log_start,
+            recovery_point: noted.recovery_point,
+            first_dirty_offset: noted.first_dirty,
             was_closed: false,
         }
     }
@@ -312,14 +337,16 @@ impl DataDir {
         self.disk.sync_dir(&self.options.dir)
     }
 
-    /// Makes a log, or opens the one that a crash left. Durable after [`Self::sync`].
+    /// Makes a log, or opens the one that a crash left or that could not be opened before. Durable after
+    /// [`Self::sync`].
     pub fn create_log(
         &self,
         name: &TopicPartition,
         topic_id: TopicId,
         config: LogConfig,
-    ) -> Result<Arc<Log>, LogError> {
-        let place = self.place(name);
+    ) -> Result<OpenedLog, LogError> {
+        let noted = self.unopened.lock().get(name).copied().unwrap_or_default();
+        let place = self.place(name, noted);
         let dir = place.dir.clone();
         let failed = |error| LogError::Io { path: dir.clone(), error };
         self.disk.create_dir_all(&dir).map_err(failed)?;
@@ -341,7 +368,9 @@ impl DataDir {
         let log = Arc::new(Log::open(place, config).map_err(failed)?);
         log.release_files();
         self.logs.lock().insert(name.clone(), log.clone());
-        Ok(log)
+        self.unopened.lock().remove(name);
+        let high_watermark = noted.high_watermark.unwrap_or_default();
+        Ok(OpenedLog { name: name.clone(), topic_id, log, high_watermark })
     }
 
     /// Renames a deleted topic's log; the folder goes after `file.delete.delay.ms`. Reads that are under way
@@ -350,6 +379,20 @@ impl DataDir {
         let path = self.rename_away(log, "delete")?;
         let due_ms = self.clock.now_ms().saturating_add(log.config().file_delete_delay_ms);
         self.removals.lock().push(Removal { due_ms, path, log: Some(log.clone()) });
+        Ok(())
+    }
+
+    /// Renames the folder of a log that could not be opened or made, as [`Self::delete_log`] does.
+    pub fn delete_unopened(&self, name: &TopicPartition, delay_ms: i64) -> Result<(), LogError> {
+        self.unopened.lock().remove(name);
+        let path = self.options.dir.join(name.to_string());
+        if !self.disk.exists(&path) {
+            return Ok(());
+        }
+        let to = self.away(&path, "delete");
+        self.disk.rename(&path, &to).map_err(|error| LogError::Io { path, error })?;
+        let due_ms = self.clock.now_ms().saturating_add(delay_ms);
+        self.removals.lock().push(Removal { due_ms, path: to, log: None });
         Ok(())
     }
 
@@ -399,8 +442,8 @@ impl DataDir {
         Ok(())
     }
 
-    fn rename_away(&self, log: &Arc<Log>, why: &str) -> Result<PathBuf, LogError> {
-        let path = log.dir();
+    /// What a partition's folder is called on its way out.
+    fn away(&self, path: &Path, why: &str) -> PathBuf {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let ending = format!(".{}-{why}", kafka_uuid().simple());
         // Names of topics are ASCII; should this one not be, its end is cut where a letter starts.
@@ -408,7 +451,13 @@ impl DataDir {
         while !name.is_char_boundary(room) {
             room -= 1;
         }
-        let to = self.options.dir.join(format!("{}{ending}", &name[..room]));
+        self.options.dir.join(format!("{}{ending}", &name[..room]))
+    }
+
+    fn rename_away(&self, log: &Arc<Log>, why: &str) -> Result<PathBuf, LogError> {
+        let path = log.dir();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let to = self.away(&path, why);
         log.rename_dir(to.clone()).map_err(|error| LogError::Io { path: path.clone(), error })?;
         if let Ok(name) = name.parse::<TopicPartition>() {
             let mut logs = self.logs.lock();
@@ -523,8 +572,13 @@ impl DataDir {
         &self,
         written: &mut BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>,
         name: &'static str,
-        offsets: BTreeMap<TopicPartition, Offset>,
+        mut offsets: BTreeMap<TopicPartition, Offset>,
     ) -> io::Result<()> {
+        for (unopened, noted) in self.unopened.lock().iter() {
+            if let Some(offset) = noted.of(name) {
+                offsets.entry(unopened.clone()).or_insert(offset);
+            }
+        }
         if written.get(name) != Some(&offsets) {
             checkpoint::write_offsets(&*self.disk, &self.options.dir.join(name), &offsets)?;
             written.insert(name, offsets);
@@ -566,6 +620,11 @@ impl DataDir {
                 self.disk.write_atomic(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
             }
         }
+    }
+
+    /// The time by the folder's clock (ms).
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// Number of files that are held open for logs.
@@ -648,7 +707,7 @@ mod tests {
         assert!(matches!(open(dir.path(), 1), Err(DataDirError::Locked(_))));
         let (topic, directory) = (TopicId::random(), data.directory_id());
         let names: Vec<_> = (0..20).map(|at| TopicPartition::new("a-topic", at)).collect();
-        let create = |data: &DataDir, name| data.create_log(name, topic, LogConfig::default()).unwrap();
+        let create = |data: &DataDir, name| data.create_log(name, topic, LogConfig::default()).unwrap().log;
         let logs: Vec<_> = names.iter().map(|name| create(&data, name)).collect();
         data.sync().unwrap();
         for (at, log) in logs.iter().enumerate() {
@@ -688,7 +747,7 @@ mod tests {
         let (data, _) = open(dir.path(), 1).unwrap();
         let name = TopicPartition::new("x".repeat(249).as_str(), 0);
         let topic = TopicId::random();
-        let log = data.create_log(&name, topic, LogConfig::default()).unwrap();
+        let log = data.create_log(&name, topic, LogConfig::default()).unwrap().log;
         append(&log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
         let content = read_all(&log, 0, 1000);
         let under_way = log.read(Offset(0), 1000, Offset(1), true).unwrap();
@@ -701,7 +760,7 @@ mod tests {
         };
         assert_eq!((path.join(name.to_string()).exists(), folders("-delete")), (false, 1));
         // The name is free at once.
-        let again = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap();
+        let again = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap().log;
         assert_eq!(again.log_end_offset(), Offset(0));
         data.remove_deleted(59_999);
         assert_eq!(folders("-delete"), 1);
@@ -714,7 +773,7 @@ mod tests {
 
         let (data, found) = open(dir.path(), 1).unwrap();
         data.set_aside(&found[0]).unwrap();
-        data.delete_log(&data.create_log(&name, topic, LogConfig::default()).unwrap()).unwrap();
+        data.delete_log(&data.create_log(&name, topic, LogConfig::default()).unwrap().log).unwrap();
         assert_eq!((folders("-stray"), folders("-delete")), (1, 1));
         drop(data);
         let (data, found) = open(dir.path(), 1).unwrap();

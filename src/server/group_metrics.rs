@@ -91,7 +91,8 @@ struct Lag {
 fn lags(broker: &Broker, committed: Vec<Committed>) -> Vec<Lag> {
     let now_ms = broker.now_ms();
     let lags = committed.into_iter().map(|each| {
-        let found = broker.partitions.topic(&each.topic).and_then(|topic| topic.partition(each.partition));
+        let found =
+            broker.partitions.topic(&each.topic).and_then(|topic| topic.partition(each.partition).ok());
         let partition = found.filter(|partition| partition.is_leader());
         let index = each.partition.to_string();
         Lag {

@@ -14,11 +14,13 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::Broker;
 use super::listener::Connections;
+use crate::metadata::MetadataDelta;
 
 /// Least and greatest time between two looks at idle connections.
 const IDLE_LOOK_MS: (i64, i64) = (100, 10_000);
 
-/// How often deleted logs are looked at, whose delay may be over: a full disk waits for it.
+/// How often deleted logs are looked at, whose delay may be over (a full disk waits for it), and partitions that are
+/// offline.
 const REMOVAL_LOOK_MS: i64 = 1_000;
 
 /// Starts the tasks; they end when `stop` says so. The one that is returned is to be waited for.
@@ -52,6 +54,10 @@ pub fn start(
             let broker = broker.clone();
             blocking(move || {
                 broker.partitions.data.remove_deleted(broker.now_ms());
+                if broker.partitions.retry_offline(broker.now_ms()) > 0 {
+                    // Some may be those of a coordinator.
+                    broker.groups.follow(&MetadataDelta::default());
+                }
             })
         }
     });
@@ -194,11 +200,12 @@ pub fn read_off(broker: &Broker) {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let topics = broker.partitions.topics();
     metrics.topics.set(number(topics.len() as u64));
-    let (mut held, mut led) = (0, 0);
+    let (mut held, mut led, mut failed) = (0, 0, 0);
     for topic in &topics {
         let partitions = topic.partitions();
         held += partitions.len() as u64;
         led += partitions.iter().filter(|partition| partition.is_leader()).count() as u64;
+        failed += partitions.iter().filter(|partition| partition.log.is_failed()).count();
         let size_bytes: u64 = partitions.iter().map(|partition| partition.log.size_bytes()).sum();
         metrics.log_size_bytes.with_label_values(&[&topic.name]).set(number(size_bytes));
         let pairs = [
@@ -212,6 +219,7 @@ pub fn read_off(broker: &Broker) {
         }
     }
     metrics.partitions.set(number(held));
+    metrics.offline_partitions.set(number((broker.partitions.offline().len() + failed) as u64));
     metrics.leaders.set(number(led));
     let sent = &broker.sent;
     for (path, bytes) in [("sendfile", &sent.sendfile_bytes), ("copy", &sent.copied_bytes)] {

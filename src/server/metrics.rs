@@ -37,6 +37,7 @@ pub struct Metrics {
     pub topics: IntGauge,
     pub partitions: IntGauge,
     pub leaders: IntGauge,
+    pub offline_partitions: IntGauge,
     pub log_size_bytes: IntGaugeVec,
     pub request_memory_bytes: IntGauge,
     pub cold_runs: IntGauge,
@@ -139,6 +140,10 @@ impl Metrics {
             topics: gauge("raftsman_topics", "Topics."),
             partitions: gauge("raftsman_partitions", "Partitions that this broker holds."),
             leaders: gauge("raftsman_leader_partitions", "Partitions that this broker leads."),
+            offline_partitions: gauge(
+                "raftsman_offline_partitions",
+                "Partitions whose log on this broker could not be opened, or failed.",
+            ),
             log_size_bytes: gauges(
                 "raftsman_topic_log_size_bytes",
                 "Bytes of a topic's logs on this broker.",

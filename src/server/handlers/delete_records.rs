@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ApiKey, DeleteRecordsRequest, DeleteRecordsRespon
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, with_message};
-use super::later;
+use super::{absent_error, later};
 use crate::metadata::is_internal_topic;
 use crate::partition::DeleteRecordsError;
 use crate::types::Offset;
@@ -50,8 +50,8 @@ fn deleted(broker: &Broker, topic: &str, index: i32, offset: i64) -> Result<Offs
     if is_internal_topic(topic) {
         return Err(ResponseError::InvalidTopicException);
     }
-    let found = broker.partitions.topic(topic).and_then(|topic| topic.partition(index));
-    let partition = found.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let topic = broker.partitions.topic(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(index).map_err(absent_error)?;
     // -1 is the high watermark.
     let offset = (offset != -1).then_some(Offset(offset));
     partition.delete_records(offset).map_err(|error| match error {

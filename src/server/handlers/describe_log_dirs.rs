@@ -29,7 +29,7 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                 .iter()
                 .filter_map(|asked| {
                     let topic = broker.partitions.topic(&asked.topic)?;
-                    let held = asked.partitions.iter().filter_map(|index| topic.partition(*index));
+                    let held = asked.partitions.iter().filter_map(|index| topic.partition(*index).ok());
                     Some((topic.name.to_string(), held.collect()))
                 })
                 .collect(),

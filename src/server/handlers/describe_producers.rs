@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ApiKey, DescribeProducersRequest, DescribeProduce
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, answer};
-use super::text;
+use super::{absent_error, text};
 
 pub const API: Api = Api { key: ApiKey::DescribeProducers, least: 0, greatest: 0, handle };
 
@@ -27,8 +27,10 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                         .with_error_code(error.code())
                         .with_error_message(message)
                 };
-                let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(*index)) else {
-                    return failed(ResponseError::UnknownTopicOrPartition);
+                let Some(topic) = &topic else { return failed(ResponseError::UnknownTopicOrPartition) };
+                let partition = match topic.partition(*index) {
+                    Ok(partition) => partition,
+                    Err(absent) => return failed(absent_error(absent)),
                 };
                 if !partition.is_leader() {
                     return failed(ResponseError::NotLeaderOrFollower);

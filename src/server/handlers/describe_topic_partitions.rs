@@ -12,21 +12,27 @@ use kafka_protocol::messages::{ApiKey, DescribeTopicPartitionsRequest, DescribeT
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, answer};
-use super::metadata::{leader_error_code, offline_replicas};
+use super::metadata::{Health, here};
 use super::{TOPIC_OPERATIONS, broker_ids, leader_id, topic_name};
 use crate::controller::validate_topic_name;
 use crate::metadata::{MetadataImage, TopicImage};
+use crate::types::{NodeId, TopicId};
 
 pub const API: Api = Api { key: ApiKey::DescribeTopicPartitions, least: 0, greatest: 0, handle };
 
 fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     let limit_max = broker.config.request_partition_limit;
     let image = broker.image();
-    answer(request, |_, message: DescribeTopicPartitionsRequest| page(&image, &message, limit_max))
+    let here = |topic, index| here(broker, topic, index);
+    answer(request, |_, message: DescribeTopicPartitionsRequest| page(&image, &here, &message, limit_max))
 }
+
+/// The node, if any, that cannot open its log of a partition.
+type WithoutLog<'a> = &'a dyn Fn(TopicId, i32) -> Option<NodeId>;
 
 fn page(
     image: &MetadataImage,
+    without_log: WithoutLog<'_>,
     message: &DescribeTopicPartitionsRequest,
     limit_max: i32,
 ) -> DescribeTopicPartitionsResponse {
@@ -61,7 +67,7 @@ fn page(
         };
         let from = usize::try_from(from).unwrap_or_default();
         let to = topic.partitions.len().min(from.saturating_add(left));
-        response.topics.push(described(image, topic, from, to));
+        response.topics.push(described(image, without_log, topic, from, to));
         left -= to.saturating_sub(from);
         if to < topic.partitions.len() {
             let index = i32::try_from(to).unwrap_or(i32::MAX);
@@ -77,21 +83,23 @@ fn cursor(topic: &str, partition_index: i32) -> Cursor {
 
 fn described(
     image: &MetadataImage,
+    without_log: WithoutLog<'_>,
     topic: &TopicImage,
     from: usize,
     to: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
     let described = (0..).zip(&topic.partitions).take(to).skip(from).map(|(index, partition)| {
+        let health = Health::of(image, partition, without_log(topic.id, index));
         DescribeTopicPartitionsResponsePartition::default()
-            .with_error_code(leader_error_code(image, partition))
+            .with_error_code(health.error_code)
             .with_partition_index(index)
-            .with_leader_id(leader_id(partition.leader))
+            .with_leader_id(leader_id(health.leader))
             .with_leader_epoch(partition.leader_epoch.0)
             .with_replica_nodes(broker_ids(&partition.replicas))
             .with_isr_nodes(broker_ids(&partition.isr))
             .with_eligible_leader_replicas(Some(broker_ids(&partition.eligible_leader_replicas)))
             .with_last_known_elr(Some(broker_ids(&partition.last_known_eligible_leader_replicas)))
-            .with_offline_replicas(offline_replicas(image, partition))
+            .with_offline_replicas(broker_ids(&health.offline_replicas))
     });
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(topic_name(&topic.name)))
@@ -113,7 +121,7 @@ mod tests {
         let message = DescribeTopicPartitionsRequest::default()
             .with_topics(vec![asked("b"), asked("a b"), asked("b")])
             .with_response_partition_limit(1);
-        let response = page(&MetadataImage::default(), &message, 2000);
+        let response = page(&MetadataImage::default(), &|_, _| None, &message, 2000);
         let told: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
         let codes = [ResponseError::InvalidTopicException, ResponseError::UnknownTopicOrPartition];
         assert_eq!(told, codes.map(|error| error.code()));

@@ -20,7 +20,7 @@ use super::super::Broker;
 use super::super::api::{Api, Body, Reply, Request, with_message};
 use super::super::errors::Errors;
 use super::super::fetch_session::{FetchContext, Told, TopicKey, Wanted};
-use super::fetch_error;
+use super::{absent_error, fetch_error};
 use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
@@ -137,7 +137,7 @@ fn lookup(
         TopicKey::Id(id) => (broker.partitions.topic_by_id(TopicId(*id)), ResponseError::UnknownTopicId),
     };
     let topic = topic.ok_or(unknown)?;
-    let partition = topic.partition(wanted.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(wanted.partition).map_err(absent_error)?;
     if let Some(follower) = follower {
         let image = broker.image();
         let known = image.partition(&partition.name.topic, partition.name.partition);

@@ -16,7 +16,7 @@ use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, ListOffsetsResponse};
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, body, with_message};
-use super::{fetch_error, later};
+use super::{absent_error, fetch_error, later};
 use crate::partition::Partition;
 use crate::types::{LeaderEpoch, Offset};
 
@@ -67,9 +67,10 @@ fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> List
             if counts.get(&(asked.name.as_str(), partition.partition_index)).is_some_and(|count| *count > 1) {
                 return failed(ResponseError::InvalidRequest);
             }
-            let Some(held) = topic.as_ref().and_then(|topic| topic.partition(partition.partition_index))
-            else {
-                return failed(ResponseError::UnknownTopicOrPartition);
+            let Some(topic) = &topic else { return failed(ResponseError::UnknownTopicOrPartition) };
+            let held = match topic.partition(partition.partition_index) {
+                Ok(held) => held,
+                Err(absent) => return failed(absent_error(absent)),
             };
             match found(&held, version, message.isolation_level, partition) {
                 Err(error) => failed(error),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::controller::{CreateTopics, NewTopic, validate_topic_name};
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
-use crate::types::TopicId;
+use crate::types::{NodeId, TopicId};
 
 pub const API: Api = Api { key: ApiKey::Metadata, least: 0, greatest: 13, handle };
 
@@ -121,7 +121,7 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
     let all = message.topics.is_none()
         || (request.version == 0 && message.topics.iter().flatten().next().is_none());
     let topics = if all {
-        image.topics().map(|topic| described(&image, topic, operations)).collect()
+        image.topics().map(|topic| described(broker, &image, topic, operations)).collect()
     } else {
         // Who asks twice is told once, as by Kafka.
         let mut seen = std::collections::HashSet::new();
@@ -129,7 +129,13 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
         asked
             .filter(|topic| seen.insert((topic.name.as_ref().map(|name| name.as_str()), topic.topic_id)))
             .map(|topic| {
-                asked_topic(&image, topic.name.as_ref().map(|name| name.as_str()), topic.topic_id, operations)
+                asked_topic(
+                    broker,
+                    &image,
+                    topic.name.as_ref().map(|name| name.as_str()),
+                    topic.topic_id,
+                    operations,
+                )
             })
             .collect()
     };
@@ -145,6 +151,7 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
 }
 
 fn asked_topic(
+    broker: &Broker,
     image: &MetadataImage,
     name: Option<&str>,
     id: Uuid,
@@ -160,27 +167,33 @@ fn asked_topic(
     match name {
         // An id of zero is none; beside any other, clients leave the name empty.
         Some(name) if id.is_nil() => match image.topic(name) {
-            Some(topic) => described(image, topic, operations),
+            Some(topic) => described(broker, image, topic, operations),
             None if validate_topic_name(name).is_err() => failed(ResponseError::InvalidTopicException),
             None => failed(ResponseError::UnknownTopicOrPartition),
         },
         _ => match image.topic_by_id(TopicId(id)) {
-            Some(topic) => described(image, topic, operations),
+            Some(topic) => described(broker, image, topic, operations),
             None => failed(ResponseError::UnknownTopicId),
         },
     }
 }
 
-fn described(image: &MetadataImage, topic: &TopicImage, operations: i32) -> MetadataResponseTopic {
+fn described(
+    broker: &Broker,
+    image: &MetadataImage,
+    topic: &TopicImage,
+    operations: i32,
+) -> MetadataResponseTopic {
     let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| {
+        let health = Health::of(image, partition, here(broker, topic.id, index));
         MetadataResponsePartition::default()
-            .with_error_code(leader_error_code(image, partition))
+            .with_error_code(health.error_code)
             .with_partition_index(index)
-            .with_leader_id(leader_id(partition.leader))
+            .with_leader_id(leader_id(health.leader))
             .with_leader_epoch(partition.leader_epoch.0)
             .with_replica_nodes(broker_ids(&partition.replicas))
             .with_isr_nodes(broker_ids(&partition.isr))
-            .with_offline_replicas(offline_replicas(image, partition))
+            .with_offline_replicas(broker_ids(&health.offline_replicas))
     });
     MetadataResponseTopic::default()
         .with_name(Some(topic_name(&topic.name)))
@@ -190,16 +203,34 @@ fn described(image: &MetadataImage, topic: &TopicImage, operations: i32) -> Meta
         .with_topic_authorized_operations(operations)
 }
 
-/// The error code of a partition in an answer: 0 when it has a leader that answers.
-pub fn leader_error_code(image: &MetadataImage, partition: &PartitionImage) -> i16 {
-    let leader = partition.leader.and_then(|leader| image.broker(leader));
-    if leader.is_some_and(|known| !known.fenced) { 0 } else { ResponseError::LeaderNotAvailable.code() }
+/// This node, where it should hold the partition and cannot open its log.
+pub fn here(broker: &Broker, topic: TopicId, index: i32) -> Option<NodeId> {
+    broker.partitions.is_offline(topic, index).then_some(broker.node)
 }
 
-/// Replicas whose brokers do not answer.
-pub fn offline_replicas(image: &MetadataImage, partition: &PartitionImage) -> Vec<BrokerId> {
-    let offline = |node: &&crate::types::NodeId| image.broker(**node).is_none_or(|known| known.fenced);
-    partition.replicas.iter().filter(offline).map(|node| BrokerId(node.0)).collect()
+/// Which of a partition's replicas can be asked.
+pub struct Health {
+    /// 0 when it has a leader that answers.
+    pub error_code: i16,
+    /// Also one that is fenced: clients are told of it, with the error.
+    pub leader: Option<NodeId>,
+    pub offline_replicas: Vec<NodeId>,
+}
+
+impl Health {
+    /// `without_log`: a node whose log of the partition cannot be opened. The controller may still name it
+    /// the leader.
+    pub fn of(image: &MetadataImage, partition: &PartitionImage, without_log: Option<NodeId>) -> Self {
+        let is_offline = |node: &NodeId| {
+            Some(*node) == without_log || image.broker(*node).is_none_or(|known| known.fenced)
+        };
+        let answers = partition.leader.is_some_and(|leader| !is_offline(&leader));
+        Self {
+            error_code: if answers { 0 } else { ResponseError::LeaderNotAvailable.code() },
+            leader: partition.leader.filter(|leader| Some(*leader) != without_log),
+            offline_replicas: partition.replicas.iter().filter(|node| is_offline(node)).copied().collect(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ use super::api::{Api, Reply, body};
 use super::errors::Answered;
 use crate::controller::ControllerError;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::partition::FetchError;
+use crate::partition::{Absent, FetchError};
 use crate::protocol::topic_ids::{self, TOPIC_IDS};
 use crate::types::{NodeId, TopicId};
 use crate::zerocopy::Piece;
@@ -153,6 +153,14 @@ fn called<'a>(image: &'a MetadataImage, name: &str, version: i16) -> Option<&'a 
     match version {
         TOPIC_IDS.. => image.topic_by_id(TopicId(topic_ids::id_of(name)?)),
         _ => image.topic(name),
+    }
+}
+
+/// Kafka's error for a partition that cannot be asked here.
+fn absent_error(absent: Absent) -> ResponseError {
+    match absent {
+        Absent::Unknown => ResponseError::UnknownTopicOrPartition,
+        Absent::Offline => ResponseError::KafkaStorageError,
     }
 }
 

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest, OffsetForLea
 
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, answer};
-use super::fetch_error;
+use super::{absent_error, fetch_error};
 use crate::partition::Topic;
 use crate::types::{LeaderEpoch, Offset};
 
@@ -42,8 +42,8 @@ fn end_offset(
     topic: Option<&Topic>,
     asked: &OffsetForLeaderPartition,
 ) -> Result<(LeaderEpoch, Offset), ResponseError> {
-    let partition = topic.and_then(|topic| topic.partition(asked.partition));
-    let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(asked.partition).map_err(absent_error)?;
     partition.check_leader(LeaderEpoch(asked.current_leader_epoch)).map_err(|error| fetch_error(&error))?;
     Ok(partition.log.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch)))
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::super::Broker;
 use super::super::api::{Api, Reply, Request, body};
 use super::super::request_memory::Held;
-use super::{leader_id, text};
+use super::{absent_error, leader_id, text};
 use crate::metadata::is_internal_topic;
 use crate::partition::checks::CheckError;
 use crate::partition::{Appending, ProduceError, Produced, Topic};
@@ -138,8 +138,9 @@ fn append(
     now_ms: i64,
     timeout: Duration,
 ) -> Pending {
-    let Some(partition) = topic.partition(produced.index) else {
-        return Pending::Done(Err((ResponseError::UnknownTopicOrPartition, String::new())));
+    let partition = match topic.partition(produced.index) {
+        Ok(partition) => partition,
+        Err(absent) => return Pending::Done(Err((absent_error(absent), absent.to_string()))),
     };
     let records = produced.records.unwrap_or_default();
     if let Ok(header) = BatchHeader::parse(&records)
