@@ -70,7 +70,7 @@ pub struct ConfigsArguments {
     /// A group (--entity-type groups --entity-name …)
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
-    /// Values to set; brackets around one that has commas: k1=v1,k2=[v1,v2]
+    /// Values to set; brackets around one that has commas: `k1=v1,k2=[v1,v2]`
     #[arg(long, value_name = "KEY=VALUE,…", requires = "alter")]
     pub add_config: Option<String>,
     /// A properties file with values to set
