@@ -30,4 +30,6 @@ pub mod server;
 
 pub mod admin;
 
+pub mod node;
+
 pub mod cli;

@@ -1,7 +1,11 @@
 //! The HTTP listener for people and monitors: `/metrics` (Prometheus), `/healthz` (the process
 //! answers), `/readyz` (clients are served).
 
+mod group_metrics;
+mod readings;
+
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +16,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
-use crate::server::{Broker, group_metrics, maintenance, stopped};
+use crate::env::{Acceptor, ListenOptions, Network, Tasks};
+use crate::server::Broker;
 
 /// Most connections at a time: monitors need few.
 const CONNECTIONS_MAX: usize = 64;
@@ -23,31 +27,28 @@ const CONNECTIONS_MAX: usize = 64;
 /// Longest that a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts the listener; `None` when the configuration wants none. It ends when `stop` says so.
-pub async fn start(
-    broker: &Arc<Broker>,
-    stop: &watch::Receiver<bool>,
-) -> std::io::Result<Option<SocketAddr>> {
-    let Some(address) = &broker.config.admin_listener else { return Ok(None) };
-    let listener = TcpListener::bind(address.as_str()).await?;
-    let bound = listener.local_addr()?;
-    tokio::spawn(serve(listener, broker.clone(), stop.clone()));
-    Ok(Some(bound))
+/// Listens at `host:port`.
+pub async fn bind(network: &dyn Network, address: &str) -> io::Result<(Box<dyn Acceptor>, SocketAddr)> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "this is no address: expected host:port");
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().map_err(|_| wrong())?;
+    let acceptor = network.bind(host, port, ListenOptions::default()).await?;
+    let bound = acceptor.local_addr()?;
+    Ok((acceptor, bound))
 }
 
-async fn serve(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+/// Serves what connects until `tasks` are to stop.
+pub async fn serve(acceptor: Box<dyn Acceptor>, broker: Arc<Broker>, tasks: Tasks) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => return,
-        };
-        let (Ok((stream, _)), Ok(slot)) = (accepted, slots.clone().acquire_owned().await) else {
+    let stopping = tasks.stopping();
+    while let Some(accepted) = stopping.run_until_cancelled(acceptor.accept()).await {
+        let (Ok((socket, _)), Ok(slot)) = (accepted, slots.clone().acquire_owned().await) else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (broker, mut stop) = (broker.clone(), stop.clone());
-        tokio::spawn(async move {
+        let broker = broker.clone();
+        tasks.spawn_until_stopped(async move {
             let service = service_fn(|request| {
                 let broker = broker.clone();
                 async move { Ok::<_, Infallible>(answer(&broker, &request).await) }
@@ -56,12 +57,9 @@ async fn serve(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Rece
             let connection = server
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(%error, "an admin connection ended");
-                },
-                () = stopped(&mut stop) => {}
+                .serve_connection(TokioIo::new(socket), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an admin connection ended");
             }
             drop(slot);
         });
@@ -82,7 +80,7 @@ async fn answer(broker: &Arc<Broker>, request: &Request<Incoming>) -> Response<F
     }
     match request.uri().path() {
         "/metrics" => {
-            maintenance::read_off(broker);
+            readings::read_off(broker);
             let groups = group_metrics::text(broker).await;
             plain(StatusCode::OK, broker.metrics.text() + &groups)
         }

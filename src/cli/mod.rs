@@ -40,7 +40,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a broker (kafka-server-start)
-    Server(crate::server::command::ServerArguments),
+    Server(crate::node::command::ServerArguments),
     /// Create, list, describe, change and delete topics (kafka-topics)
     Topics(topics::TopicsArguments),
     /// Describe and change configurations of topics, brokers and groups (kafka-configs)
@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
     };
     let mut out = Output::stdout();
     let result = match cli.command {
-        Command::Server(arguments) => return crate::server::command::run(&arguments),
+        Command::Server(arguments) => return crate::node::command::run(&arguments),
         Command::Topics(arguments) => block_on(topics::run(arguments, &mut out)),
         Command::Configs(arguments) => block_on(configs::run(arguments, &mut out)),
         Command::Offsets(arguments) => block_on(offsets::run(arguments, &mut out)),

@@ -1,12 +1,16 @@
 //! The runtime around the decisions: a queue, one task, one proposal at a time.
 
+use std::sync::Arc;
+
 use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::partitions::PartitionName;
 use super::request::*;
-use super::{Answers, Chance, ControllerConfig, ControllerError, Decider, Decision, too_many_records};
+use super::{Answers, ControllerConfig, ControllerError, Decider, Decision, too_many_records};
+use crate::env::Chance;
 use crate::metadata::{ConfigResource, MetadataImage, MetadataRecord};
 use crate::raft::{MetadataQuorum, ProposeError, records_bytes};
 
@@ -35,6 +39,7 @@ struct Decided {
 pub struct Controller {
     handle: ControllerHandle,
     task: JoinHandle<()>,
+    stopping: CancellationToken,
 }
 
 /// The way to the controller. Clones share the queue.
@@ -49,19 +54,21 @@ pub struct ControllerHandle {
 impl Controller {
     /// Starts the controller on the quorum; it takes requests at once, and refuses them with
     /// NOT_CONTROLLER while another node leads.
-    pub fn start(quorum: MetadataQuorum, config: ControllerConfig, chance: Box<dyn Chance>) -> Self {
+    pub fn start(quorum: MetadataQuorum, config: ControllerConfig, chance: Arc<dyn Chance>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_LENGTH);
-        let actor = Actor { quorum, config, chance, queue };
-        Self { handle: ControllerHandle { jobs }, task: tokio::spawn(actor.run()) }
+        let stopping = CancellationToken::new();
+        let actor = Actor { quorum, config, chance, queue, stopping: stopping.clone() };
+        Self { handle: ControllerHandle { jobs }, task: tokio::spawn(actor.run()), stopping }
     }
 
     pub fn handle(&self) -> ControllerHandle {
         self.handle.clone()
     }
 
-    /// Waits until all other handles are gone and what was asked through them is answered.
+    /// Ends once what it is about to decide is decided; all who ask from then on, or wait in the queue, are told that the
+    /// active controller is elsewhere.
     pub async fn stop(self) {
-        drop(self.handle);
+        self.stopping.cancel();
         if let Err(e) = self.task.await {
             tracing::error!(error = %e, "the controller failed");
         }
@@ -71,8 +78,9 @@ impl Controller {
 struct Actor {
     quorum: MetadataQuorum,
     config: ControllerConfig,
-    chance: Box<dyn Chance>,
+    chance: Arc<dyn Chance>,
     queue: mpsc::Receiver<Job>,
+    stopping: CancellationToken,
 }
 
 /// Requests that were decided one on top of the other and await their proposal.
@@ -87,7 +95,11 @@ struct Batch {
 impl Actor {
     async fn run(mut self) {
         let mut jobs = Vec::new();
-        while self.queue.recv_many(&mut jobs, REQUESTS_PER_BATCH).await > 0 {
+        let stopping = self.stopping.clone();
+        let next = async |queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>| {
+            stopping.run_until_cancelled(queue.recv_many(jobs, REQUESTS_PER_BATCH)).await.unwrap_or(0)
+        };
+        while next(&mut self.queue, &mut jobs).await > 0 {
             self.decide_all(jobs.drain(..)).await;
         }
     }
@@ -97,7 +109,7 @@ impl Actor {
         let mut image = MetadataImage::clone(&self.quorum.image());
         let mut batch = Batch::default();
         for job in jobs {
-            let chance = self.chance.as_mut();
+            let chance = &*self.chance;
             let decided = job(&mut Decider { image: &image, config: &self.config, chance });
             let next = match image.with(&decided.records) {
                 Ok(next) => next,

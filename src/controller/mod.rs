@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
 
+use crate::env::Chance;
 use crate::metadata::{ConfigResourceType, MetadataImage, MetadataRecord};
-use crate::types::TopicId;
 
 pub use actor::{Controller, ControllerHandle};
 pub use partitions::PartitionName;
@@ -85,28 +85,6 @@ pub struct ControllerConfig {
     pub schema: ConfigSchema,
 }
 
-/// Where decisions get what is left to chance.
-pub trait Chance: Send {
-    /// A number below `bound`, which is above 0.
-    fn below(&mut self, bound: usize) -> usize;
-    /// An id that no topic has had.
-    fn topic_id(&mut self) -> TopicId;
-}
-
-/// True randomness.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealChance;
-
-impl Chance for RealChance {
-    fn below(&mut self, bound: usize) -> usize {
-        (uuid::Uuid::new_v4().as_u128() % bound as u128) as usize
-    }
-
-    fn topic_id(&mut self) -> TopicId {
-        TopicId::random()
-    }
-}
-
 fn too_many_records() -> ControllerError {
     let message = "Unable to perform excessively large batch operation.";
     ControllerError::new(ResponseError::PolicyViolation, message)
@@ -131,5 +109,5 @@ impl<R> Decision<R> {
 pub struct Decider<'a> {
     pub image: &'a MetadataImage,
     pub config: &'a ControllerConfig,
-    pub chance: &'a mut dyn Chance,
+    pub chance: &'a dyn Chance,
 }

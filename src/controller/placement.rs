@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Chance;
+use crate::env::Chance;
 use crate::metadata::MetadataImage;
 use crate::types::NodeId;
 
@@ -18,7 +18,7 @@ pub fn place(
     image: &MetadataImage,
     partition_count: usize,
     replication_factor: i16,
-    chance: &mut dyn Chance,
+    chance: &dyn Chance,
 ) -> Result<Vec<Vec<NodeId>>, String> {
     let mut racks = Racks::new(image, chance);
     let replicas = match usize::try_from(replication_factor) {
@@ -86,7 +86,7 @@ struct Racks {
 }
 
 impl Racks {
-    fn new(image: &MetadataImage, chance: &mut dyn Chance) -> Self {
+    fn new(image: &MetadataImage, chance: &dyn Chance) -> Self {
         let mut by_name: BTreeMap<Option<&str>, Rack> = BTreeMap::new();
         let mut active_count = 0;
         for broker in image.brokers().values().filter(|broker| !broker.in_controlled_shutdown) {
@@ -111,7 +111,7 @@ impl Racks {
     }
 
     /// One partition. There is an active broker, and there are at least `replicas` brokers.
-    fn place(&mut self, replicas: usize, chance: &mut dyn Chance) -> Vec<NodeId> {
+    fn place(&mut self, replicas: usize, chance: &dyn Chance) -> Vec<NodeId> {
         if self.round == self.active_count && self.active_count > 1 {
             shuffle(&mut self.racks, chance);
             for rack in &mut self.racks {
@@ -149,7 +149,7 @@ impl Racks {
     }
 }
 
-fn shuffle<T>(items: &mut [T], chance: &mut dyn Chance) {
+fn shuffle<T>(items: &mut [T], chance: &dyn Chance) {
     for at in (1..items.len()).rev() {
         items.swap(at, chance.below(at + 1));
     }

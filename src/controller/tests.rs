@@ -1,25 +1,26 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::env::real::{RealDisk, SystemClock};
+use crate::env::real::{RealChance, RealDisk, SystemClock};
+use crate::env::sim::SimChance;
 use crate::metadata::{ConfigResource, Listener, PartitionImage};
 use crate::raft::{MetadataQuorum, QuorumConfig};
-use crate::types::{LeaderEpoch, NodeId, ProducerId};
+use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 /// Counts, so that decisions can be foretold.
-#[derive(Default)]
-struct NoChance(u128);
+#[derive(Debug, Default)]
+struct NoChance(AtomicU64);
 
 impl Chance for NoChance {
-    fn below(&mut self, _bound: usize) -> usize {
+    fn next_u64(&self) -> u64 {
         0
     }
 
-    fn topic_id(&mut self) -> TopicId {
-        self.0 += 1;
-        TopicId(Uuid::from_u128(self.0))
+    fn topic_id(&self) -> TopicId {
+        TopicId(Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)) + 1))
     }
 }
 
@@ -54,7 +55,7 @@ struct World {
 impl World {
     /// Decides, checks that nothing breaks the invariants, and replays.
     fn decide<R>(&mut self, decide: impl FnOnce(&mut Decider<'_>) -> Decision<R>) -> R {
-        let decider = &mut Decider { image: &self.image, config: &CONFIG, chance: &mut self.chance };
+        let decider = &mut Decider { image: &self.image, config: &CONFIG, chance: &self.chance };
         let decision = decide(decider);
         let next = self.image.with(&decision.records).unwrap();
         next.check().unwrap();
@@ -116,7 +117,7 @@ fn a_topic_is_created_with_defaults_and_its_records_come_in_kafkas_order() {
     let topic =
         NewTopic { configs: vec![("retention.ms".into(), Some("5".into()))], ..NewTopic::named("a", -1) };
     let request = CreateTopics { topics: vec![topic], validate_only: false };
-    let decider = &mut Decider { image: &world.image, config: &CONFIG, chance: &mut world.chance };
+    let decider = &mut Decider { image: &world.image, config: &CONFIG, chance: &world.chance };
     let decision = decider.create_topics(&request);
     let kinds: Vec<_> = decision
         .records
@@ -453,7 +454,7 @@ fn replicas_are_striped_over_racks_and_leaders_spread() {
     for (id, rack) in (0..6).zip(["a", "b", "c", "a", "b", "c"]) {
         world.register(id, 1, Some(rack));
     }
-    let placed = place(&world.image, 6, 3, &mut NoChance::default()).unwrap();
+    let placed = place(&world.image, 6, 3, &NoChance::default()).unwrap();
     let mut leaders: Vec<_> = placed.iter().map(|replicas| replicas[0]).collect();
     leaders.sort_unstable();
     leaders.dedup();
@@ -466,26 +467,12 @@ fn replicas_are_striped_over_racks_and_leaders_spread() {
     let epoch = world.image.broker(NodeId(0)).unwrap().epoch;
     let identity = BrokerIdentity { id: NodeId(0), epoch };
     world.decide(|decider| decider.change_broker(identity, BrokerTransition::Fence)).unwrap();
-    for replicas in place(&world.image, 12, 6, &mut NoChance::default()).unwrap() {
+    for replicas in place(&world.image, 12, 6, &NoChance::default()).unwrap() {
         let mut sorted = replicas.clone();
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(sorted.len(), 6);
         assert_ne!(replicas[0], NodeId(0), "a fenced broker does not lead");
-    }
-}
-
-/// Chance from proptest's seed.
-struct SomeChance(u64);
-
-impl Chance for SomeChance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn topic_id(&mut self) -> TopicId {
-        TopicId(Uuid::from_u128((self.below(1 << 30) as u128) << 64 | u128::from(self.0)))
     }
 }
 
@@ -525,9 +512,9 @@ proptest! {
         seed: u64, steps in prop::collection::vec(any_step(), 0..60)
     ) {
         let mut image = MetadataImage::default();
-        let mut chance = SomeChance(seed);
+        let chance = SimChance::new(seed);
         for step in steps {
-            let decider = &mut Decider { image: &image, config: &CONFIG, chance: &mut chance };
+            let decider = &mut Decider { image: &image, config: &CONFIG, chance: &chance };
             let identity = |id: i32| BrokerIdentity {
                 id: NodeId(id),
                 epoch: image.broker(NodeId(id)).map_or(-1, |broker| broker.epoch),
@@ -597,7 +584,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
         })
     };
     let quorum = open().await.unwrap();
-    let controller = Controller::start(quorum.clone(), CONFIG, Box::new(RealChance));
+    let controller = Controller::start(quorum.clone(), CONFIG, Arc::new(RealChance));
     let handle = controller.handle();
     let epoch = handle.register_broker(registration(1, 1, None)).await.unwrap();
     let tasks: Vec<_> = (0..50)
@@ -632,7 +619,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
 
     let quorum = open().await.unwrap();
     assert_eq!(quorum.image(), image);
-    let controller = Controller::start(quorum.clone(), CONFIG, Box::new(RealChance));
+    let controller = Controller::start(quorum.clone(), CONFIG, Arc::new(RealChance));
     let epoch = controller.handle().register_broker(registration(1, 2, None)).await.unwrap();
     let partition = PartitionImage::clone(quorum.image().partition("topic-0", 0).unwrap());
     assert_eq!((partition.leader, partition.leader_epoch), (Some(NodeId(1)), LeaderEpoch(1)));

@@ -51,6 +51,10 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Most files that logs may hold open at a time.
+    fn open_files_max(&self) -> usize {
+        1000
+    }
     /// Takes a file, made when missing, for this process alone, until what is returned is dropped. A disk that only one process
     /// can see need not do anything.
     ///

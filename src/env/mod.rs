@@ -24,6 +24,7 @@ pub mod disk;
 pub mod network;
 pub mod real;
 pub mod sim;
+pub mod tasks;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -34,6 +35,7 @@ pub use blocking::{Blocking, WorkPanicked};
 pub use chance::Chance;
 pub use disk::{DirEntry, Disk, File, OpenMode, Space};
 pub use network::{Acceptor, Duplex, ListenOptions, Network, Socket, SocketReader, SocketWriter};
+pub use tasks::Tasks;
 
 /// What the methods of the ports give that have to wait.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Clock, DirEntry, Disk, File, OpenMode, Space};
+use super::{Chance, Clock, DirEntry, Disk, File, OpenMode, Space};
 use files::{Change, Inode, Names};
 
 /// A clock that stands still until it is told otherwise.
@@ -105,6 +105,22 @@ impl SimRandom {
     /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
+    }
+}
+
+/// All chance from one seed.
+#[derive(Debug)]
+pub struct SimChance(Mutex<SimRandom>);
+
+impl SimChance {
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(SimRandom::new(seed)))
+    }
+}
+
+impl Chance for SimChance {
+    fn next_u64(&self) -> u64 {
+        self.0.lock().next_u64()
     }
 }
 

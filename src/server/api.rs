@@ -1,10 +1,12 @@
-//! What a handler is: the API it serves, in which versions, and what it gives back.
+//! What a handler is: the API it serves, in which versions, what it is given and what it gives back.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, StrBytes};
 
@@ -24,7 +26,7 @@ pub struct Request {
     /// Id of the connection, for fetch sessions and logs.
     pub connection: u64,
     /// Address of the client.
-    pub client_host: std::net::IpAddr,
+    pub client_host: IpAddr,
     pub body: BytesMut,
     /// Memory charged for it; given back when the request is dropped.
     pub held: Held,
@@ -36,6 +38,18 @@ pub struct Body {
     pub pieces: VecDeque<Piece>,
     /// The error codes in it, for the metrics.
     pub errors: Errors,
+}
+
+/// What the listener and the idle sweeper know of a connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    pub id: u64,
+    pub host: IpAddr,
+    pub listener: usize,
+    /// Milliseconds of the sweeper's clock at the last request or response.
+    pub last_active_ms: AtomicI64,
+    /// A request was taken, other than a fetch, whose answer has not left yet.
+    pub owes_answer: AtomicBool,
 }
 
 /// What becomes of a request.
@@ -93,4 +107,22 @@ pub fn with_message<Q: Decodable>(mut request: Request, handle: impl FnOnce(Requ
         Ok(message) => handle(request, message),
         Err(error) => Reply::Close(format!("a request's body cannot be read: {error}")),
     }
+}
+
+/// A response's length and header, put before its body.
+pub fn framed(header: Bytes, mut body: VecDeque<Piece>, out: &mut VecDeque<Piece>) -> u64 {
+    let body_bytes: u64 = body
+        .iter()
+        .map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Slice(slice) => slice.len,
+        })
+        .sum();
+    let bytes = header.len() as u64 + body_bytes;
+    let mut head = BytesMut::with_capacity(4 + header.len());
+    head.put_i32(i32::try_from(bytes).unwrap_or(i32::MAX));
+    head.extend_from_slice(&header);
+    out.push_back(Piece::Bytes(head.freeze()));
+    out.append(&mut body);
+    bytes
 }

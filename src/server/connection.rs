@@ -12,17 +12,16 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, ReadBuf};
 
 use super::Broker;
-use super::api::{Body, Reply};
+use super::api::{Body, ConnectionInfo, Reply};
 use super::dispatch::{self, Envelope};
 use super::request_memory::{Held, STALLED_AFTER};
 use crate::zerocopy::{Piece, Stream};
@@ -58,18 +57,6 @@ pub enum ConnectionError {
     Stalled,
     #[error("{0}")]
     Refused(String),
-}
-
-/// What the listener and the idle sweeper know of a connection.
-#[derive(Debug)]
-pub struct ConnectionInfo {
-    pub id: u64,
-    pub host: IpAddr,
-    pub listener: usize,
-    /// Milliseconds of the sweeper's clock at the last request or response.
-    pub last_active_ms: AtomicI64,
-    /// A request was taken, other than a fetch, whose answer has not left yet.
-    pub owes_answer: AtomicBool,
 }
 
 /// A response whose body may still be on its way.
@@ -169,7 +156,7 @@ pub async fn serve<S: Stream>(
 async fn noting_activity<T>(broker: &Broker, info: &ConnectionInfo, transfer: impl Future<Output = T>) -> T {
     let mut transfer = pin!(transfer);
     poll_fn(|context| {
-        info.last_active_ms.store(broker.uptime_ms(), Ordering::Relaxed);
+        info.last_active_ms.store(broker.monotonic_ms(), Ordering::Relaxed);
         transfer.as_mut().poll(context)
     })
     .await
@@ -363,22 +350,4 @@ impl FrameReader {
         }
         std::future::pending().await
     }
-}
-
-/// A response's length and header, put before its body.
-pub fn framed(header: Bytes, mut body: VecDeque<Piece>, out: &mut VecDeque<Piece>) -> u64 {
-    let body_bytes: u64 = body
-        .iter()
-        .map(|piece| match piece {
-            Piece::Bytes(bytes) => bytes.len() as u64,
-            Piece::Slice(slice) => slice.len,
-        })
-        .sum();
-    let bytes = header.len() as u64 + body_bytes;
-    let mut head = BytesMut::with_capacity(4 + header.len());
-    head.put_i32(i32::try_from(bytes).unwrap_or(i32::MAX));
-    head.extend_from_slice(&header);
-    out.push_back(Piece::Bytes(head.freeze()));
-    out.append(&mut body);
-    bytes
 }

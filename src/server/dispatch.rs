@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 
 use super::Broker;
-use super::api::{Body, Reply, Request};
-use super::connection::{ConnectionInfo, framed};
+use super::api::{Body, ConnectionInfo, Reply, Request, framed};
 use super::handlers;
 use super::request_memory::Held;
 use crate::protocol::guard;
@@ -22,7 +21,8 @@ use crate::zerocopy::Piece;
 pub struct Envelope {
     header: Bytes,
     api_key: i16,
-    started: Instant,
+    /// By the monotonic clock.
+    started: Duration,
 }
 
 impl Envelope {
@@ -34,7 +34,8 @@ impl Envelope {
     /// Puts the response behind those that leave next; returns its bytes.
     pub fn finish(self, broker: &Broker, body: Body, out: &mut VecDeque<Piece>) -> u64 {
         if let Some(metrics) = broker.metrics.api(self.api_key) {
-            metrics.seconds.observe(self.started.elapsed().as_secs_f64());
+            let took = broker.surroundings.clock.monotonic().saturating_sub(self.started);
+            metrics.seconds.observe(took.as_secs_f64());
         }
         for (code, count) in body.errors.iter() {
             broker.metrics.failed(self.api_key, code, count);
@@ -52,7 +53,7 @@ pub fn dispatch(
     mut frame: BytesMut,
     held: Held,
 ) -> (Envelope, Reply) {
-    let started = Instant::now();
+    let started = broker.surroundings.clock.monotonic();
     broker.metrics.received_bytes.inc_by(frame.len() as u64);
     let envelope = |header, api_key| Envelope { header, api_key, started };
     let header = match RequestHeader::parse(&mut frame) {

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::listener::Connections;
 use crate::config::values::Set;
 use crate::config::{BrokerConfig, ConfigError, group, topic, values};
 use crate::controller::ConfigSchema;
 use crate::metadata::{ConfigResource, ConfigResourceType, MetadataDelta, MetadataImage};
-use crate::partition::PartitionManager;
 use crate::types::NodeId;
 
 /// What the controller checks configurations with.
@@ -88,21 +86,20 @@ impl DynamicConfig {
         self.changed.subscribe()
     }
 
-    /// Follows a change of the metadata.
-    pub fn apply(
-        &self,
-        image: &MetadataImage,
-        delta: &MetadataDelta,
-        partitions: &PartitionManager,
-        connections: &Connections,
-    ) {
+    /// Follows a change of the metadata; true when it concerns this broker. Once all who do not look for themselves
+    /// have followed it too, [`Self::tell_changed`] tells those who wait.
+    pub fn apply(&self, image: &MetadataImage, delta: &MetadataDelta) -> bool {
         let own = [ConfigResource::all_brokers(), ConfigResource::broker(self.node)];
-        if own.iter().any(|resource| delta.configs_changed.contains(resource)) {
+        let is_concerned = own.iter().any(|resource| delta.configs_changed.contains(resource));
+        if is_concerned {
             self.load(image);
-            partitions.broker_config_changed(image);
-            connections.set_limits(&self.current());
-            self.changed.send_replace(());
         }
+        is_concerned
+    }
+
+    /// Wakes those who wait in [`Self::changes`].
+    pub fn tell_changed(&self) {
+        self.changed.send_replace(());
     }
 
     fn load(&self, image: &MetadataImage) {

@@ -1,20 +1,21 @@
 //! Accepting connections, within the limits on their number, and closing those that are idle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Broker;
-use super::connection::{self, ConnectionError, ConnectionInfo};
+use super::api::ConnectionInfo;
+use super::connection::{self, ConnectionError};
 use super::creation_rate::CreationRate;
 use crate::config::BrokerConfig;
-use crate::env::{Acceptor, Socket};
+use crate::env::{Acceptor, Clock, Socket, Tasks};
 
 /// Wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -25,7 +26,8 @@ pub struct Connections {
     slots: Arc<Slots>,
     per_ip: RwLock<PerIp>,
     creation_rate: Mutex<CreationRate>,
-    started: Instant,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
     next_id: AtomicU64,
     open: Mutex<Open>,
 }
@@ -117,18 +119,21 @@ fn slots_max(config: &BrokerConfig) -> usize {
 
 #[derive(Debug, Default)]
 struct Open {
-    by_id: HashMap<u64, (Arc<ConnectionInfo>, AbortHandle)>,
+    /// In the order in which they came, which is the order in which they are closed.
+    by_id: BTreeMap<u64, (Arc<ConnectionInfo>, AbortHandle)>,
     by_ip: HashMap<IpAddr, usize>,
 }
 
 impl Connections {
     /// With the limits of the configuration.
-    pub fn new(config: &BrokerConfig) -> Arc<Self> {
+    pub fn new(config: &BrokerConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let rate = CreationRate::new(config.max_connection_creation_rate, clock.monotonic_ms());
         Arc::new(Self {
             slots: Slots::new(slots_max(config)),
             per_ip: RwLock::new(PerIp::of(config)),
-            creation_rate: Mutex::new(CreationRate::new(config.max_connection_creation_rate, 0)),
-            started: Instant::now(),
+            creation_rate: Mutex::new(rate),
+            clock,
+            tasks: Tasks::new(),
             next_id: AtomicU64::new(1),
             open: Mutex::default(),
         })
@@ -138,18 +143,18 @@ impl Connections {
     pub fn set_limits(&self, config: &BrokerConfig) {
         self.slots.resize(slots_max(config));
         *self.per_ip.write() = PerIp::of(config);
-        self.creation_rate.lock().set(config.max_connection_creation_rate, self.uptime_ms());
+        self.creation_rate.lock().set(config.max_connection_creation_rate, self.monotonic_ms());
     }
 
-    fn uptime_ms(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    fn monotonic_ms(&self) -> i64 {
+        self.clock.monotonic_ms()
     }
 
     /// Waits for room, by number and by rate (`max.connections`, `max.connection.creation.rate`).
     async fn room(&self) -> Option<Slot> {
         let slot = self.slots.take().await;
         loop {
-            let wait_ms = self.creation_rate.lock().admit(self.uptime_ms());
+            let wait_ms = self.creation_rate.lock().admit(self.monotonic_ms());
             if wait_ms == 0 {
                 return slot;
             }
@@ -163,7 +168,7 @@ impl Connections {
 
     /// Closes connections that have said nothing for longer than `idle_ms_max`.
     pub fn close_idle(&self, broker: &Broker, idle_ms_max: i64) {
-        let now_ms = broker.uptime_ms();
+        let now_ms = broker.monotonic_ms();
         let idle: Vec<u64> = {
             let open = self.open.lock();
             let is_idle =
@@ -185,14 +190,15 @@ impl Connections {
         self.open.lock().by_id.values().any(|(info, _)| info.owes_answer.load(Ordering::Acquire))
     }
 
-    /// Closes all connections.
-    pub fn close_all(&self) {
+    /// Closes all connections, and waits until they are closed. No more may be accepted.
+    pub async fn close_all(&self) {
         let all: Vec<u64> = self.open.lock().by_id.keys().copied().collect();
         for id in all {
             if let Some((_, task)) = self.remove(id) {
                 task.abort();
             }
         }
+        self.tasks.stop().await;
     }
 
     fn remove(&self, id: u64) -> Option<(Arc<ConnectionInfo>, AbortHandle)> {
@@ -209,26 +215,32 @@ impl Connections {
     }
 }
 
-/// Accepts connections until `stop` says so.
+/// A connection's place in the counts; given back when its task ends, however it ends.
+struct Place {
+    broker: Arc<Broker>,
+    connections: Arc<Connections>,
+    id: u64,
+    _slot: Slot,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.remove(self.id);
+        let open = i64::try_from(self.connections.count()).unwrap_or(i64::MAX);
+        self.broker.metrics.connections.set(open);
+    }
+}
+
+/// Accepts connections. Never ends.
 pub async fn accept(
     broker: Arc<Broker>,
     connections: Arc<Connections>,
-    listener: Box<dyn Acceptor>,
+    acceptor: Box<dyn Acceptor>,
     index: usize,
-    mut stop: watch::Receiver<bool>,
 ) {
-    loop {
-        // With all slots taken, the next connections wait in the kernel's queue, as in Kafka.
-        let accepted = async {
-            let slot = connections.room().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            accepted = accepted => accepted,
-            () = super::stopped(&mut stop) => return,
-        };
-        let Some(slot) = slot else { return };
-        match accepted {
+    // With all slots taken, the next connections wait in the kernel's queue, as in Kafka.
+    while let Some(slot) = connections.room().await {
+        match acceptor.accept().await {
             Ok((socket, peer)) => start(&broker, &connections, socket, peer.ip().to_canonical(), index, slot),
             Err(error) => {
                 tracing::warn!(%error, open = connections.count(), max = connections.slots.sizes.lock().max, "a connection could not be accepted");
@@ -251,7 +263,7 @@ fn start(
         id,
         host,
         listener,
-        last_active_ms: AtomicI64::new(broker.uptime_ms()),
+        last_active_ms: AtomicI64::new(broker.monotonic_ms()),
         owes_answer: AtomicBool::new(false),
     });
     let per_ip_max = connections.per_ip.read().limit(host);
@@ -266,14 +278,12 @@ fn start(
         return;
     }
     *count += 1;
-    let task = tokio::spawn({
+    let task = connections.tasks.spawn({
         let (broker, connections, info) = (broker.clone(), connections.clone(), info.clone());
         async move {
+            let _place = Place { broker: broker.clone(), connections, id, _slot: slot };
             let ended = connection::serve(broker.clone(), socket, info.clone()).await;
-            connections.remove(id);
-            broker.metrics.connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
             report(&broker, &info, ended);
-            drop(slot);
         }
     });
     open.by_id.insert(id, (info, task.abort_handle()));

@@ -25,10 +25,11 @@ pub const LOGGERS: &[(&str, &str)] = &[
     ("raftsman::admin", "The HTTP listener."),
     ("raftsman::controller", "Decisions about the cluster's metadata."),
     ("raftsman::coordinator", "Groups and their offsets."),
+    ("raftsman::node", "Start and stop, following the metadata, what is done by the clock."),
     ("raftsman::partition", "Replicas: leadership, topics that come and go."),
     ("raftsman::raft", "The metadata quorum: journal, votes, snapshots."),
     ("raftsman::segment", "Logs on disk: opening, recovery, retention."),
-    ("raftsman::server", "Connections, requests, start and stop."),
+    ("raftsman::server", "Connections and requests."),
     (ROOT, "What no other logger speaks for."),
 ];
 

@@ -19,7 +19,7 @@ pub struct ApiMetrics {
 }
 
 /// All numbers that are counted as things happen; those that are read off (log sizes, partitions) are
-/// filled in when somebody asks, see [`super::maintenance`].
+/// filled in by the room `admin` when somebody asks.
 pub struct Metrics {
     registry: Registry,
     /// By API key.

@@ -1,35 +1,29 @@
 //! The broker's face to its clients: listener, connections, dispatch, and a handler for each API.
 //!
-//! [`Broker`] is what handlers share. [`node`] starts and stops one; [`command`] is
-//! `raftsman server`.
+//! [`Broker`] is what handlers share; the room `node` puts one together.
 
 pub mod api;
-pub mod command;
 pub mod connection;
 mod creation_rate;
 mod dispatch;
 pub mod dynamic_config;
 mod errors;
-mod fetch_session;
-pub mod group_metrics;
+pub mod fetch_session;
 pub mod handlers;
 pub mod listener;
 pub mod loggers;
-pub mod maintenance;
 pub mod metrics;
-pub mod node;
-mod producer_ids;
+pub mod producer_ids;
 pub mod request_memory;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::watch;
 
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerIdentity, ControllerHandle};
 use crate::coordinator::group::GroupCoordinator;
-use crate::env::Clock;
+use crate::env::Surroundings;
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
@@ -47,8 +41,8 @@ pub struct Broker {
     /// The configuration that this process started with. What can change at run time is in `dynamic`.
     pub config: BrokerConfig,
     pub dynamic: DynamicConfig,
-    pub clock: Arc<dyn Clock>,
-    started: Instant,
+    /// What this node has to do with outside of itself.
+    pub surroundings: Surroundings,
     pub cluster_id: Arc<str>,
     pub node: NodeId,
     /// This process as the controller knows it.
@@ -60,19 +54,13 @@ pub struct Broker {
     pub partitions: Arc<PartitionManager>,
     pub groups: GroupCoordinator,
     /// Index of the metadata that the partitions of this node follow.
-    applied: watch::Receiver<u64>,
+    pub applied: watch::Receiver<u64>,
     pub request_memory: RequestMemory,
     pub sent: Sent,
     pub fetch_sessions: FetchSessions,
     pub producer_ids: ProducerIds,
     pub log_cleaner: LogCleaner,
     pub metrics: Metrics,
-}
-
-/// Waits until a node is told to stop.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the node is gone altogether.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 impl Broker {
@@ -91,12 +79,12 @@ impl Broker {
 
     /// Wall clock, in milliseconds, as record timestamps count.
     pub fn now_ms(&self) -> i64 {
-        self.clock.now_ms()
+        self.surroundings.clock.now_ms()
     }
 
-    /// Milliseconds since the start, for idle times.
-    pub fn uptime_ms(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    /// Milliseconds that only go on, for idle times.
+    pub fn monotonic_ms(&self) -> i64 {
+        self.surroundings.clock.monotonic_ms()
     }
 
     /// Waits until this node's partitions follow the image as it is at this call.

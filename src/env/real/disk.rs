@@ -98,6 +98,20 @@ impl Disk for RealDisk {
         Ok(Space { free_bytes: stat.blocks_available() * unit, total_bytes: stat.blocks() * unit })
     }
 
+    /// Raises the process's limit on open files as far as it goes, and gives logs the half of it; the rest is for
+    /// connections.
+    fn open_files_max(&self) -> usize {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
+            Ok((soft, hard)) if soft < hard => {
+                setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard)
+            }
+            Ok((soft, _)) => soft,
+            Err(_) => 1024,
+        };
+        usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(64, 100_000)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         // `flock`: the kernel lets go of it when the process ends, however it ends.

@@ -90,7 +90,7 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
     with_message(request, |request, message: FetchRequest| {
         let version = request.version;
         let uses_topic_ids = version >= 13;
-        let context = match broker.fetch_sessions.context(&message, uses_topic_ids, broker.uptime_ms()) {
+        let context = match broker.fetch_sessions.context(&message, uses_topic_ids, broker.monotonic_ms()) {
             Ok(context) => context,
             Err(error) => return Reply::Now(refused(version, error)),
         };

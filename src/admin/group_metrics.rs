@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::Broker;
 use crate::coordinator::group::GroupId;
 use crate::partition::Partition;
+use crate::server::Broker;
 use crate::types::Offset;
 
 /// Most groups, and most committed offsets, that are told of: a scrape must not grow without bounds.
@@ -44,9 +44,9 @@ pub async fn text(broker: &Arc<Broker>) -> String {
     look.await;
     let omitted = count - committed.len();
     let lags = {
-        let broker = broker.clone();
+        let reading = broker.clone();
         // The age of an unread record is read from its log.
-        tokio::task::spawn_blocking(move || lags(&broker, committed)).await.unwrap_or_default()
+        broker.surroundings.blocking.run(move || lags(&reading, committed)).await.unwrap_or_default()
     };
     let mut out = String::new();
     let mut family = |name: &str, help: &str, lines: Vec<(String, i64)>| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,9 +13,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::loggers;
-use super::node::Node;
+use super::Node;
 use crate::config::{BrokerConfig, properties};
+use crate::env::{Surroundings, real};
+use crate::server::loggers;
 
 /// Run a broker.
 #[derive(Args, Clone, Debug, Default)]
@@ -40,7 +41,8 @@ pub struct ServerArguments {
 
 /// Runs a broker until SIGTERM or SIGINT.
 pub fn run(arguments: &ServerArguments) -> ExitCode {
-    let started = Instant::now();
+    let surroundings = real::surroundings();
+    let started = surroundings.clock.monotonic();
     start_logging();
     let config = match read_config(arguments) {
         Ok(config) => config,
@@ -61,9 +63,9 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(serve(config, started));
+    let ended = runtime.block_on(serve(config, surroundings, started));
     // A waiting fetch or a blocked disk must not hold up the end.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -73,26 +75,28 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
     }
 }
 
-async fn serve(config: BrokerConfig, started: Instant) -> Result<(), String> {
+async fn serve(config: BrokerConfig, surroundings: Surroundings, started: Duration) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("signals cannot be waited for: {error}");
     // Before anything else: a signal during the start must stop it in order, too.
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let node = Node::start(config).await.map_err(|error| error.to_string())?;
-    eprint!("{}", banner(&node, started));
+    let node = Node::start(config, surroundings.clone()).await.map_err(|error| error.to_string())?;
+    let clock = surroundings.clock;
+    eprint!("{}", banner(&node, clock.monotonic().saturating_sub(started)));
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
     tracing::info!(signal = name, "stopping");
-    let stopping = Instant::now();
+    let stopping = clock.monotonic();
     node.stop().await;
-    tracing::info!(milliseconds = stopping.elapsed().as_millis(), "stopped in order");
+    let took = clock.monotonic().saturating_sub(stopping);
+    tracing::info!(milliseconds = took.as_millis(), "stopped in order");
     Ok(())
 }
 
 /// Where it listens, where the data is, and how to try it.
-fn banner(node: &Node, started: Instant) -> String {
+fn banner(node: &Node, took: Duration) -> String {
     let broker = &node.broker;
     let folder =
         std::path::absolute(&broker.config.log_dir).unwrap_or_else(|_| broker.config.log_dir.clone());
@@ -110,7 +114,7 @@ fn banner(node: &Node, started: Instant) -> String {
         version = env!("CARGO_PKG_VERSION"),
         node_id = broker.node,
         cluster = broker.cluster_id,
-        milliseconds = started.elapsed().as_millis(),
+        milliseconds = took.as_millis(),
         addresses = addresses.join(", "),
         folder = folder.display(),
     );

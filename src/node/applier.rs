@@ -1,0 +1,65 @@
+//! Follows the metadata on this node: what changed becomes configurations, partitions and groups.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::coordinator::group::GroupCoordinator;
+use crate::env::{Blocking, Tasks};
+use crate::partition::PartitionManager;
+use crate::raft::{MetadataSubscription, Published};
+use crate::server::dynamic_config::DynamicConfig;
+use crate::server::listener::Connections;
+
+/// Carries out what the metadata says, one change after the other.
+pub(super) struct Applier {
+    pub blocking: Arc<dyn Blocking>,
+    pub dynamic: DynamicConfig,
+    pub connections: Arc<Connections>,
+    pub partitions: Arc<PartitionManager>,
+    pub groups: GroupCoordinator,
+}
+
+impl Applier {
+    /// Starts following; tells the index of the metadata that this node follows, which is `applied_index` now.
+    pub fn start(
+        self,
+        mut subscription: MetadataSubscription,
+        applied_index: u64,
+        tasks: &Tasks,
+    ) -> watch::Receiver<u64> {
+        let (sender, applied) = watch::channel(applied_index);
+        let applier = Arc::new(self);
+        let stopping = tasks.stopping().clone();
+        tasks.spawn(async move {
+            // What has begun is carried out: only the wait for more is given up.
+            while let Some(Some(published)) = stopping.run_until_cancelled(subscription.next()).await {
+                let applied_index = published.applied_index;
+                applier.clone().apply(published).await;
+                sender.send_replace(applied_index);
+            }
+        });
+        applied
+    }
+
+    async fn apply(self: Arc<Self>, published: Published) {
+        let blocking = self.blocking.clone();
+        let applying = blocking.run({
+            let applier = self.clone();
+            move || {
+                let Published { image, delta, .. } = published;
+                if applier.dynamic.apply(&image, &delta) {
+                    applier.partitions.broker_config_changed(&image);
+                    applier.connections.set_limits(&applier.dynamic.current());
+                    applier.dynamic.tell_changed();
+                }
+                applier.partitions.apply(&delta);
+                delta
+            }
+        });
+        match applying.await {
+            Ok(delta) => self.groups.follow(&delta),
+            Err(error) => tracing::error!(%error, "a change of the metadata could not be followed"),
+        }
+    }
+}

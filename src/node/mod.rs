@@ -1,0 +1,365 @@
+//! One node, from its configuration to a serving broker, and back to rest.
+//!
+//! A node is a value of its configuration and its surroundings. It starts in phases, each of which needs the one before:
+//!
+//! 1. **listen**: a port that is taken is told before anything is written;
+//! 2. **open storage**: lock the data folder, open its logs and beside them the metadata quorum's;
+//! 3. **join the quorum**: run the controller, and register this process with the active one;
+//! 4. **take over**: partitions and groups as the image has them, and from then on what changes ([`applier`]);
+//! 5. **serve**: accept clients, answer monitors, and do what is done by the clock ([`maintenance`]).
+//!
+//! It stops against that order, each step waiting for the one before: accept no more, give waiting members their answer, let
+//! what is under way end, close the connections, end what is done by the clock, decide nothing any more, follow the
+//! metadata no more, close the logs and leave the marker of a clean shutdown, close the quorum. No task of a node that has
+//! stopped is left.
+
+mod applier;
+pub mod command;
+mod maintenance;
+mod storage;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::config::BrokerConfig;
+use crate::controller::{BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError};
+use crate::coordinator::group::GroupCoordinator;
+use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
+use crate::metadata::{Listener as AdvertisedListener, MetadataDelta};
+use crate::partition::PartitionManager;
+use crate::partition::cleaning::LogCleaner;
+use crate::raft::{MetadataQuorum, OpenError};
+use crate::segment::DataDirError;
+use crate::segment::ownership::OwnershipError;
+use crate::server::dynamic_config::{self, DynamicConfig};
+use crate::server::fetch_session::FetchSessions;
+use crate::server::listener::{self, Connections};
+use crate::server::metrics::Metrics;
+use crate::server::request_memory::RequestMemory;
+use crate::server::{Broker, handlers};
+use crate::types::NodeId;
+use applier::Applier;
+pub use storage::MissingData;
+use storage::{Storage, open_storage};
+
+/// How long a stopping node waits for requests that are under way.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it looks whether they have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {error}{hint}")]
+    Listen { address: String, error: io::Error, hint: &'static str },
+    #[error(transparent)]
+    Folder(#[from] OwnershipError),
+    #[error(transparent)]
+    Missing(#[from] MissingData),
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    #[error(transparent)]
+    Metadata(#[from] OpenError),
+    #[error("the broker could not be registered with the controller: {0}")]
+    Register(#[from] ControllerError),
+}
+
+/// A running node.
+pub struct Node {
+    pub broker: Arc<Broker>,
+    /// Where clients connect, one for each listener.
+    pub addresses: Vec<SocketAddr>,
+    pub admin_address: Option<SocketAddr>,
+    connections: Arc<Connections>,
+    controller: Controller,
+    tasks: NodeTasks,
+}
+
+/// The tasks of a node, by when they end.
+#[derive(Default)]
+struct NodeTasks {
+    /// What lets clients and monitors in.
+    front: Tasks,
+    /// What is done by the clock.
+    background: Tasks,
+    /// What follows the metadata.
+    following: Tasks,
+}
+
+/// Sockets that listen, in the order of the configuration.
+struct Bound {
+    acceptors: Vec<Box<dyn Acceptor>>,
+    addresses: Vec<SocketAddr>,
+    /// The one for monitors, with its address.
+    admin: Option<(Box<dyn Acceptor>, SocketAddr)>,
+}
+
+/// This process as a member of its cluster.
+struct Member {
+    controller: Controller,
+    identity: BrokerIdentity,
+}
+
+/// What follows the metadata on this node.
+struct Following {
+    quorum: MetadataQuorum,
+    cluster_id: Arc<str>,
+    dynamic: DynamicConfig,
+    connections: Arc<Connections>,
+    partitions: Arc<PartitionManager>,
+    groups: GroupCoordinator,
+    applied: watch::Receiver<u64>,
+}
+
+impl Node {
+    /// Starts a node. When this returns, clients are served.
+    pub async fn start(config: BrokerConfig, surroundings: Surroundings) -> Result<Self, StartError> {
+        let bound = listen(&config, &*surroundings.network).await?;
+        let storage = open_storage(&config, &surroundings, &bound).await?;
+        let quorum = storage.quorum.clone();
+        match Self::join(config, surroundings, bound, storage).await {
+            Ok(node) => Ok(node),
+            Err(error) => {
+                quorum.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn join(
+        config: BrokerConfig,
+        surroundings: Surroundings,
+        bound: Bound,
+        storage: Storage,
+    ) -> Result<Self, StartError> {
+        let member = join_quorum(&config, &surroundings, &bound, &storage).await?;
+        let tasks = NodeTasks::default();
+        match take_over(&config, &surroundings, storage, &member, &tasks).await {
+            Ok(following) => Ok(serve(config, surroundings, bound, member, following, tasks)),
+            Err(error) => {
+                member.controller.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops in order: nothing that was acknowledged has to be recovered at the next start, and nothing of this node goes on
+    /// when this returns.
+    pub async fn stop(self) {
+        self.tasks.front.stop().await;
+        // Members that wait for their group are told to look for another coordinator.
+        self.broker.groups.stop().await;
+        self.drain().await;
+        self.connections.close_all().await;
+        self.tasks.background.stop().await;
+        self.controller.stop().await;
+        self.tasks.following.stop().await;
+        let broker = self.broker.clone();
+        let closing = self.broker.surroundings.blocking.run(move || {
+            let high_watermarks = broker.partitions.high_watermarks();
+            broker.note_metadata_index();
+            if let Err(error) = broker.partitions.data.close(high_watermarks) {
+                tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
+            }
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
+        }
+        self.broker.quorum.shutdown().await;
+    }
+
+    /// Lets requests that are under way end; waiting fetches of idle consumers need not be waited for.
+    async fn drain(&self) {
+        let is_busy = || self.connections.owe_answers() || self.broker.request_memory.held_bytes() > 0;
+        let drained = async {
+            while is_busy() {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        // What takes longer is cut off: its client asks again.
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    }
+}
+
+async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, StartError> {
+    let bytes = |bytes: Option<i32>| bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let options = ListenOptions {
+        backlog: Some(config.listen_backlog),
+        receive_buffer_bytes: bytes(config.receive_buffer_bytes),
+        send_buffer_bytes: bytes(config.send_buffer_bytes),
+    };
+    let mut bound = Bound { acceptors: Vec::new(), addresses: Vec::new(), admin: None };
+    for wanted in &config.listeners {
+        let failed = |error: io::Error| StartError::Listen {
+            address: format!("{}:{}", wanted.host, wanted.port),
+            hint: match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "; another program has this port: stop it, or set listeners to a free one"
+                }
+                _ => "",
+            },
+            error,
+        };
+        let acceptor = network.bind(&wanted.host, wanted.port, options).await.map_err(failed)?;
+        bound.addresses.push(acceptor.local_addr().map_err(failed)?);
+        bound.acceptors.push(acceptor);
+    }
+    if let Some(address) = &config.admin_listener {
+        match admin::bind(network, address).await {
+            Ok(admin) => bound.admin = Some(admin),
+            Err(error) if config.admin_listener_is_set => {
+                let hint = "; set raftsman.admin.listener to another, or to nothing";
+                return Err(StartError::Listen { address: address.clone(), error, hint });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no /metrics and /healthz: set raftsman.admin.listener to a free address");
+            }
+        }
+    }
+    Ok(bound)
+}
+
+async fn join_quorum(
+    config: &BrokerConfig,
+    surroundings: &Surroundings,
+    bound: &Bound,
+    storage: &Storage,
+) -> Result<Member, StartError> {
+    let controller = Controller::start(
+        storage.quorum.clone(),
+        ControllerConfig {
+            partitions_default: config.num_partitions,
+            replication_factor_default: config.default_replication_factor,
+            delete_topic_enable: config.delete_topic,
+            schema: dynamic_config::SCHEMA,
+        },
+        surroundings.chance.clone(),
+    );
+    let id = NodeId(config.node_id);
+    let registration = BrokerRegistration {
+        id,
+        incarnation_id: surroundings.chance.kafka_uuid(),
+        listeners: advertised(config, &bound.addresses, &*surroundings.network),
+        rack: config.rack.clone(),
+        log_directories: vec![storage.data.directory_id()],
+        unfence: true,
+    };
+    match controller.handle().register_broker(registration).await {
+        Ok(epoch) => Ok(Member { controller, identity: BrokerIdentity { id, epoch } }),
+        Err(error) => {
+            controller.stop().await;
+            Err(error.into())
+        }
+    }
+}
+
+async fn take_over(
+    config: &BrokerConfig,
+    surroundings: &Surroundings,
+    storage: Storage,
+    member: &Member,
+    tasks: &NodeTasks,
+) -> Result<Following, StartError> {
+    let node = member.identity.id;
+    let subscription = storage.quorum.subscribe();
+    let dynamic = DynamicConfig::new(node, config, subscription.image());
+    let connections = Connections::new(&dynamic.current(), surroundings.clock.clone());
+    let partitions = Arc::new(PartitionManager::new(node, storage.data, storage.logs, dynamic.shared()));
+    let taking_over = {
+        let (partitions, image) = (partitions.clone(), subscription.image().clone());
+        surroundings.blocking.run(move || partitions.start(&image))
+    };
+    taking_over.await.map_err(|error| DataDirError::stopped(&error))?;
+    let groups = GroupCoordinator::new(
+        config.groups.clone(),
+        partitions.clone(),
+        surroundings.clock.clone(),
+        member.controller.handle(),
+        storage.quorum.clone(),
+    );
+    groups.follow(&MetadataDelta::default());
+    let applier = Applier {
+        blocking: surroundings.blocking.clone(),
+        dynamic: dynamic.clone(),
+        connections: connections.clone(),
+        partitions: partitions.clone(),
+        groups: groups.clone(),
+    };
+    let applied = applier.start(subscription, storage.quorum.applied_index(), &tasks.following);
+    let Storage { quorum, cluster_id, .. } = storage;
+    Ok(Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied })
+}
+
+fn serve(
+    config: BrokerConfig,
+    surroundings: Surroundings,
+    bound: Bound,
+    member: Member,
+    following: Following,
+    tasks: NodeTasks,
+) -> Node {
+    let Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied } = following;
+    let broker = Arc::new(Broker {
+        cluster_id,
+        node: member.identity.id,
+        identity: member.identity,
+        listener_names: config.listeners.iter().map(|listener| listener.name.clone()).collect(),
+        quorum,
+        controller: member.controller.handle(),
+        partitions,
+        groups,
+        applied,
+        request_memory: RequestMemory::new(config.queued_request_bytes_max),
+        sent: Default::default(),
+        fetch_sessions: FetchSessions::new(config.fetch_session_slots),
+        producer_ids: Default::default(),
+        metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
+        log_cleaner: LogCleaner::new(dynamic.shared()),
+        config,
+        dynamic,
+        surroundings,
+    });
+    let admin_address = bound.admin.map(|(acceptor, address)| {
+        tasks.front.spawn(admin::serve(acceptor, broker.clone(), tasks.front.clone()));
+        address
+    });
+    maintenance::start(&broker, &connections, &tasks.background);
+    for (index, acceptor) in bound.acceptors.into_iter().enumerate() {
+        let accepting = listener::accept(broker.clone(), connections.clone(), acceptor, index);
+        tasks.front.spawn_until_stopped(accepting);
+    }
+    Node {
+        broker,
+        addresses: bound.addresses,
+        admin_address,
+        connections,
+        controller: member.controller,
+        tasks,
+    }
+}
+
+/// What clients are told for each listener. A port of 0 becomes the one that the network gave, an empty
+/// host the machine's name.
+fn advertised(
+    config: &BrokerConfig,
+    addresses: &[SocketAddr],
+    network: &dyn Network,
+) -> Vec<AdvertisedListener> {
+    let listeners = config.advertised_listeners.iter().zip(addresses);
+    let listeners = listeners.map(|(listener, bound)| AdvertisedListener {
+        name: listener.name.clone(),
+        host: match listener.host.as_str() {
+            "" | "0.0.0.0" | "::" => network.host_name(),
+            host => host.to_owned(),
+        },
+        port: if listener.port == 0 { bound.port() } else { listener.port },
+        security_protocol: 0,
+    });
+    listeners.collect()
+}

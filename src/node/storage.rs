@@ -1,0 +1,150 @@
+//! What a node has on its disk: the logs of its data folder, and the metadata quorum's. Each is held to what the other
+//! tells of it before anything is served.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Bound, StartError};
+use crate::config::BrokerConfig;
+use crate::env::{Disk, Surroundings};
+use crate::metadata::MetadataRecord;
+use crate::raft::{self, MetadataQuorum, QuorumConfig};
+use crate::segment::ownership::{self, OwnershipError};
+use crate::segment::{DataDir, DataDirError, DataDirOptions, OpenedLog};
+use crate::types::{NodeId, uuid_to_base64};
+
+/// What this node has on its disk.
+pub(super) struct Storage {
+    pub data: DataDir,
+    pub logs: Vec<OpenedLog>,
+    pub quorum: MetadataQuorum,
+    pub cluster_id: Arc<str>,
+}
+
+/// What this node had and does not find again. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MissingData {
+    #[error(
+        "the data folder {} is not the one that node {node} used before (its directory.id is {found}, not {expected}), and \
+         {partitions} partitions are said to be in that one. Is its disk mounted? Is log.dirs right? To go on without what \
+         was in it, start with raftsman server --accept-missing-data",
+        dir.display()
+    )]
+    Replaced { dir: PathBuf, node: NodeId, found: String, expected: String, partitions: usize },
+    #[error(
+        "the metadata log in {} ends with entry {last}, but this node had followed it to entry {noted}: its end is \
+         missing, and with it topics, configurations or deletions that were acknowledged. Bring the file back, or go on \
+         with what is there: raftsman server --accept-missing-data (partitions of topics that it does not know are set \
+         aside under names that end in -stray)",
+        dir.display()
+    )]
+    MetadataCut { dir: PathBuf, last: u64, noted: u64 },
+}
+
+pub(super) async fn open_storage(
+    config: &BrokerConfig,
+    surroundings: &Surroundings,
+    bound: &Bound,
+) -> Result<Storage, StartError> {
+    let node = NodeId(config.node_id);
+    let checking = {
+        let (disk, config) = (surroundings.disk.clone(), config.clone());
+        move || check_folders(&*disk, &config)
+    };
+    surroundings.blocking.run(checking).await.map_err(|error| DataDirError::stopped(&error))??;
+    let options = DataDirOptions {
+        dir: config.log_dir.clone(),
+        node_id: node,
+        cluster_id: uuid_to_base64(surroundings.chance.kafka_uuid()),
+        recovery_threads: usize::try_from(config.recovery_threads).unwrap_or(1),
+        open_files_max: surroundings.disk.open_files_max(),
+        producer_id_expiration_ms: config.producer_id_expiration_ms,
+    };
+    let Surroundings { clock, disk, blocking, .. } = surroundings;
+    let taking = {
+        let (disk, clock) = (disk.clone(), clock.clone());
+        blocking.run(move || DataDir::take(disk, clock, options))
+    };
+    let data = taking.await.map_err(|error| DataDirError::stopped(&error))??;
+    let cluster_id: Arc<str> = data.cluster_id().into();
+    let opening = blocking.run(move || data.open_logs().map(|logs| (data, logs)));
+    // Beside the logs: neither needs the other.
+    let quorum = MetadataQuorum::open(QuorumConfig {
+        dir: config.metadata_log_dir.clone(),
+        node_id: node,
+        voters: BTreeMap::from([(
+            node,
+            format!("127.0.0.1:{}", bound.addresses.first().map_or(0, SocketAddr::port)),
+        )]),
+        disk: disk.clone(),
+        clock: clock.clone(),
+        bootstrap: vec![MetadataRecord::ClusterId { cluster_id: cluster_id.to_string() }],
+    });
+    let (opened, quorum) = tokio::join!(opening, quorum);
+    let quorum = quorum?;
+    let opened = opened.map_err(|error| DataDirError::stopped(&error)).flatten();
+    let checked = opened.map_err(StartError::from).and_then(|(data, logs)| {
+        check_nothing_missing(config, &data, &quorum)?;
+        Ok((data, logs))
+    });
+    match checked {
+        Ok((data, logs)) => Ok(Storage { data, logs, quorum, cluster_id }),
+        Err(error) => {
+            quorum.shutdown().await;
+            Err(error)
+        }
+    }
+}
+
+/// Refuses folders that are another's, or have lost what belongs to them.
+fn check_folders(disk: &dyn Disk, config: &BrokerConfig) -> Result<(), OwnershipError> {
+    let metadata_dir = &config.metadata_log_dir;
+    let has_metadata = raft::is_there(disk, metadata_dir)
+        .map_err(|error| OwnershipError::Io { path: metadata_dir.clone(), error })?;
+    ownership::check(disk, &config.log_dir, metadata_dir, has_metadata, config.accepts_missing_data)
+}
+
+/// Holds data folder and metadata log to what each tells of the other.
+fn check_nothing_missing(
+    config: &BrokerConfig,
+    data: &DataDir,
+    quorum: &MetadataQuorum,
+) -> Result<(), StartError> {
+    let (node, image) = (NodeId(config.node_id), quorum.image());
+    let missing = |what: MissingData| match config.accepts_missing_data {
+        true => {
+            tracing::warn!("started with --accept-missing-data: {what}");
+            Ok(())
+        }
+        false => Err(what),
+    };
+    let failed = |error| DataDirError::Io { path: config.log_dir.clone(), error };
+    let noted = data.noted_metadata_index().map_err(failed)?;
+    let last = quorum.last_index();
+    if let Some(noted) = noted.filter(|noted| *noted > last) {
+        missing(MissingData::MetadataCut { dir: config.metadata_log_dir.clone(), last, noted })?;
+        data.note_metadata_index(last).map_err(failed)?;
+    }
+    let before = image.broker(node).map_or(&[] as &[_], |broker| &broker.log_directories);
+    if let Some(expected) = before.first()
+        && !before.contains(&data.directory_id())
+    {
+        let held = image
+            .topics()
+            .flat_map(|topic| topic.partitions.iter())
+            .filter(|partition| partition.replicas.contains(&node));
+        let partitions = held.count();
+        if partitions > 0 {
+            missing(MissingData::Replaced {
+                dir: config.log_dir.clone(),
+                node,
+                found: uuid_to_base64(data.directory_id()),
+                expected: uuid_to_base64(*expected),
+                partitions,
+            })?;
+        }
+    }
+    Ok(())
+}
