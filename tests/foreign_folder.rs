@@ -249,3 +249,54 @@ fn a_partition_behind_a_symbolic_link_is_found_counted_and_deleted() {
     }
     assert!(other_disk.path().exists());
 }
+
+#[test]
+fn a_partition_whose_folder_is_gone_is_offline_until_it_is_back_or_given_up() {
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    let folder = written();
+    let (place, away) = (folder.path().join("t-0"), tempfile::tempdir().unwrap());
+    fs::rename(&place, away.path().join("t-0")).unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let mut client = broker.connect();
+    assert_eq!(client.fetch("t", 0, 0, 1000).0, KAFKA_STORAGE_ERROR);
+    assert_eq!(client.produce("t", 0, -1, batch(&[b"x"], None)).unwrap().0, KAFKA_STORAGE_ERROR);
+    assert_eq!(client.produce("t", 1, -1, batch(&[b"x"], None)).unwrap().0, 0);
+    assert!(broker.log_text().contains("t-0 is missing, though it held records up to offset 3"));
+    drop(client);
+    broker.stop();
+    // It is missed at every start, also after a kill; and taken when it is back.
+    let broker = Broker::start(folder.path(), &[]);
+    assert_eq!(broker.connect().fetch("t", 0, 0, 1000).0, KAFKA_STORAGE_ERROR);
+    fs::rename(away.path().join("t-0"), &place).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while broker.connect().fetch("t", 0, 0, 1000).0 == KAFKA_STORAGE_ERROR {
+        assert!(Instant::now() < deadline, "the partition stays offline:\n{}", broker.log_text());
+        std::thread::yield_now();
+    }
+    assert_eq!(values(&broker), ["a", "b", "c"]);
+    broker.kill();
+
+    fs::remove_dir_all(&place).unwrap();
+    let broker = start_accepting(folder.path());
+    assert_eq!(broker.connect().produce("t", 0, -1, batch(&[b"d"], None)).unwrap(), (0, 0));
+    broker.stop();
+    assert_eq!(values(&Broker::start(folder.path(), &[])), ["d"]);
+}
+
+#[test]
+fn a_topic_that_was_deleted_is_not_missed() {
+    let folder = written();
+    fs::rename(folder.path().join("t-0"), folder.path().join("somewhere")).unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    let topic = kafka_protocol::messages::DeleteTopicsRequest::default()
+        .with_topic_names(vec![support::topic_name("t")])
+        .with_timeout_ms(10_000);
+    let mut client = broker.connect();
+    assert_eq!(client.call(&topic, 5).unwrap().responses[0].error_code, 0);
+    client.create_topic("t", 1, &[]);
+    assert_eq!(client.produce("t", 0, -1, batch(&[b"new"], None)).unwrap(), (0, 0));
+    broker.kill();
+    let noted = fs::read_to_string(folder.path().join("replication-offset-checkpoint")).unwrap();
+    assert!(!noted.contains("t 0 3"), "{noted}");
+    assert_eq!(values(&Broker::start(folder.path(), &[])), ["new"]);
+}

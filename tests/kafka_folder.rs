@@ -60,6 +60,7 @@ fn open(folder: &Path) -> (DataDir, OpenedLog) {
         open_files_max: 64,
         // The producers wrote long ago.
         producer_id_expiration_ms: i64::MAX,
+        accepts_missing_data: false,
     };
     let (data, mut opened) = DataDir::open(Arc::new(RealDisk), Arc::new(SystemClock), options).unwrap();
     assert_eq!(opened.len(), 1);

@@ -162,6 +162,7 @@ impl<S: Shard> Place<S> {
             recovery_threads: 1,
             open_files_max: 100,
             producer_id_expiration_ms: 1000,
+            accepts_missing_data: false,
         };
         let clock = SimClock::new(1_000);
         let (data, found) = DataDir::open(Arc::new(disk.clone()), clock.clone(), options).unwrap();

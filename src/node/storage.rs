@@ -61,6 +61,7 @@ pub(super) async fn open_storage(
         recovery_threads: usize::try_from(config.recovery_threads).unwrap_or(1),
         open_files_max: surroundings.disk.open_files_max(),
         producer_id_expiration_ms: config.producer_id_expiration_ms,
+        accepts_missing_data: config.accepts_missing_data,
     };
     let Surroundings { clock, disk, blocking, .. } = surroundings;
     let taking = {

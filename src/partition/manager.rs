@@ -217,6 +217,10 @@ impl PartitionManager {
     /// Takes over the image that the node starts with. Blocks on the disk.
     pub fn start(&self, image: &MetadataImage) {
         self.apply(&MetadataDelta::between(&MetadataImage::default(), image));
+        self.data.forget_missing(|name| {
+            self.topic(&name.topic)
+                .is_some_and(|topic| matches!(topic.partition(name.partition), Err(Absent::Offline)))
+        });
         for (name, opened) in std::mem::take(&mut *self.unclaimed.lock()) {
             tracing::warn!(partition = %name, topic_id = %opened.topic_id, "a folder of no known topic is set aside (-stray)");
             if let Err(error) = self.data.set_aside(&opened) {
@@ -236,6 +240,11 @@ impl PartitionManager {
                 }
                 self.remove(&topic);
             }
+        }
+        if !delta.topics_removed.is_empty()
+            && let Err(error) = self.data.checkpoint_gone()
+        {
+            tracing::error!(%error, "deleted partitions could not be taken out of the checkpoints");
         }
         let mut created = false;
         for (id, change) in &delta.topics_changed {

@@ -33,6 +33,7 @@ fn manager(disk: &SimDisk, clock: &Arc<SimClock>, image: &MetadataImage) -> Part
         recovery_threads: 1,
         open_files_max: 100,
         producer_id_expiration_ms: 1000,
+        accepts_missing_data: false,
     };
     let (data, found) = DataDir::open(Arc::new(disk.clone()), clock.clone(), options).unwrap();
     let (config, _) = BrokerConfig::from_values(BTreeMap::new()).unwrap();

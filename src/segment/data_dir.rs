@@ -14,7 +14,7 @@
 //! ```
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,8 @@ pub struct DataDirOptions {
     /// Files kept open, about.
     pub open_files_max: usize,
     pub producer_id_expiration_ms: i64,
+    /// A log that the checkpoints know, and whose folder is gone, may begin anew.
+    pub accepts_missing_data: bool,
 }
 
 /// Why a data folder cannot be used.
@@ -90,6 +92,12 @@ pub enum LogError {
     Io { path: PathBuf, error: io::Error },
     #[error("{} belongs to topic {found}, not to {expected}", path.display())]
     OtherTopic { path: PathBuf, found: TopicId, expected: TopicId },
+    #[error(
+        "{} is missing, though it held records up to offset {end} (by the checkpoints beside it): bring the folder back, or \
+         delete the topic, or start with raftsman server --accept-missing-data, which begins the partition anew",
+        path.display()
+    )]
+    Missing { path: PathBuf, end: Offset },
 }
 
 /// A log that was there at the start.
@@ -114,6 +122,8 @@ pub struct DataDir {
     /// What the checkpoints say of logs that could not be opened: kept in them until the logs are.
     unopened: Mutex<BTreeMap<TopicPartition, Noted>>,
     removals: Mutex<Vec<Removal>>,
+    /// Deleted since the checkpoints were written last.
+    gone: Mutex<BTreeSet<TopicPartition>>,
     /// Folders that no topic claimed.
     strays: AtomicUsize,
     /// As last written.
@@ -130,9 +140,16 @@ struct Noted {
     recovery_point: Option<Offset>,
     first_dirty: Option<Offset>,
     high_watermark: Option<Offset>,
+    /// Its folder was not there at the start.
+    is_missing: bool,
 }
 
 impl Noted {
+    /// Up to where it surely held records.
+    fn end(&self) -> Offset {
+        self.recovery_point.max(self.high_watermark).unwrap_or_default()
+    }
+
     /// What the checkpoint of that name says.
     fn of(&self, checkpoint: &str) -> Option<Offset> {
         match checkpoint {
@@ -201,6 +218,7 @@ impl DataDir {
             logs: Mutex::default(),
             unopened: Mutex::default(),
             removals: Mutex::default(),
+            gone: Mutex::default(),
             strays: AtomicUsize::new(0),
             metadata_index: Mutex::default(),
             checkpoints: Mutex::default(),
@@ -247,6 +265,19 @@ impl DataDir {
                 names.push(name);
             }
         }
+        let held: BTreeSet<_> = names.iter().collect();
+        for name in recovery_points.keys().chain(high_watermarks.keys()).filter(|name| !held.contains(name)) {
+            let noted = Noted {
+                log_start: starts.get(name).copied(),
+                recovery_point: recovery_points.get(name).copied(),
+                first_dirty: first_dirty.get(name).copied(),
+                high_watermark: high_watermarks.get(name).copied(),
+                is_missing: true,
+            };
+            if noted.end() > Offset::ZERO {
+                self.unopened.lock().insert(name.clone(), noted);
+            }
+        }
         let (next, opened) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(names.len())));
         std::thread::scope(|scope| {
             for _ in 0..self.options.recovery_threads.clamp(1, 64).min(names.len()) {
@@ -257,6 +288,7 @@ impl DataDir {
                             recovery_point: recovery_points.get(name).copied(),
                             first_dirty: first_dirty.get(name).copied(),
                             high_watermark: high_watermarks.get(name).copied(),
+                            is_missing: false,
                         };
                         let place = LogPlace { was_closed, ..self.place(name, noted) };
                         let dir = place.dir.clone();
@@ -277,8 +309,11 @@ impl DataDir {
         });
         let mut opened = opened.into_inner();
         opened.sort_by(|a, b| a.name.cmp(&b.name));
-        *self.checkpoints.lock() =
-            BTreeMap::from([(RECOVERY_POINTS, recovery_points), (FIRST_DIRTY, first_dirty)]);
+        *self.checkpoints.lock() = BTreeMap::from([
+            (RECOVERY_POINTS, recovery_points),
+            (FIRST_DIRTY, first_dirty),
+            (HIGH_WATERMARKS, high_watermarks),
+        ]);
         *self.logs.lock() = opened.iter().map(|opened| (opened.name.clone(), opened.log.clone())).collect();
         Ok(opened)
     }
@@ -345,7 +380,16 @@ impl DataDir {
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<OpenedLog, LogError> {
-        let noted = self.unopened.lock().get(name).copied().unwrap_or_default();
+        let mut noted = self.unopened.lock().get(name).copied().unwrap_or_default();
+        let dir = self.options.dir.join(name.to_string());
+        if noted.is_missing && !self.disk.exists(&dir) {
+            let missing = LogError::Missing { path: dir, end: noted.end() };
+            if !self.options.accepts_missing_data {
+                return Err(missing);
+            }
+            tracing::warn!("started with --accept-missing-data: {missing}");
+            noted = Noted::default();
+        }
         let place = self.place(name, noted);
         let dir = place.dir.clone();
         let failed = |error| LogError::Io { path: dir.clone(), error };
@@ -382,9 +426,36 @@ impl DataDir {
         Ok(())
     }
 
+    /// Forgets what the checkpoints say of a log. Those on the disk go on saying it until [`Self::checkpoint_gone`].
+    fn forget(&self, name: &TopicPartition) {
+        self.unopened.lock().remove(name);
+        self.gone.lock().insert(name.clone());
+    }
+
+    /// Takes those logs out of the checkpoints that are gone: else a topic that comes under the same name would be
+    /// missed if a crash took its folder.
+    pub fn checkpoint_gone(&self) -> io::Result<()> {
+        let gone = std::mem::take(&mut *self.gone.lock());
+        let mut written = self.checkpoints.lock();
+        for checkpoint in [RECOVERY_POINTS, HIGH_WATERMARKS] {
+            let mut offsets = written.get(checkpoint).cloned().unwrap_or_default();
+            let known = offsets.len();
+            offsets.retain(|name, offset| *offset == Offset::ZERO || !gone.contains(name));
+            if offsets.len() < known {
+                self.write_offsets(&mut written, checkpoint, offsets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets logs whose folders are missing, and which nobody misses: their topics were deleted.
+    pub fn forget_missing(&self, is_missed: impl Fn(&TopicPartition) -> bool) {
+        self.unopened.lock().retain(|name, noted| !noted.is_missing || is_missed(name));
+    }
+
     /// Renames the folder of a log that could not be opened or made, as [`Self::delete_log`] does.
     pub fn delete_unopened(&self, name: &TopicPartition, delay_ms: i64) -> Result<(), LogError> {
-        self.unopened.lock().remove(name);
+        self.forget(name);
         let path = self.options.dir.join(name.to_string());
         if !self.disk.exists(&path) {
             return Ok(());
@@ -463,6 +534,7 @@ impl DataDir {
             let mut logs = self.logs.lock();
             if logs.get(&name).is_some_and(|known| Arc::ptr_eq(known, log)) {
                 logs.remove(&name);
+                self.forget(&name);
             }
         }
         Ok(to)
@@ -694,6 +766,7 @@ mod tests {
             recovery_threads: 2,
             open_files_max: 100,
             producer_id_expiration_ms: 1000,
+            accepts_missing_data: false,
         };
         DataDir::open(Arc::new(RealDisk), Arc::new(SetClock::default()), options)
     }
