@@ -1,7 +1,8 @@
-//! The HTTP listener for people and monitors: `/metrics` (Prometheus), `/healthz` (the process
-//! answers), `/readyz` (clients are served).
+//! The HTTP listener for people and monitors: `/metrics` (Prometheus), `/healthz` (a restart would
+//! mend nothing), `/readyz` (clients are served); see [`health`] for when they say so.
 
 mod group_metrics;
+mod health;
 mod readings;
 
 use std::convert::Infallible;
@@ -75,6 +76,10 @@ async fn answer(broker: &Arc<Broker>, request: &Request<Incoming>) -> Response<F
         response.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
         response
     };
+    let verdict = |good: &str, against: Vec<String>| match against.is_empty() {
+        true => plain(StatusCode::OK, format!("{good}\n")),
+        false => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not {good}: {}\n", against.join("\nand "))),
+    };
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
     }
@@ -82,11 +87,10 @@ async fn answer(broker: &Arc<Broker>, request: &Request<Incoming>) -> Response<F
         "/metrics" => {
             readings::read_off(broker);
             let groups = group_metrics::text(broker).await;
-            plain(StatusCode::OK, broker.metrics.text() + &groups)
+            plain(StatusCode::OK, broker.metrics.text() + &health::quorum_metrics(broker) + &groups)
         }
-        "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" if broker.quorum.leader().is_some() => plain(StatusCode::OK, "ready\n".to_owned()),
-        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "the metadata quorum has no leader\n".to_owned()),
+        "/healthz" => verdict("ok", health::not_alive(broker)),
+        "/readyz" => verdict("ready", health::not_ready(broker)),
         other => {
             let text = format!("nothing is served at {other}; try /metrics, /healthz or /readyz\n");
             plain(StatusCode::NOT_FOUND, text)

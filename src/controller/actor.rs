@@ -1,6 +1,10 @@
 //! The runtime around the decisions: a queue, one task, one proposal at a time.
+//!
+//! A proposal waits until it is known what became of it, be it for long (without a majority, or on a full disk);
+//! whoever asked waits no longer than they said.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot};
@@ -12,8 +16,12 @@ use super::request::*;
 use super::{Answers, ControllerConfig, ControllerError, Decider, Decision, too_many_records};
 use crate::env::Chance;
 use crate::metadata::{ConfigResource, MetadataImage, MetadataRecord};
-use crate::raft::{MetadataQuorum, ProposeError, records_bytes};
+use crate::raft::{Basis, Fence, MetadataQuorum, ProposeError, RoomNeed, records_bytes};
 
+/// How long those wait who do not say how long.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a proposal that is under way may hold up the stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests that may wait; who comes when as many do waits for room.
 const QUEUE_LENGTH: usize = 1024;
 /// Requests decided for one proposal.
@@ -23,8 +31,9 @@ const REQUESTS_PER_BATCH: usize = 256;
 const RECORDS_PER_BATCH: usize = 10_000;
 const BYTES_PER_BATCH: usize = 4 * 1024 * 1024;
 
-/// Decides one request on an image.
-type Job = Box<dyn FnOnce(&mut Decider<'_>) -> Decided + Send>;
+/// Decides one request on an image; `None` when whoever asked has gone away. One that is dropped is
+/// answered with NOT_CONTROLLER.
+type Job = Box<dyn FnOnce(&mut Decider<'_>) -> Option<Decided> + Send>;
 type Outcome = Result<(), ControllerError>;
 
 struct Decided {
@@ -45,10 +54,11 @@ pub struct Controller {
 /// The way to the controller. Clones share the queue.
 ///
 /// The outer error of an answer is about the request as a whole: this node is not the active controller,
-/// or the quorum failed.
+/// the quorum failed, or the time is over ([`ControllerHandle::within`]).
 #[derive(Clone, Debug)]
 pub struct ControllerHandle {
     jobs: mpsc::Sender<Job>,
+    timeout: Duration,
 }
 
 impl Controller {
@@ -58,7 +68,8 @@ impl Controller {
         let (jobs, queue) = mpsc::channel(QUEUE_LENGTH);
         let stopping = CancellationToken::new();
         let actor = Actor { quorum, config, chance, queue, stopping: stopping.clone() };
-        Self { handle: ControllerHandle { jobs }, task: tokio::spawn(actor.run()), stopping }
+        let handle = ControllerHandle { jobs, timeout: TIMEOUT };
+        Self { handle, task: tokio::spawn(actor.run()), stopping }
     }
 
     pub fn handle(&self) -> ControllerHandle {
@@ -69,8 +80,12 @@ impl Controller {
     /// active controller is elsewhere.
     pub async fn stop(self) {
         self.stopping.cancel();
-        if let Err(e) = self.task.await {
-            tracing::error!(error = %e, "the controller failed");
+        let mut task = self.task;
+        match tokio::time::timeout(STOP_TIMEOUT, &mut task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::error!(error = %e, "the controller failed"),
+            // Without a majority, or on a disk that takes nothing, a proposal has no outcome yet.
+            Err(_) => task.abort(),
         }
     }
 }
@@ -105,12 +120,15 @@ impl Actor {
     }
 
     async fn decide_all(&mut self, jobs: impl Iterator<Item = Job>) {
-        // No proposal is under way, so the image holds all that was decided before.
-        let mut image = MetadataImage::clone(&self.quorum.image());
+        // Who does not lead, or does not yet know all that was decided before, decides nothing.
+        let Ok(Basis { image, mut fence }) = self.quorum.basis().await else { return };
+        let mut image = MetadataImage::clone(&image);
         let mut batch = Batch::default();
         for job in jobs {
             let chance = &*self.chance;
-            let decided = job(&mut Decider { image: &image, config: &self.config, chance });
+            let Some(decided) = job(&mut Decider { image: &image, config: &self.config, chance }) else {
+                continue;
+            };
             let next = match image.with(&decided.records) {
                 Ok(next) => next,
                 Err(e) => {
@@ -122,15 +140,21 @@ impl Actor {
             };
             let bytes = records_bytes(&decided.records);
             let is_full = batch.records.len() + decided.records.len() > RECORDS_PER_BATCH
-                || batch.bytes + bytes > BYTES_PER_BATCH;
-            if is_full
-                && !batch.answers.is_empty()
-                && let Err(e) = Self::commit(&self.quorum, std::mem::take(&mut batch)).await
-            {
-                // It was decided on what did not come true.
-                (decided.answer)(Err(e));
-                image = MetadataImage::clone(&self.quorum.image());
-                continue;
+                || batch.bytes + bytes > BYTES_PER_BATCH
+                // On a full disk what makes room must not fail with what takes some.
+                || !batch.records.is_empty() && RoomNeed::of(&batch.records) != RoomNeed::of(&decided.records);
+            if is_full && !batch.answers.is_empty() {
+                match Self::commit(&self.quorum, fence, std::mem::take(&mut batch)).await {
+                    Ok(led_to) => fence = led_to,
+                    Err(e) => {
+                        // It was decided on what did not come true.
+                        let code = ResponseError::NotController;
+                        (decided.answer)(Err(ControllerError::new(code, format!("decided in vain: {e}"))));
+                        let Ok(basis) = self.quorum.basis().await else { return };
+                        (image, fence) = (MetadataImage::clone(&basis.image), basis.fence);
+                        continue;
+                    }
+                }
             }
             image = next;
             batch.may_split = batch.answers.is_empty() && !decided.is_atomic;
@@ -138,52 +162,91 @@ impl Actor {
             batch.bytes += bytes;
             batch.answers.push(decided.answer);
         }
-        _ = Self::commit(&self.quorum, batch).await;
+        _ = Self::commit(&self.quorum, fence, batch).await;
     }
 
-    /// Proposes a batch, waits until this node has applied it, and answers all who are in it.
-    async fn commit(quorum: &MetadataQuorum, batch: Batch) -> Outcome {
-        let outcome = Self::propose(quorum, batch.records, batch.may_split).await;
+    /// Proposes a batch, waits until this node has applied it, and answers all who are in it. Gives what may be
+    /// decided on then.
+    async fn commit(quorum: &MetadataQuorum, fence: Fence, batch: Batch) -> Result<Fence, ControllerError> {
+        let outcome = Self::propose(quorum, fence, batch.records, batch.may_split).await;
         for answer in batch.answers {
-            answer(outcome.clone());
+            answer(outcome.clone().map(|_| ()));
         }
         outcome
     }
 
-    async fn propose(quorum: &MetadataQuorum, mut records: Vec<MetadataRecord>, may_split: bool) -> Outcome {
+    async fn propose(
+        quorum: &MetadataQuorum,
+        mut fence: Fence,
+        mut records: Vec<MetadataRecord>,
+        may_split: bool,
+    ) -> Result<Fence, ControllerError> {
         while !records.is_empty() {
             let count = if may_split { records.len().min(RECORDS_PER_BATCH) } else { records.len() };
             let rest = records.split_off(count);
-            quorum.propose(records).await.map_err(|e| match e {
-                ProposeError::NotLeader(_) => ControllerError::plain(ResponseError::NotController),
+            fence = quorum.propose_on(fence, records).await.map_err(|e| match e {
+                ProposeError::NotLeader(_) | ProposeError::Stale => {
+                    ControllerError::plain(ResponseError::NotController)
+                }
                 ProposeError::TooLarge { .. } => too_many_records(),
+                ProposeError::NoRoom(_) => {
+                    ControllerError::new(ResponseError::KafkaStorageError, e.to_string())
+                }
+                ProposeError::OutcomeUnknown => {
+                    ControllerError::new(ResponseError::RequestTimedOut, e.to_string())
+                }
                 ProposeError::Refused(_) | ProposeError::Stopped(_) => {
                     ControllerError::new(ResponseError::UnknownServerError, e.to_string())
                 }
             })?;
             records = rest;
         }
-        Ok(())
+        Ok(fence)
     }
 }
 
 impl ControllerHandle {
+    /// This handle for requests that must be answered within `timeout`. When it is over the answer is
+    /// REQUEST_TIMED_OUT: what was asked has not been decided yet, and will not be, or it is not known what
+    /// became of it.
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { jobs: self.jobs.clone(), timeout }
+    }
+
+    /// As [`ControllerHandle::within`], with `timeout_ms` of a request. One of 0 or less says nothing.
+    pub fn within_ms(&self, timeout_ms: i32) -> Self {
+        match u64::try_from(timeout_ms) {
+            Ok(ms) if ms > 0 => self.within(Duration::from_millis(ms)),
+            _ => self.clone(),
+        }
+    }
+
     async fn ask<R: Send + 'static>(
         &self,
         decide: impl FnOnce(&mut Decider<'_>) -> Decision<R> + Send + 'static,
     ) -> Result<R, ControllerError> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |decider| {
+            if sender.is_closed() {
+                return None;
+            }
             let Decision { records, response, is_atomic } = decide(decider);
             let answer = Box::new(move |outcome: Outcome| {
                 // Whoever asked may have gone away.
                 _ = sender.send(outcome.map(|()| response));
             });
-            Decided { records, is_atomic, answer }
+            Some(Decided { records, is_atomic, answer })
         });
         let stopped = || ControllerError::plain(ResponseError::NotController);
-        self.jobs.send(job).await.map_err(|_| stopped())?;
-        receiver.await.map_err(|_| stopped())?
+        let answer = tokio::time::timeout(self.timeout, async {
+            self.jobs.send(job).await.map_err(|_| stopped())?;
+            receiver.await.map_err(|_| stopped())?
+        });
+        answer.await.unwrap_or_else(|_| {
+            let message =
+                "The controller has not answered in time: it is not known whether the request took effect.";
+            Err(ControllerError::new(ResponseError::RequestTimedOut, message))
+        })
     }
 
     /// Creates topics. The answers are in no special order.

@@ -10,6 +10,8 @@
 //! Errors and their messages are those of Kafka 4.3's KRaft controller.
 
 mod actor;
+#[cfg(test)]
+mod actor_tests;
 mod brokers;
 mod configs;
 mod partitions;

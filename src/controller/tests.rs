@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::env::real::{RealChance, RealDisk, SystemClock};
+use crate::env::real::{BlockingThreads, RealChance, RealDisk, SystemClock};
 use crate::env::sim::SimChance;
 use crate::metadata::{ConfigResource, Listener, PartitionImage};
 use crate::raft::{MetadataQuorum, QuorumConfig};
@@ -34,7 +34,7 @@ fn validate(_: ConfigResourceType, configs: &BTreeMap<String, String>) -> Result
     })
 }
 
-const CONFIG: ControllerConfig = ControllerConfig {
+pub const CONFIG: ControllerConfig = ControllerConfig {
     partitions_default: 2,
     replication_factor_default: 1,
     delete_topic_enable: true,
@@ -577,10 +577,11 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
         MetadataQuorum::open(QuorumConfig {
             dir: dir.path().join("metadata"),
             node_id: NodeId(1),
+            cluster_id: "c".into(),
             voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
-            bootstrap: vec![MetadataRecord::ClusterId { cluster_id: "c".into() }],
+            blocking: Arc::new(BlockingThreads),
         })
     };
     let quorum = open().await.unwrap();

@@ -32,6 +32,8 @@ pub struct DirEntry {
 pub struct Space {
     pub free_bytes: u64,
     pub total_bytes: u64,
+    /// Nothing can be written, however much is free.
+    pub is_read_only: bool,
 }
 
 /// A file system. Errors are those of the operating system (`NotFound`, `StorageFull`, EIO…).

@@ -21,7 +21,8 @@
 //!   a power cut or kill after it comes just there.
 //! - **Full disk** ([`Faults::capacity_bytes`]): writes that grow a file beyond it write as much as fits
 //!   and fail with ENOSPC (EDQUOT with [`Faults::is_quota`]), and so do creations on a disk that is full to the brim. Removing, renaming,
-//!   overwriting and shortening go on.
+//!   overwriting and shortening go on, and so do writes into room that was set aside. (A power cut takes
+//!   that room away.)
 //!
 //! What it never does: change what was synced, reorder the surviving changes of one file or one
 //! folder, or lie about a sync that it said succeeded.
@@ -303,7 +304,7 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.names.files().filter_map(|(_, id)| self.inodes.get(id)).map(|i| i.live().len() as u64).sum()
+        self.names.files().filter_map(|(_, id)| self.inodes.get(id)).map(|i| i.room() as u64).sum()
     }
 
     fn free_bytes(&self) -> u64 {
@@ -450,7 +451,8 @@ impl Disk for SimDisk {
     fn space(&self, _: &Path) -> io::Result<Space> {
         let state = self.state.lock();
         let total_bytes = state.faults.capacity_bytes.unwrap_or(1 << 50);
-        Ok(Space { free_bytes: total_bytes.saturating_sub(state.used_bytes()), total_bytes })
+        let free_bytes = total_bytes.saturating_sub(state.used_bytes());
+        Ok(Space { free_bytes, total_bytes, is_read_only: state.faults.is_read_only })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
@@ -537,7 +539,7 @@ impl File for SimFile {
             let fails = strikes(&mut state.faults.fail_write_in) || state.is_bad(id, |bad| bad.writes);
             let part = state.random.index(bytes.len() + 1);
             let inode = inode(state, id)?;
-            let fits = inode.live().len().saturating_add(free).saturating_sub(position).min(bytes.len());
+            let fits = inode.room().saturating_add(free).saturating_sub(position).min(bytes.len());
             let count = if fails { part.min(fits) } else { fits };
             if count > 0 {
                 inode.write(position, bytes.get(..count).unwrap_or_default());
@@ -577,6 +579,20 @@ impl File for SimFile {
                 return Err(eio());
             }
             inode.sync();
+            Ok(())
+        })
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.with(|state, id| {
+            state.live(true)?;
+            let free = state.free_bytes();
+            let inode = inode(state, id)?;
+            if len.saturating_sub(inode.room() as u64) > free {
+                return Err(state.full());
+            }
+            inode.reserve(usize::try_from(len).map_err(io::Error::other)?);
             Ok(())
         })
     }

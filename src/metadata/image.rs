@@ -7,8 +7,8 @@ use imbl::{HashMap, OrdMap, Vector};
 use uuid::Uuid;
 
 use super::record::{
-    BrokerChange, ConfigResource, ConfigResourceType, Listener, MetadataRecord, PartitionChange,
-    PartitionRegistration, RegisterBroker,
+    BrokerChange, ConfigResource, ConfigResourceType, Listener, METADATA_VERSION_FEATURE, MetadataRecord,
+    PartitionChange, PartitionRegistration, RegisterBroker,
 };
 use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 
@@ -156,6 +156,11 @@ impl MetadataImage {
         &self.features
     }
 
+    /// The level of [`METADATA_VERSION_FEATURE`].
+    pub fn metadata_version(&self) -> i16 {
+        self.features.get(METADATA_VERSION_FEATURE).copied().unwrap_or(0)
+    }
+
     /// All registered brokers, fenced ones too, by id.
     pub fn brokers(&self) -> &OrdMap<NodeId, Arc<BrokerImage>> {
         &self.brokers
@@ -253,6 +258,18 @@ impl MetadataImage {
         Ok(image)
     }
 
+    /// Applies one record of a snapshot, which gives the brokers in the order of their ids, after the highest epoch.
+    /// After an error nothing has changed.
+    pub fn restore(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        match record {
+            MetadataRecord::RegisterBroker(registration) => {
+                self.register(registration);
+                Ok(())
+            }
+            other => self.replay(other),
+        }
+    }
+
     /// Applies one record. After an error nothing has changed.
     pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
         match record {
@@ -301,7 +318,8 @@ impl MetadataImage {
                 self.replay_config(resource, key, value.as_deref())
             }
             MetadataRecord::ProducerIds { next_producer_id, .. } => {
-                if *next_producer_id < self.next_producer_id {
+                // The same again would give a block away twice.
+                if *next_producer_id <= self.next_producer_id {
                     return Err(ReplayError::ProducerIdBack(*next_producer_id, self.next_producer_id));
                 }
                 self.next_producer_id = *next_producer_id;
@@ -319,11 +337,15 @@ impl MetadataImage {
 
     fn replay_registration(&mut self, registration: &RegisterBroker) -> Result<(), ReplayError> {
         let epoch = registration.broker_epoch;
-        // A snapshot gives the brokers in the order of their ids, after the highest epoch.
-        let known = self.brokers.get(&registration.broker_id).map_or(0, |broker| broker.epoch);
-        if epoch <= known {
-            return Err(ReplayError::BrokerEpochBack(epoch, known));
+        if epoch <= self.broker_epoch {
+            return Err(ReplayError::BrokerEpochBack(epoch, self.broker_epoch));
         }
+        self.register(registration);
+        Ok(())
+    }
+
+    fn register(&mut self, registration: &RegisterBroker) {
+        let epoch = registration.broker_epoch;
         self.broker_epoch = self.broker_epoch.max(epoch);
         let broker = BrokerImage {
             id: registration.broker_id,
@@ -336,7 +358,6 @@ impl MetadataImage {
             in_controlled_shutdown: registration.in_controlled_shutdown,
         };
         self.brokers.insert(registration.broker_id, Arc::new(broker));
-        Ok(())
     }
 
     fn replay_broker_change(&mut self, change: &BrokerChange) -> Result<(), ReplayError> {

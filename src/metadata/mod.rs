@@ -24,6 +24,6 @@ pub use image::{
     is_internal_topic,
 };
 pub use record::{
-    BrokerChange, ConfigResource, ConfigResourceType, Listener, MetadataRecord, PartitionChange,
-    PartitionRegistration, RegisterBroker,
+    BrokerChange, ConfigResource, ConfigResourceType, Listener, METADATA_VERSION, METADATA_VERSION_FEATURE,
+    MetadataRecord, PartitionChange, PartitionRegistration, RegisterBroker,
 };

@@ -12,6 +12,20 @@ use uuid::Uuid;
 
 use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 
+/// The feature whose level says what the metadata log may hold. Names and levels are this software's own, as its records
+/// are.
+///
+/// | level | from it on |
+/// |---|---|
+/// | 0 | (no record of it) what version 0.1.0 reads |
+/// | 1 | entries carry the leadership and the state that they were decided on, and are refused where those do not fit |
+///
+/// The leader raises it when all voters know the level; a node that does not know it ends rather than read on.
+pub const METADATA_VERSION_FEATURE: &str = "raftsman.metadata.version";
+
+/// The highest level that this version of the software knows.
+pub const METADATA_VERSION: i16 = 1;
+
 /// One fact about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetadataRecord {

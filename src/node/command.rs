@@ -86,6 +86,11 @@ async fn serve(config: BrokerConfig, surroundings: Surroundings, started: Durati
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        why = node.failed() => {
+            tracing::error!("{why}");
+            node.fail().await;
+            return Err(why);
+        }
     };
     tracing::info!(signal = name, "stopping");
     let stopping = clock.monotonic();

@@ -149,6 +149,25 @@ impl Node {
         }
     }
 
+    /// Waits until this node cannot go on, and gives why; never ends otherwise. What is left to do then is
+    /// [`Node::fail`].
+    pub async fn failed(&self) -> String {
+        let why = self.broker.quorum.failed().await;
+        format!(
+            "the metadata quorum has ended on this node: {why}. The node stops, as it neither learns nor decides anything \
+             any more; what was acknowledged is kept. Look at the disk of {} (dmesg tells of its errors), then start again",
+            self.broker.config.metadata_log_dir.display()
+        )
+    }
+
+    /// Ends a node that has [failed](Node::failed): nobody is served from now on, and what was written is closed in
+    /// order as far as the disk lets it.
+    pub async fn fail(self) {
+        self.tasks.front.stop().await;
+        self.connections.close_all().await;
+        self.stop().await;
+    }
+
     /// Stops in order: nothing that was acknowledged has to be recovered at the next start, and nothing of this node goes on
     /// when this returns.
     pub async fn stop(self) {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::{Bound, StartError};
 use crate::config::BrokerConfig;
 use crate::env::{Disk, Surroundings};
-use crate::metadata::MetadataRecord;
 use crate::raft::{self, MetadataQuorum, QuorumConfig};
 use crate::segment::ownership::{self, OwnershipError};
 use crate::segment::{DataDir, DataDirError, DataDirOptions, OpenedLog};
@@ -69,29 +68,40 @@ pub(super) async fn open_storage(
         blocking.run(move || DataDir::take(disk, clock, options))
     };
     let data = taking.await.map_err(|error| DataDirError::stopped(&error))??;
-    let cluster_id: Arc<str> = data.cluster_id().into();
+    let cluster_id = data.cluster_id().to_owned();
     let opening = blocking.run(move || data.open_logs().map(|logs| (data, logs)));
     // Beside the logs: neither needs the other.
     let quorum = MetadataQuorum::open(QuorumConfig {
         dir: config.metadata_log_dir.clone(),
         node_id: node,
+        cluster_id,
         voters: BTreeMap::from([(
             node,
             format!("127.0.0.1:{}", bound.addresses.first().map_or(0, SocketAddr::port)),
         )]),
         disk: disk.clone(),
         clock: clock.clone(),
-        bootstrap: vec![MetadataRecord::ClusterId { cluster_id: cluster_id.to_string() }],
+        blocking: blocking.clone(),
     });
     let (opened, quorum) = tokio::join!(opening, quorum);
     let quorum = quorum?;
     let opened = opened.map_err(|error| DataDirError::stopped(&error)).flatten();
-    let checked = opened.map_err(StartError::from).and_then(|(data, logs)| {
+    let checked = opened.map_err(StartError::from).and_then(|(mut data, logs)| {
         check_nothing_missing(config, &data, &quorum)?;
+        match quorum.belongs_to(data.cluster_id(), &config.metadata_log_dir) {
+            Err(error) if !config.accepts_missing_data => return Err(error.into()),
+            _ => {}
+        }
+        if let Some(id) = quorum.image().cluster_id() {
+            data.join_cluster(id)?;
+        }
         Ok((data, logs))
     });
     match checked {
-        Ok((data, logs)) => Ok(Storage { data, logs, quorum, cluster_id }),
+        Ok((data, logs)) => {
+            let cluster_id = data.cluster_id().into();
+            Ok(Storage { data, logs, quorum, cluster_id })
+        }
         Err(error) => {
             quorum.shutdown().await;
             Err(error)

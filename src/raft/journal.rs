@@ -15,34 +15,40 @@
 //! synced by themselves: they only bear witness.
 //!
 //! **Damage or torn tail?** A frame that cannot be read is the torn end of an append that was never
-//! acknowledged only if it is in the last file and no readable frame comes after it; then it is cut off.
+//! acknowledged only if it is in the last file and no readable frame comes after it; then it is cut off. (A file
+//! is synced before another one follows it.)
 //! In any other place it is damage, and an error. As a committed entry is followed by a frame that says
 //! so, even the last one cannot get lost in silence.
+//!
+//! **Room.** Behind the end of the last file room is set aside on the disk (`fallocate`), so that a full disk
+//! does not keep the quorum from its work: topics can be deleted, brokers can restart. Who wants to append asks
+//! first ([`Journal::make_room`]), and gets only what leaves enough for those who matter more. A file system
+//! that cannot set room aside makes no difference until it is full; then an append waits.
+//!
+//! **A snapshot beyond the end** of the log ([`Journal::purge`]) begins a file behind it, then removes all
+//! earlier ones. When the process ends in between, a file's head names an entry beyond the end of the file before
+//! it; then the earlier ones are removed at the next opening. (That a snapshot holds what is gone, is
+//! checked by who opens the folder.)
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use super::frame::{COMMITTED, ENTRY, HEAD, frame, parse};
+use super::log_index::{LogFile, LogIndex, Place, read_entries};
 use super::{Entry, LogId, LogStoreError};
 use crate::env::{Disk, File, OpenMode};
 
-const FRAME_HEAD_BYTES: usize = 17;
-/// More than any entry has (see `RECORDS_BYTES_MAX`); what claims more is not a frame.
-const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A file that has reached this size is followed by another one.
 const FILE_BYTES: u64 = 1024 * 1024;
-/// Room that is set aside behind the end of the last file, so that topics can still be deleted when
-/// records have filled the disk.
-const RESERVED_BYTES: u64 = 2 * FILE_BYTES;
+/// Room that is set aside behind the end of the last file, at least.
+pub(super) const RESERVED_BYTES: u64 = 2 * 1024 * 1024;
+/// What is set aside beyond that at once, so that not every append has to ask the disk.
+const STEP_BYTES: u64 = 256 * 1024;
 const SUFFIX: &str = ".journal";
-
-const HEAD: u8 = 0;
-const ENTRY: u8 = 1;
-const COMMITTED: u8 = 2;
 
 /// How a file starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,76 +64,15 @@ struct EntryId {
     log_id: LogId,
 }
 
-#[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
-    file: Arc<dyn File>,
-    len: u64,
-    first_index: u64,
-}
-
-/// Where an entry is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// Index of the first entry of its file, which names the file.
-    file: u64,
-    position: u64,
-    payload_len: usize,
-}
-
+/// The writer of the log; readers have its index.
 #[derive(Debug)]
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    /// Never empty.
-    files: VecDeque<LogFile>,
-    /// Of the entries from `first` on.
-    places: VecDeque<Place>,
-    /// Index of the first entry that is kept, or would be.
-    first: u64,
-    purged: Option<LogId>,
-    last: Option<LogId>,
+    index: Arc<RwLock<LogIndex>>,
     committed: Option<u64>,
     /// After an error that left the last file in an unknown state.
     failed: bool,
-}
-
-struct Frame<'a> {
-    kind: u8,
-    index: u64,
-    payload: &'a [u8],
-}
-
-fn frame(kind: u8, index: u64, payload: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(payload.len()).expect("entries are bounded").to_le_bytes();
-    let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len());
-    frame.extend_from_slice(&len);
-    frame.extend_from_slice(&[0; 4]);
-    frame.push(kind);
-    frame.extend_from_slice(&index.to_le_bytes());
-    frame.extend_from_slice(payload);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&len), &frame[8..]);
-    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
-    frame
-}
-
-/// The frame at the start of `bytes`, if there is a whole and unharmed one.
-fn parse(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
-    let (len, rest) = bytes.split_first_chunk::<4>()?;
-    let (checksum, _) = rest.split_first_chunk::<4>()?;
-    let payload_len = u32::from_le_bytes(*len) as usize;
-    if payload_len > PAYLOAD_BYTES_MAX {
-        return None;
-    }
-    let size = FRAME_HEAD_BYTES + payload_len;
-    let (kind, rest) = bytes.get(8..size)?.split_first()?;
-    let (index, payload) = rest.split_first_chunk()?;
-    let is_whole =
-        || crc32c::crc32c_append(crc32c::crc32c(len), &bytes[8..size]) == u32::from_le_bytes(*checksum);
-    if *kind > COMMITTED || !is_whole() {
-        return None;
-    }
-    Some((Frame { kind: *kind, index: u64::from_le_bytes(*index), payload }, size))
 }
 
 fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, LogStoreError> {
@@ -137,17 +82,8 @@ fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, LogStoreError
 impl Journal {
     /// Opens the log in `dir` and reads all of it; makes its first file when there is none, and none `is_expected`.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, is_expected: bool) -> Result<Self, LogStoreError> {
-        let mut journal = Self {
-            disk,
-            dir: dir.to_owned(),
-            files: VecDeque::new(),
-            places: VecDeque::new(),
-            first: 0,
-            purged: None,
-            last: None,
-            committed: None,
-            failed: false,
-        };
+        let mut journal =
+            Self { disk, dir: dir.to_owned(), index: Arc::default(), committed: None, failed: false };
         let mut names: Vec<String> = journal
             .disk
             .list(dir)
@@ -161,23 +97,57 @@ impl Journal {
         for (at, name) in names.iter().enumerate() {
             journal.load(name, at + 1 == count)?;
         }
-        if journal.files.is_empty() {
-            if is_expected {
-                let why = "the metadata log is gone, though a vote or a snapshot beside it tells that there was one";
-                return Err(LogStoreError::Damaged(dir.to_owned(), why.into()));
-            }
-            journal.start_file()?;
+        let is_new = journal.index.read().files.is_empty();
+        if is_new && is_expected {
+            let why =
+                "the metadata log is gone, though a vote or a snapshot beside it tells that there was one";
+            return Err(LogStoreError::Damaged(dir.to_owned(), why.into()));
         }
-        journal.reserve();
+        if is_new {
+            journal.start_file(None, 0)?;
+        }
+        journal.find_room();
         Ok(journal)
     }
 
-    /// Sets room aside for what comes next. A disk that has none left is no error yet.
-    fn reserve(&self) {
-        let Some(file) = self.files.back() else { return };
-        if let Err(error) = file.file.reserve(file.len + RESERVED_BYTES) {
-            tracing::warn!(path = %file.path.display(), %error, "no room could be set aside for the metadata log");
+    /// Where entries are, for readers.
+    pub fn index(&self) -> Arc<RwLock<LogIndex>> {
+        self.index.clone()
+    }
+
+    /// Sets room aside for what comes next, as much as there is. A disk that has none left is no error yet.
+    fn find_room(&self) {
+        let Some(file) = self.index.read().files.back().cloned() else { return };
+        // What an earlier process set aside is still there.
+        let mut wanted = RESERVED_BYTES + STEP_BYTES;
+        while wanted >= STEP_BYTES {
+            match file.file.reserve(file.len + wanted) {
+                Ok(()) => {
+                    self.index.write().room_to = file.len + wanted;
+                    return;
+                }
+                Err(error) if wanted == STEP_BYTES => {
+                    tracing::warn!(path = %file.path.display(), %error, "no room could be set aside for the metadata log");
+                }
+                Err(_) => {}
+            }
+            wanted -= STEP_BYTES;
         }
+    }
+
+    /// Sees to it that `bytes` more can be appended, and that `left` still have room behind them.
+    pub fn make_room(&mut self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
+        if self.index.read().has_room(bytes, left) {
+            return Ok(());
+        }
+        let file = self.last_file()?;
+        let needed = file.len.saturating_add(bytes).saturating_add(left);
+        let wanted = needed.max(file.len.saturating_add(RESERVED_BYTES)).saturating_add(STEP_BYTES);
+        let reserved = |to: u64| file.file.reserve(to).map(|()| to);
+        let room_to = reserved(wanted).or_else(|_| reserved(needed));
+        let room_to = room_to.map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
+        self.index.write().room_to = room_to;
+        Ok(())
     }
 
     /// Reads one file, whose entries follow those there are.
@@ -191,6 +161,8 @@ impl Journal {
         let mut position = 0;
         let (mut next, mut has_head) = (first_index, false);
         let wrong = |e: serde_json::Error| damaged(e.to_string());
+        let shared = self.index.clone();
+        let mut index = shared.write();
         while let Some((frame, size)) = content.get(position..).and_then(parse) {
             let is_in_order = match frame.kind {
                 HEAD => position == 0 && frame.index == first_index,
@@ -206,9 +178,20 @@ impl Journal {
             match frame.kind {
                 HEAD => {
                     let head: Head = serde_json::from_slice(frame.payload).map_err(wrong)?;
-                    if self.files.is_empty() {
-                        (self.purged, self.last, self.first) = (head.previous, head.previous, first_index);
-                    } else if head.previous != self.last || first_index != self.next_index() {
+                    let is_first = index.files.is_empty();
+                    if is_first {
+                        (index.purged, index.last, index.first) = (head.previous, head.previous, first_index);
+                    } else if let Some(previous) = head.previous
+                        && previous.index + 1 == first_index
+                        && previous.index >= index.next_index()
+                    {
+                        // A snapshot beyond the end was taken over; the process ended before all files went.
+                        self.begin_behind(&mut index, previous)?;
+                    } else if head.previous.is_none() && index.last.is_none() {
+                        // The first entry was about to be written; the process ended before the empty file went.
+                        self.remove_files(&mut index, u64::MAX)?;
+                        index.first = first_index;
+                    } else if head.previous != index.last || first_index != index.next_index() {
                         return Err(damaged("it does not follow the file before it".into()));
                     }
                     has_head = true;
@@ -220,8 +203,7 @@ impl Journal {
                         position: position as u64,
                         payload_len: frame.payload.len(),
                     };
-                    self.places.push_back(place);
-                    self.last = Some(entry.log_id);
+                    index.push(entry.log_id, place, None);
                     next += 1;
                 }
                 _ => self.committed = self.committed.max(Some(frame.index)),
@@ -245,13 +227,23 @@ impl Journal {
         if position < content.len() {
             file.set_len(position as u64).and_then(|()| file.sync_data()).map_err(io)?;
         }
-        self.files.push_back(LogFile { path, file, len: position as u64, first_index });
+        index.files.push_back(LogFile { path, file, len: position as u64, first_index });
         Ok(())
     }
 
-    /// The log ids last purged and last in the log.
-    pub fn ends(&self) -> (Option<LogId>, Option<LogId>) {
-        (self.purged, self.last)
+    /// The log goes on behind `id`, and all files before that go.
+    fn begin_behind(&self, index: &mut LogIndex, id: LogId) -> Result<(), LogStoreError> {
+        index.purge(id);
+        self.remove_files(index, u64::MAX)
+    }
+
+    /// Removes all files but the one whose first entry is `kept`.
+    fn remove_files(&self, index: &mut LogIndex, kept: u64) -> Result<(), LogStoreError> {
+        while let Some(file) = index.files.front().filter(|file| file.first_index != kept) {
+            remove(&*self.disk, &file.path)?;
+            index.files.pop_front();
+        }
+        Ok(())
     }
 
     /// Index of the last entry known to be committed.
@@ -259,108 +251,132 @@ impl Journal {
         self.committed
     }
 
-    fn next_index(&self) -> u64 {
-        self.last.map_or(self.first, |id| id.index + 1)
+    /// Starts the file whose first entry follows `previous` and has `first_index`, with as much room behind its
+    /// head as is asked for. When that fails, nothing has changed.
+    fn start_file(&mut self, previous: Option<LogId>, room: u64) -> Result<(), LogStoreError> {
+        let first_index = previous.map_or(self.index.read().first, |id| id.index + 1);
+        self.start_file_at(previous, first_index, room)
     }
 
-    /// Starts a file after the last entry.
-    fn start_file(&mut self) -> Result<(), LogStoreError> {
-        let first_index = self.next_index();
+    fn start_file_at(
+        &mut self,
+        previous: Option<LogId>,
+        first_index: u64,
+        room: u64,
+    ) -> Result<(), LogStoreError> {
         let path = self.dir.join(format!("{first_index:020}{SUFFIX}"));
         let io = |e| LogStoreError::Io(path.clone(), e);
-        let head = Head { format: 1, previous: self.last };
-        let head = frame(HEAD, first_index, &to_json(&path, &head)?);
-        let file = self.disk.open(&path, OpenMode::Create).map_err(io)?;
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.write_all_at(&mut [IoSlice::new(&head)], 0))
-            .and_then(|()| file.sync_data())
-            .and_then(|()| self.disk.sync_dir(&self.dir));
-        if let Err(error) = written {
-            // Half a file would be in the way of what is read at the next start.
-            _ = self.disk.remove_file(&path);
-            return Err(io(error));
+        let head = frame(HEAD, first_index, &to_json(&path, &Head { format: 1, previous })?);
+        let len = head.len() as u64;
+        let make = || -> io::Result<Arc<dyn File>> {
+            let file = self.disk.open(&path, OpenMode::Create)?;
+            file.set_len(0)?;
+            if room > 0 {
+                file.reserve(len + room)?;
+            }
+            file.write_all_at(&mut [IoSlice::new(&head)], 0)?;
+            file.sync_data()?;
+            self.disk.sync_dir(&self.dir)?;
+            Ok(file)
+        };
+        match make() {
+            Ok(file) => {
+                let mut index = self.index.write();
+                index.files.push_back(LogFile { path, file, len, first_index });
+                index.room_to = len + room;
+                Ok(())
+            }
+            Err(error) => {
+                // Half a file would be in the way of what is read at the next start.
+                if remove(&*self.disk, &path).is_err() && self.disk.exists(&path) {
+                    self.failed = true;
+                }
+                Err(io(error))
+            }
         }
-        self.files.push_back(LogFile { path, file, len: head.len() as u64, first_index });
-        Ok(())
     }
 
-    fn last_file(&mut self) -> Result<&mut LogFile, LogStoreError> {
+    fn last_file(&self) -> Result<LogFile, LogStoreError> {
         if self.failed {
             let why = io::Error::other("an earlier write failed");
             return Err(LogStoreError::Io(self.dir.clone(), why));
         }
-        Ok(self.files.back_mut().expect("there is always a file"))
+        Ok(self.index.read().files.back().expect("there is always a file").clone())
     }
 
     /// Writes frames at the end of the last file. After an error the file is as it was before, or the
     /// journal takes no more.
     fn write(&mut self, frames: &[u8], sync: bool) -> Result<(), LogStoreError> {
-        let file = self.last_file()?;
-        if let Err(e) = file.file.write_all_at(&mut [IoSlice::new(frames)], file.len) {
-            let is_full = e.kind() == io::ErrorKind::StorageFull;
-            let error = LogStoreError::Io(file.path.clone(), e);
-            let is_undone = file.file.set_len(file.len).is_ok();
+        let LogFile { path, file, len, .. } = self.last_file()?;
+        if let Err(e) = file.write_all_at(&mut [IoSlice::new(frames)], len) {
+            let error = LogStoreError::Io(path, e);
+            let is_undone = file.set_len(len).is_ok() || is_unchanged(&*file, len);
+            self.index.write().room_to = 0;
             // Nothing was dropped: when there is room again, it goes on.
-            self.failed = !(is_full && is_undone);
+            self.failed = !(error.is_lack_of_room() && is_undone);
             return Err(error);
         }
-        let synced = if sync { file.file.sync_data() } else { Ok(()) };
+        let synced = if sync { file.sync_data() } else { Ok(()) };
         match synced {
             Ok(()) => {
-                file.len += frames.len() as u64;
+                if let Some(last) = self.index.write().files.back_mut() {
+                    last.len += frames.len() as u64;
+                }
                 Ok(())
             }
             Err(e) => {
-                let error = LogStoreError::Io(file.path.clone(), e);
-                _ = file.file.set_len(file.len);
+                _ = file.set_len(len);
                 // A failed sync may have dropped what the kernel held; nothing here is certain any more.
                 self.failed = true;
-                Err(error)
+                Err(LogStoreError::SyncFailed(path, e))
             }
         }
     }
 
     /// Appends entries, which follow the last one. They are durable when this returns.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogStoreError> {
+        let (purged, last, begin) = {
+            let index = self.index.read();
+            (index.purged.map(|id| id.index), index.last, index.first)
+        };
         // What is purged is in a snapshot; it need not come back.
-        let purged =
-            entries.iter().take_while(|entry| Some(entry.log_id.index) <= self.purged.map(|id| id.index));
-        let entries = &entries[purged.count()..];
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
-        if self.last.is_none() && first.log_id.index != self.first {
+        let covered = entries.iter().take_while(|entry| Some(entry.log_id.index) <= purged).count();
+        let entries = entries.get(covered..).unwrap_or_default();
+        let Some(first) = entries.first() else { return Ok(()) };
+        if last.is_none() && first.log_id.index != begin {
             // The first entry that there ever is may have any index.
-            let earlier = self.files.pop_back();
-            self.first = first.log_id.index;
-            self.start_file()?;
-            if let Some(file) = earlier {
-                self.disk.remove_file(&file.path).map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
-            }
+            self.start_file_at(None, first.log_id.index, 0)?;
+            let mut index = self.index.write();
+            index.first = first.log_id.index;
+            self.remove_files(&mut index, first.log_id.index)?;
         }
-        if self.last_file()?.len >= FILE_BYTES {
-            match self.start_file() {
-                Ok(()) => self.reserve(),
+        let full = self.last_file()?;
+        if full.len >= FILE_BYTES {
+            self.sync()?;
+            match self.start_file(last, RESERVED_BYTES) {
+                // The room behind its end is given back.
+                Ok(()) => _ = full.file.set_len(full.len),
                 // The file there is has room set aside.
-                Err(error) if error.is_full() => {}
+                Err(error) if error.is_lack_of_room() => {}
                 Err(error) => return Err(error),
             }
         }
-        let (position, file) = {
-            let file = self.last_file()?;
-            (file.len, file.first_index)
-        };
+        let file = self.last_file()?;
         let mut frames = Vec::new();
         let mut places = Vec::with_capacity(entries.len());
-        for (index, entry) in (self.next_index()..).zip(entries) {
+        let next_index = self.index.read().next_index();
+        for (index, entry) in (next_index..).zip(entries) {
             assert_eq!(entry.log_id.index, index, "the log has no holes");
             let payload = to_json(&self.dir, entry)?;
-            let position = position + frames.len() as u64;
-            places.push(Place { file, position, payload_len: payload.len() });
+            let position = file.len + frames.len() as u64;
+            places.push(Place { file: file.first_index, position, payload_len: payload.len() });
             frames.extend(frame(ENTRY, index, &payload));
         }
         self.write(&frames, true)?;
-        self.places.extend(places);
-        self.last = Some(last.log_id);
+        let mut index = self.index.write();
+        for (entry, place) in entries.iter().zip(places) {
+            index.push(entry.log_id, place, Some(entry));
+        }
         Ok(())
     }
 
@@ -369,7 +385,7 @@ impl Journal {
         if self.committed < Some(index) {
             match self.write(&frame(COMMITTED, index, &[]), false) {
                 // A witness less is no loss; the next one says more.
-                Err(error) if error.is_full() && !self.failed => return Ok(()),
+                Err(error) if error.is_lack_of_room() && !self.failed => return Ok(()),
                 other => other?,
             }
             self.committed = Some(index);
@@ -377,87 +393,99 @@ impl Journal {
         Ok(())
     }
 
+    /// Brings all that was written to the disk: a file that another one follows must not be torn at its end.
     pub fn sync(&mut self) -> Result<(), LogStoreError> {
-        let file = self.last_file()?;
-        file.file.sync_data().map_err(|e| LogStoreError::Io(file.path.clone(), e))
-    }
-
-    /// The entries of a range, as far as the log has them.
-    pub fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, LogStoreError> {
-        let first = self.first;
-        let from = range.start.max(first);
-        let to = range.end.min(self.next_index());
-        (from..to).map(|index| self.entry(index, self.places[(index - first) as usize])).collect()
-    }
-
-    fn entry(&self, index: u64, place: Place) -> Result<Entry, LogStoreError> {
-        let at = self.files.partition_point(|file| file.first_index <= place.file);
-        let file = &self.files[at - 1];
-        let mut bytes = vec![0; FRAME_HEAD_BYTES + place.payload_len];
-        let count = file.file.read_at(&mut bytes, place.position);
-        let count = count.map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
-        let damaged = || {
-            let why =
-                format!("entry {index} of the metadata log, at byte {}, cannot be read", place.position);
-            LogStoreError::Damaged(file.path.clone(), why)
-        };
-        let (frame, _) = parse(&bytes[..count]).ok_or_else(damaged)?;
-        if (frame.kind, frame.index) != (ENTRY, index) {
-            return Err(damaged());
-        }
-        serde_json::from_slice(frame.payload).map_err(|_| damaged())
+        let LogFile { path, file, .. } = self.last_file()?;
+        file.sync_data().map_err(|e| {
+            self.failed = true;
+            LogStoreError::SyncFailed(path, e)
+        })
     }
 
     /// Removes the entries from `index` on.
     pub fn truncate(&mut self, index: u64) -> Result<(), LogStoreError> {
-        let first = self.first;
-        if index >= self.next_index() || index < first {
-            return Ok(());
-        }
-        let place = self.places[(index - first) as usize];
-        // The latest first, so that a crash in between leaves no hole.
-        while self.files.back().is_some_and(|file| file.first_index > place.file) {
-            if let Some(file) = self.files.pop_back() {
-                self.disk.remove_file(&file.path).map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
-                self.disk.sync_dir(&self.dir).map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
-            }
-        }
+        let shared = self.index.clone();
+        let (place, first) = {
+            let log = shared.read();
+            (log.place(index), log.first)
+        };
+        let Some(place) = place else { return Ok(()) };
         let last = match index.checked_sub(1) {
             Some(before) if before >= first => {
-                Some(self.entry(before, self.places[(before - first) as usize])?.log_id)
+                read_entries(&shared, before..index, usize::MAX)?.pop().map(|entry| entry.log_id)
             }
-            _ => self.purged,
+            _ => shared.read().purged,
         };
-        self.places.truncate((index - first) as usize);
-        self.last = last;
-        let file = self.last_file()?;
-        file.len = place.position;
-        let cut = file.file.set_len(place.position).and_then(|()| file.file.sync_data());
-        let outcome = cut.map_err(|e| LogStoreError::Io(file.path.clone(), e));
-        self.failed = outcome.is_err();
-        outcome
+        let (file, later): (LogFile, Vec<LogFile>) = {
+            let log = shared.read();
+            let at = log.files.partition_point(|file| file.first_index <= place.file);
+            let (mut files, later) = (log.files.clone(), log.files.range(at..).cloned().collect());
+            files.truncate(at);
+            (files.pop_back().expect("an entry lies in a file"), later)
+        };
+        // The latest first, so that a crash in between leaves no hole. Tried again, some are gone already.
+        for later in later.iter().rev() {
+            let io = |e| LogStoreError::Io(later.path.clone(), e);
+            remove(&*self.disk, &later.path)?;
+            self.disk.sync_dir(&self.dir).map_err(io)?;
+        }
+        file.file.set_len(place.position).map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
+        {
+            let mut log = shared.write();
+            log.room_to = 0;
+            log.truncate(index, last);
+            let kept = log.files.len() - later.len();
+            log.files.truncate(kept);
+            if let Some(file) = log.files.back_mut() {
+                file.len = place.position;
+            }
+        }
+        if let Err(error) = file.file.sync_data() {
+            self.failed = true;
+            return Err(LogStoreError::SyncFailed(file.path, error));
+        }
+        self.find_room();
+        Ok(())
     }
 
     /// Forgets the entries up to `id`, which may lie beyond the last one. Files go when nothing in them is
     /// needed.
     pub fn purge(&mut self, id: LogId) -> Result<(), LogStoreError> {
-        let count = (id.index + 1).saturating_sub(self.first);
-        let is_beyond = id.index >= self.next_index();
-        self.places.drain(..(count as usize).min(self.places.len()));
-        self.purged = self.purged.max(Some(id));
-        self.first = self.first.max(id.index + 1);
-        if is_beyond {
-            self.last = Some(id);
-            self.start_file()?;
+        let shared = self.index.clone();
+        if id.index >= shared.read().next_index() {
+            self.sync()?;
+            self.start_file(Some(id), 0)?;
+            shared.write().purge(id);
+            self.find_room();
+        } else {
+            shared.write().purge(id);
         }
-        while let Some(second) = self.files.get(1)
-            && second.first_index <= id.index + 1
-            && let Some(file) = self.files.pop_front()
-        {
-            self.disk.remove_file(&file.path).map_err(|e| LogStoreError::Io(file.path.clone(), e))?;
+        loop {
+            let file = {
+                let log = shared.read();
+                let is_needed = log.files.get(1).is_none_or(|second| second.first_index > log.first);
+                log.files.front().filter(|_| !is_needed).map(|file| file.path.clone())
+            };
+            let Some(path) = file else { return Ok(()) };
+            remove(&*self.disk, &path)?;
+            shared.write().files.pop_front();
         }
-        Ok(())
     }
+}
+
+/// Removes a file that may be gone already.
+fn remove(disk: &dyn Disk, path: &Path) -> Result<(), LogStoreError> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(LogStoreError::Io(path.to_owned(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file system that takes no change has not taken the beginning of a write either.
+fn is_unchanged(file: &dyn File, len: u64) -> bool {
+    file.len().is_ok_and(|now| now == len)
 }
 
 /// Whether a file of this name is one of the log's.

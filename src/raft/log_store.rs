@@ -2,44 +2,53 @@
 //!
 //! The file `vote` holds openraft's vote as a line of JSON, and a line with the CRC-32C of the line before
 //! (with its end), as eight hexadecimal digits. It is replaced as a whole and durable before openraft hears
-//! that it is.
+//! that it is. Whatever cannot be written because the disk takes no more waits, see [`super::room`].
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
     AnyError, ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader, StorageIOError, Vote,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use super::journal::{self, Journal};
+use super::log_index::{LogIndex, entries_in_memory, read_entries};
+use super::planted::{Bug, is_planted};
+use super::room::{Room, is_lack_of_room};
 use super::snapshot;
 use super::{Entry, LogId, StorageError, Types};
-use crate::env::Disk;
+use crate::env::{Blocking, Disk, WorkPanicked};
 
 const VOTE: &str = "vote";
-/// How often a write is tried again on a disk that is full.
-const FULL_DISK_RETRY: Duration = Duration::from_millis(200);
+/// Bytes of entries in one message to a follower, which has at least one entry.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogStoreError {
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
+    /// What was written is perhaps not on the disk, and a later sync would not tell.
+    #[error("{0}: the sync failed: {1}")]
+    SyncFailed(PathBuf, io::Error),
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
+    #[error("{0}")]
+    NotDone(String),
+    #[error(transparent)]
+    Panicked(#[from] WorkPanicked),
 }
 
 impl LogStoreError {
-    /// The disk has no room.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io(_, error) if error.kind() == io::ErrorKind::StorageFull)
+    /// The disk takes no more for now; see [`super::room`].
+    pub(super) fn is_lack_of_room(&self) -> bool {
+        matches!(self, Self::Io(_, error) if is_lack_of_room(error))
     }
 }
 
@@ -51,27 +60,56 @@ pub(super) struct LogStore {
 
 struct Inner {
     disk: Arc<dyn Disk>,
+    blocking: Arc<dyn Blocking>,
     vote_path: PathBuf,
+    /// Locked over writes and syncs, on threads that may block.
     journal: Mutex<Journal>,
-    is_closing: AtomicBool,
+    index: Arc<RwLock<LogIndex>>,
+    room: Arc<Room>,
+    /// How far the newest snapshot reaches that is on the disk; `None` where nobody takes any.
+    snapshots: Option<watch::Receiver<DurableSnapshot>>,
+    /// The first error that was not to be waited for.
+    failure: Mutex<Option<String>>,
+}
+
+/// How far the newest snapshot on the disk reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum DurableSnapshot {
+    #[default]
+    None,
+    /// The index of the last entry in it.
+    UpTo(u64),
+    /// It could not be brought to the disk, and openraft has been told.
+    Failed,
 }
 
 impl LogStore {
-    /// Opens the store in `dir`, which exists, and checks every checksum. Blocks.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, LogStoreError> {
+    /// Opens the store in `dir`, which exists, and checks every checksum. Blocks. With `snapshots`, entries are
+    /// purged only when a snapshot on the disk has them.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        blocking: Arc<dyn Blocking>,
+        dir: &Path,
+        room: Arc<Room>,
+        snapshots: Option<watch::Receiver<DurableSnapshot>>,
+    ) -> Result<Self, LogStoreError> {
         // Both follow the log's first entry.
         let is_expected = disk
             .list(dir)
             .map_err(|error| LogStoreError::Io(dir.to_owned(), error))?
             .iter()
             .any(|entry| entry.name == VOTE || snapshot::is_snapshot(&entry.name));
-        let journal = Mutex::new(Journal::open(disk.clone(), dir, is_expected)?);
+        let journal = Journal::open(disk.clone(), dir, is_expected)?;
         let store = Self {
             inner: Arc::new(Inner {
                 disk,
+                blocking,
                 vote_path: dir.join(VOTE),
-                journal,
-                is_closing: AtomicBool::new(false),
+                index: journal.index(),
+                journal: Mutex::new(journal),
+                room,
+                snapshots,
+                failure: Mutex::default(),
             }),
         };
         let (vote, last) = (store.vote()?, store.ends().1);
@@ -88,7 +126,13 @@ impl LogStore {
 
     /// The log ids last purged and last in the log.
     pub fn ends(&self) -> (Option<LogId>, Option<LogId>) {
-        self.inner.journal.lock().ends()
+        let index = self.inner.index.read();
+        (index.purged, index.last)
+    }
+
+    /// Bytes of the journal's files.
+    pub fn bytes(&self) -> u64 {
+        self.inner.index.read().bytes()
     }
 
     /// Index of the last entry known to be committed.
@@ -101,9 +145,9 @@ impl LogStore {
         self.inner.damaged(why)
     }
 
-    /// From now on nothing waits for room on a full disk.
-    pub fn start_closing(&self) {
-        self.inner.is_closing.store(true, Ordering::Release);
+    /// Why nothing can be written here any more.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.failure.lock().clone()
     }
 
     /// Brings all that was written so far to the disk. Blocks.
@@ -115,47 +159,93 @@ impl LogStore {
         self.inner.vote()
     }
 
-    /// Runs a blocking change of the store on a thread for such.
-    async fn change<F>(&self, subject: ErrorSubject<u64>, work: F) -> Result<(), StorageError>
-    where
-        F: FnOnce(&Inner) -> Result<(), LogStoreError> + Send + 'static,
-    {
+    /// Sees to it that `bytes` more can be appended, with `left` behind them for what matters more.
+    pub async fn make_room(&self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
+        if self.inner.index.read().has_room(bytes, left) {
+            return Ok(());
+        }
         let inner = self.inner.clone();
-        let result = tokio::task::spawn_blocking(move || work(&inner)).await;
-        let error = match result {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(e)) => AnyError::new(&e),
-            Err(e) => AnyError::new(&e),
+        self.blocking(move || inner.journal.lock().make_room(bytes, left)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, LogStoreError> + Send + 'static,
+    ) -> Result<T, LogStoreError> {
+        self.inner.blocking.run(work).await?
+    }
+
+    /// Runs a blocking change of the store where blocking is allowed, again and again while the disk takes no more.
+    async fn change<F>(
+        &self,
+        what: &'static str,
+        subject: ErrorSubject<u64>,
+        work: F,
+    ) -> Result<(), StorageError>
+    where
+        F: Fn(&Inner) -> Result<(), LogStoreError> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let changed = self.inner.room.write(what, LogStoreError::is_lack_of_room, || {
+            let (inner, work) = (self.inner.clone(), work.clone());
+            self.blocking(move || work(&inner))
+        });
+        changed.await.map_err(|error| {
+            if !self.inner.room.is_closing() {
+                self.inner.failure.lock().get_or_insert_with(|| error.to_string());
+            }
+            StorageIOError::new(subject, ErrorVerb::Write, AnyError::new(&error)).into()
+        })
+    }
+
+    /// Appends, and waits until it is done.
+    #[cfg(test)]
+    pub async fn append_now(&self, entries: &[Entry]) -> Result<(), StorageError> {
+        let entries = entries.to_vec();
+        let append = move |inner: &Inner| inner.journal.lock().append(&entries);
+        self.change("the metadata log", ErrorSubject::Logs, append).await
+    }
+
+    /// Keeps the journal as a write under way does.
+    #[cfg(test)]
+    pub fn lock_journal(&self) -> parking_lot::MutexGuard<'_, Journal> {
+        self.inner.journal.lock()
+    }
+
+    async fn entries(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
+        if let Some(entries) = entries_in_memory(&self.inner.index, range.clone(), bytes_max) {
+            return Ok(entries);
+        }
+        let index = self.inner.index.clone();
+        self.blocking(move || read_entries(&index, range, bytes_max)).await.map_err(read_error)
+    }
+
+    /// Waits until a snapshot on the disk has the entries up to `index`. (openraft asks for the purge as soon as it
+    /// has asked for a snapshot to be installed; a process that ended between purge and snapshot could not
+    /// start again.)
+    async fn wait_for_snapshot(&self, index: u64) -> Result<(), LogStoreError> {
+        let Some(mut snapshots) = self.inner.snapshots.clone() else { return Ok(()) };
+        if is_planted(Bug::EarlyPurge) {
+            return Ok(());
+        }
+        let reaches = |snapshot: &DurableSnapshot| match snapshot {
+            DurableSnapshot::None => false,
+            DurableSnapshot::UpTo(upto) => *upto >= index,
+            DurableSnapshot::Failed => true,
         };
-        Err(StorageIOError::new(subject, ErrorVerb::Write, error).into())
+        let not_done = |why: &str| Err(LogStoreError::NotDone(why.to_owned()));
+        tokio::select! {
+            biased;
+            reached = snapshots.wait_for(reaches) => match reached.as_deref() {
+                Ok(DurableSnapshot::UpTo(_)) => Ok(()),
+                _ => not_done("the log is not purged, as no snapshot has its entries"),
+            },
+            () = self.inner.room.closing() => not_done("the log is not purged, as the quorum is being closed"),
+        }
     }
 }
 
 impl Inner {
-    /// Appends, and waits while the disk is full: openraft takes an error for the end of the node, and
-    /// records that are deleted or expire make room.
-    fn append(&self, entries: &[Entry]) -> Result<(), LogStoreError> {
-        let mut is_told = false;
-        loop {
-            let appended = self.journal.lock().append(entries);
-            match appended {
-                Err(error) if error.is_full() && !self.is_closing.load(Ordering::Acquire) => {
-                    if !is_told {
-                        tracing::error!(%error, "the disk is full: changes of metadata wait until there is room");
-                        is_told = true;
-                    }
-                    std::thread::sleep(FULL_DISK_RETRY);
-                }
-                other => {
-                    if is_told && other.is_ok() {
-                        tracing::info!("there is room again: metadata is written");
-                    }
-                    return other;
-                }
-            }
-        }
-    }
-
     fn damaged(&self, why: impl Into<String>) -> LogStoreError {
         LogStoreError::Damaged(self.vote_path.clone(), why.into())
     }
@@ -216,7 +306,12 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        self.inner.journal.lock().entries(start..end).map_err(read_error)
+        self.entries(start..end, usize::MAX).await
+    }
+
+    /// What one message to a follower carries.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        self.entries(start..end, MESSAGE_BYTES_MAX).await
     }
 }
 
@@ -234,7 +329,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError> {
         let vote = *vote;
-        self.change(ErrorSubject::Vote, move |inner| inner.save_vote(&vote)).await
+        self.change("the vote", ErrorSubject::Vote, move |inner| inner.save_vote(&vote)).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError> {
@@ -244,19 +339,14 @@ impl RaftLogStorage<Types> for LogStore {
     /// Not synced: after a crash the index may be an earlier one, and entries after it are committed again.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         let Some(id) = committed else { return Ok(()) };
-        let saved = self.inner.journal.lock().save_committed(id.index);
-        saved.map_err(|e| StorageIOError::write(AnyError::new(&e)).into())
+        let save = move |inner: &Inner| inner.journal.lock().save_committed(id.index);
+        self.change("the metadata log", ErrorSubject::Logs, save).await
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        let journal = self.inner.journal.lock();
-        let Some(index) = journal.committed() else { return Ok(None) };
-        let (purged, _) = journal.ends();
-        if purged.is_some_and(|purged| index <= purged.index) {
-            // A snapshot holds more than that.
-            return Ok(None);
-        }
-        let entry = journal.entries(index..index + 1).map_err(read_error)?.pop();
+        let Some(index) = self.committed() else { return Ok(None) };
+        // Empty when it was purged: a snapshot holds more than that.
+        let entry = self.entries(index..index + 1, usize::MAX).await?.pop();
         Ok(entry.map(|entry| entry.log_id))
     }
 
@@ -266,19 +356,27 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let append = move |inner: &Inner| inner.append(&entries);
-        let result = self.change(ErrorSubject::Logs, append).await;
+        let append = move |inner: &Inner| inner.journal.lock().append(&entries);
+        let result = self.change("the metadata log", ErrorSubject::Logs, append).await;
         callback.log_io_completed(result.as_ref().copied().map_err(|e| io::Error::other(e.to_string())));
         result
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let truncate = move |inner: &Inner| inner.journal.lock().truncate(log_id.index);
-        self.change(ErrorSubject::Log(log_id), truncate).await
+        self.change("the metadata log", ErrorSubject::Log(log_id), truncate).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if let Err(error) = self.wait_for_snapshot(log_id.index).await {
+            return Err(StorageIOError::new(
+                ErrorSubject::Log(log_id),
+                ErrorVerb::Write,
+                AnyError::new(&error),
+            )
+            .into());
+        }
         let purge = move |inner: &Inner| inner.journal.lock().purge(log_id);
-        self.change(ErrorSubject::Log(log_id), purge).await
+        self.change("the metadata log", ErrorSubject::Log(log_id), purge).await
     }
 }

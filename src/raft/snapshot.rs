@@ -4,53 +4,151 @@
 //! snapshot metadata as JSON, one line of JSON per record, a line `end <count of records>`, and a line
 //! with the CRC-32C of all bytes before it, as eight hexadecimal digits. Files are written beside their
 //! place, synced, renamed, and the folder synced; so a file with a right name is whole, or the disk lies.
+//!
+//! The line with the metadata also has `records_index`, the index of the last entry with records that took effect
+//! (see [`super::Fence`]). Files of earlier versions lack it; then the last entry of all counts.
+//!
+//! Who sends a snapshot holds its file open, so that it may lose its name to a newer one meanwhile.
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::{BasicNode, SnapshotMeta};
+use serde::Deserialize;
 
-use crate::env::Disk;
+use super::room::is_lack_of_room;
+use crate::env::{Blocking, Disk, File, OpenMode, WorkPanicked};
 use crate::metadata::{MetadataImage, MetadataRecord};
 
 pub(super) type Meta = SnapshotMeta<u64, BasicNode>;
 
 const HEAD: &str = "raftsman-metadata-snapshot 1";
 const SUFFIX: &str = ".snapshot";
+const RECEIVED_SUFFIX: &str = ".snapshot.part";
+const TEMPORARY_SUFFIX: &str = ".snapshot.tmp";
 
-/// Where a snapshot lies, for openraft to carry about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The index of the last entry whose records are in a snapshot.
+#[derive(Deserialize)]
+struct RecordsIndex {
+    #[serde(default)]
+    records_index: Option<u64>,
+}
+
+/// An open file with a snapshot, for openraft to carry about.
+#[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile {
     pub path: PathBuf,
+    pub file: Arc<dyn File>,
+}
+
+impl SnapshotFile {
+    /// All of it. Blocks.
+    pub fn read(&self) -> Result<Vec<u8>, SnapshotError> {
+        let read = || {
+            let mut content = vec![0; usize::try_from(self.file.len()?).map_err(io::Error::other)?];
+            let count = self.file.read_at(&mut content, 0)?;
+            content.truncate(count);
+            Ok(content)
+        };
+        read().map_err(|e| SnapshotError::Io(self.path.clone(), e))
+    }
+}
+
+/// What a snapshot holds.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub meta: Meta,
+    pub image: MetadataImage,
+    pub records_index: u64,
 }
 
 /// A snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    #[error("cannot read the metadata snapshot {0}: {1}")]
+    #[error("cannot read or write the metadata snapshot {0}: {1}")]
     Io(PathBuf, io::Error),
     #[error("the metadata snapshot {0} is damaged: {1}")]
     Damaged(PathBuf, String),
+    #[error("a metadata snapshot was not made: {0}")]
+    NotMade(#[from] serde_json::Error),
+    #[error(transparent)]
+    Panicked(#[from] WorkPanicked),
 }
 
-/// The folder of the snapshots.
+impl SnapshotError {
+    pub(super) fn is_lack_of_room(&self) -> bool {
+        matches!(self, Self::Io(_, error) if is_lack_of_room(error))
+    }
+}
+
+/// The folder of the snapshots. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct SnapshotStore {
-    pub disk: Arc<dyn Disk>,
-    pub dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    blocking: Arc<dyn Blocking>,
+    dir: PathBuf,
+    /// Snapshots received so far, each in a file of its own.
+    received: Arc<AtomicU64>,
 }
 
 impl SnapshotStore {
+    pub fn new(disk: Arc<dyn Disk>, blocking: Arc<dyn Blocking>, dir: PathBuf) -> Self {
+        Self { disk, blocking, dir, received: Arc::default() }
+    }
+
+    /// Runs work that blocks on a copy of this store.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Self) -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, SnapshotError> {
+        let store = self.clone();
+        self.blocking.run(move || work(store)).await?
+    }
+
     fn path(&self, meta: &Meta) -> PathBuf {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         self.dir.join(format!("{index:020}{SUFFIX}"))
     }
 
-    /// A place for a snapshot that is being received.
-    pub fn receiving_path(&self) -> PathBuf {
-        self.dir.join("receiving.snapshot.part")
+    /// A place for a snapshot that is being received. Blocks.
+    pub fn receive(&self) -> Result<SnapshotFile, SnapshotError> {
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("{number}{RECEIVED_SUFFIX}"));
+        let opened = self.disk.open(&path, OpenMode::Create).and_then(|file| {
+            file.set_len(0)?;
+            Ok(file)
+        });
+        match opened {
+            Ok(file) => Ok(SnapshotFile { path, file }),
+            Err(e) => Err(SnapshotError::Io(path, e)),
+        }
+    }
+
+    /// Removes what was received and is not needed any more.
+    pub fn forget(&self, received: &SnapshotFile) {
+        let is_ours = received.path.parent() == Some(&self.dir)
+            && received.path.to_string_lossy().ends_with(RECEIVED_SUFFIX);
+        if is_ours && let Err(error) = self.disk.remove_file(&received.path) {
+            tracing::warn!(path = %received.path.display(), %error, "a received metadata snapshot was not removed");
+        }
+    }
+
+    /// Removes what an earlier process left half done.
+    pub fn clean(&self) -> Result<(), SnapshotError> {
+        let entries = self.disk.list(&self.dir).map_err(|e| SnapshotError::Io(self.dir.clone(), e))?;
+        for entry in entries {
+            if entry.name.ends_with(RECEIVED_SUFFIX) || entry.name.ends_with(TEMPORARY_SUFFIX) {
+                let path = self.dir.join(entry.name);
+                // On a disk that takes no change it stays, and does no harm.
+                if let Err(error) = self.disk.remove_file(&path) {
+                    tracing::warn!(path = %path.display(), %error, "what is left of a metadata snapshot was not removed");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Paths of all snapshots, the newest first.
@@ -66,30 +164,41 @@ impl SnapshotStore {
         Ok(names.into_iter().map(|name| self.dir.join(name)).collect())
     }
 
+    fn open(&self, path: PathBuf) -> Result<SnapshotFile, SnapshotError> {
+        match self.disk.open(&path, OpenMode::Read) {
+            Ok(file) => Ok(SnapshotFile { path, file }),
+            Err(e) => Err(SnapshotError::Io(path, e)),
+        }
+    }
+
     /// The newest snapshot, when there is one. One that is damaged is an error and not passed over: the
     /// log before it is gone.
-    pub fn newest(&self) -> Result<Option<(Meta, MetadataImage, SnapshotFile)>, SnapshotError> {
+    pub fn newest(&self) -> Result<Option<(Content, SnapshotFile)>, SnapshotError> {
         let paths = self.paths().map_err(|e| SnapshotError::Io(self.dir.clone(), e))?;
         let Some(path) = paths.into_iter().next() else { return Ok(None) };
-        let content = self.read(&path)?;
-        let (meta, image) = decode(&path, &content)?;
-        Ok(Some((meta, image, SnapshotFile { path })))
+        let file = self.open(path)?;
+        let content = decode(&file.path, &file.read()?)?;
+        Ok(Some((content, file)))
     }
 
-    pub fn read(&self, path: &Path) -> Result<Vec<u8>, SnapshotError> {
-        self.disk.read(path).map_err(|e| SnapshotError::Io(path.to_owned(), e))
-    }
-
-    /// Makes `content` the newest snapshot, durable, then removes older ones.
-    pub fn save(&self, meta: &Meta, content: &[u8]) -> io::Result<SnapshotFile> {
+    /// Makes `content` the newest snapshot, durable, then removes older ones. Blocks.
+    pub fn save(&self, meta: &Meta, content: &[u8]) -> Result<SnapshotFile, SnapshotError> {
         let path = self.path(meta);
-        self.disk.write_atomic(&path, content)?;
-        for older in self.paths()? {
-            if older < path {
-                self.disk.remove_file(&older)?;
+        if let Err(error) = self.disk.write_atomic(&path, content) {
+            // A part of it would take the room that others wait for.
+            let mut temporary = path.clone().into_os_string();
+            temporary.push(".tmp");
+            _ = self.disk.remove_file(Path::new(&temporary));
+            return Err(SnapshotError::Io(path, error));
+        }
+        let saved = self.open(path)?;
+        let older = self.paths().map_err(|e| SnapshotError::Io(self.dir.clone(), e))?;
+        for older in older.iter().filter(|older| **older < saved.path) {
+            if let Err(error) = self.disk.remove_file(older) {
+                tracing::warn!(path = %older.display(), %error, "an old metadata snapshot was not removed");
             }
         }
-        Ok(SnapshotFile { path })
+        Ok(saved)
     }
 }
 
@@ -99,9 +208,14 @@ pub(super) fn is_snapshot(name: &str) -> bool {
         .is_some_and(|index| index.len() == 20 && index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-pub(super) fn encode(meta: &Meta, image: &MetadataImage) -> serde_json::Result<Vec<u8>> {
+pub(super) fn encode(content: &Content) -> serde_json::Result<Vec<u8>> {
+    let Content { meta, image, records_index } = content;
     let mut content = format!("{HEAD}\n").into_bytes();
-    serde_json::to_writer(&mut content, meta)?;
+    let mut meta = serde_json::to_value(meta)?;
+    if let Some(fields) = meta.as_object_mut() {
+        fields.insert("records_index".into(), (*records_index).into());
+    }
+    serde_json::to_writer(&mut content, &meta)?;
     content.push(b'\n');
     let mut count = 0_u64;
     for record in image.snapshot() {
@@ -118,7 +232,7 @@ pub(super) fn encode(meta: &Meta, image: &MetadataImage) -> serde_json::Result<V
     Ok(content)
 }
 
-pub(super) fn decode(path: &Path, content: &[u8]) -> Result<(Meta, MetadataImage), SnapshotError> {
+pub(super) fn decode(path: &Path, content: &[u8]) -> Result<Content, SnapshotError> {
     let damaged = |why: String| SnapshotError::Damaged(path.to_owned(), why);
     let short = || damaged("it ends too early".into());
     let (body, checksum) = content.len().checked_sub(9).map(|at| content.split_at(at)).ok_or_else(short)?;
@@ -133,17 +247,20 @@ pub(super) fn decode(path: &Path, content: &[u8]) -> Result<(Meta, MetadataImage
         return Err(damaged(format!("it starts with '{head}' instead of '{HEAD}'")));
     }
     let meta = lines.next().ok_or_else(short)?;
-    let meta: Meta = serde_json::from_str(meta).map_err(|e| damaged(e.to_string()))?;
+    let wrong = |e: serde_json::Error| damaged(e.to_string());
+    let RecordsIndex { records_index } = serde_json::from_str(meta).map_err(wrong)?;
+    let meta: Meta = serde_json::from_str(meta).map_err(wrong)?;
+    let records_index = records_index.unwrap_or_else(|| meta.last_log_id.map_or(0, |id| id.index));
     let mut image = MetadataImage::default();
     for (count, line) in lines.enumerate() {
         if let Some(expected) = line.strip_prefix("end ") {
             if expected.parse() != Ok(count) {
                 return Err(damaged(format!("it holds {count} records instead of {expected}")));
             }
-            return Ok((meta, image));
+            return Ok(Content { meta, image, records_index });
         }
         let record: MetadataRecord = serde_json::from_str(line).map_err(|e| damaged(e.to_string()))?;
-        image.replay(&record).map_err(|e| damaged(e.to_string()))?;
+        image.restore(&record).map_err(|e| damaged(e.to_string()))?;
     }
     Err(short())
 }

@@ -5,10 +5,11 @@ use openraft::testing::{StoreBuilder, Suite};
 use uuid::Uuid;
 
 use super::log_store::LogStore;
+use super::room::Room;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
 use super::*;
-use crate::env::real::{RealDisk, SystemClock};
+use crate::env::real::{BlockingThreads, RealDisk, SystemClock};
 use crate::types::{NodeId, TopicId};
 use std::sync::Arc;
 
@@ -17,9 +18,12 @@ struct Builder;
 impl StoreBuilder<Types, LogStore, StateMachine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError> {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(Arc::new(RealDisk), dir.path()).unwrap();
-        let snapshots = SnapshotStore { disk: Arc::new(RealDisk), dir: dir.path().to_owned() };
-        let machine = StateMachine::open(snapshots, Arc::new(Shared::default())).unwrap();
+        let (disk, blocking) = (Arc::new(RealDisk), Arc::new(BlockingThreads));
+        let room = Arc::new(Room::default());
+        // openraft's suite purges without any snapshot.
+        let store = LogStore::open(disk.clone(), blocking.clone(), dir.path(), room.clone(), None).unwrap();
+        let snapshots = SnapshotStore::new(disk, blocking, dir.path().to_owned());
+        let machine = StateMachine::open(snapshots, Arc::new(Shared::default()), room).unwrap();
         Ok((dir, store, machine))
     }
 }
@@ -33,10 +37,11 @@ fn config(dir: &Path) -> QuorumConfig {
     QuorumConfig {
         dir: dir.join("metadata"),
         node_id: NodeId(1),
+        cluster_id: "the-cluster".into(),
         voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock),
-        bootstrap: vec![MetadataRecord::ClusterId { cluster_id: "the-cluster".into() }],
+        blocking: Arc::new(BlockingThreads),
     }
 }
 

@@ -357,6 +357,18 @@ impl DataDir {
         &self.meta.cluster_id
     }
 
+    /// Makes the folder one of this cluster, when it was another one's.
+    pub fn join_cluster(&mut self, id: &str) -> Result<(), DataDirError> {
+        if self.meta.cluster_id == id {
+            return Ok(());
+        }
+        tracing::warn!(from = self.meta.cluster_id, to = id, dir = %self.options.dir.display(), "the data folder changes its cluster");
+        self.meta.cluster_id = id.to_owned();
+        let path = self.options.dir.join(META_PROPERTIES);
+        let written = self.disk.write_atomic(&path, self.meta.encode().as_bytes());
+        written.map_err(|error| DataDirError::Io { path, error })
+    }
+
     /// The folder's id (`directory.id`).
     pub fn directory_id(&self) -> Uuid {
         self.meta.directory_id

@@ -17,6 +17,7 @@ pub mod producer_ids;
 pub mod request_memory;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -35,6 +36,9 @@ use fetch_session::FetchSessions;
 use metrics::Metrics;
 use producer_ids::ProducerIds;
 use request_memory::RequestMemory;
+
+/// How long an answer waits until this node follows what it tells of.
+const APPLIED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the handlers of one broker share.
 pub struct Broker {
@@ -87,9 +91,11 @@ impl Broker {
         self.surroundings.clock.monotonic_ms()
     }
 
-    /// Waits until this node's partitions follow the image as it is at this call.
+    /// Waits until this node's partitions follow the image as it is at this call, but not for ever: a disk may
+    /// hold them up, and whoever asked wants an answer.
     pub async fn wait_applied(&self) {
         let index = self.quorum.applied_index();
-        let _ = self.applied.clone().wait_for(|applied| *applied >= index).await;
+        let mut applied = self.applied.clone();
+        let _ = tokio::time::timeout(APPLIED_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
     }
 }

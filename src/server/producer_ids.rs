@@ -1,10 +1,15 @@
 //! Gives ids to producers, from blocks that the controller hands out (KIP-730).
 
+use std::time::Duration;
+
 use kafka_protocol::ResponseError;
 use tokio::sync::Mutex;
 
 use crate::controller::{BrokerIdentity, ControllerError, ControllerHandle};
 use crate::types::ProducerId;
+
+/// How long a producer waits for its id, with all who wait before it for a new block.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The block this broker gives ids from.
 #[derive(Debug, Default)]
@@ -13,6 +18,16 @@ pub struct ProducerIds(Mutex<(i64, i64)>);
 impl ProducerIds {
     /// An id that no producer of the cluster has had.
     pub async fn next(
+        &self,
+        controller: &ControllerHandle,
+        identity: BrokerIdentity,
+    ) -> Result<ProducerId, ControllerError> {
+        tokio::time::timeout(TIMEOUT, self.next_of_block(controller, identity))
+            .await
+            .unwrap_or_else(|_| Err(ControllerError::plain(ResponseError::CoordinatorLoadInProgress)))
+    }
+
+    async fn next_of_block(
         &self,
         controller: &ControllerHandle,
         identity: BrokerIdentity,

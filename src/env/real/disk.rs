@@ -95,7 +95,11 @@ impl Disk for RealDisk {
     fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = nix::sys::statvfs::statvfs(path)?;
         let unit = stat.fragment_size();
-        Ok(Space { free_bytes: stat.blocks_available() * unit, total_bytes: stat.blocks() * unit })
+        Ok(Space {
+            free_bytes: stat.blocks_available() * unit,
+            total_bytes: stat.blocks() * unit,
+            is_read_only: stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY),
+        })
     }
 
     /// Raises the process's limit on open files as far as it goes, and gives logs the half of it; the rest is for

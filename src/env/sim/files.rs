@@ -192,6 +192,8 @@ pub(super) struct Inode {
     /// Writes that a failed sync gave up: a later one does not make them durable. They may have
     /// reached the device all the same.
     lost: bool,
+    /// How far there is room set aside.
+    reserved: usize,
 }
 
 impl Inode {
@@ -209,7 +211,17 @@ impl Inode {
     }
 
     pub fn set_len(&mut self, len: usize) {
+        self.reserved = 0;
         self.push(Write::Length(len));
+    }
+
+    /// What it takes of the disk: its length, or the room that is set aside for more.
+    pub fn room(&self) -> usize {
+        self.live.len().max(self.reserved)
+    }
+
+    pub fn reserve(&mut self, len: usize) {
+        self.reserved = self.reserved.max(len);
     }
 
     pub fn sync(&mut self) {
@@ -241,6 +253,7 @@ impl Inode {
     /// Keeps a random prefix of the unsynced writes, and of the one after it a part, or none of its
     /// bytes but its length.
     pub fn power_cut(&mut self, random: &mut SimRandom) {
+        self.reserved = 0;
         let writes = std::mem::take(&mut self.unsynced);
         // Most cuts happen soon after a write, when nothing of it has reached the device, or long
         // after, when all has.

@@ -106,7 +106,11 @@ proptest! {
             image.check().unwrap();
         }
         let snapshot: Vec<_> = image.snapshot().collect();
-        prop_assert_eq!(MetadataImage::default().with(&snapshot).unwrap(), image);
+        let mut restored = MetadataImage::default();
+        for record in &snapshot {
+            restored.restore(record).unwrap();
+        }
+        prop_assert_eq!(restored, image);
     }
 
     #[test]

@@ -31,7 +31,8 @@ async fn response(broker: &Broker, message: CreatePartitionsRequest) -> CreatePa
         }),
     });
     let request = CreatePartitions { topics: topics.collect(), validate_only: message.validate_only };
-    let answers = match broker.controller.create_partitions(request).await {
+    let controller = broker.controller.within_ms(message.timeout_ms);
+    let answers = match controller.create_partitions(request).await {
         Ok(answers) => answers,
         Err(error) => {
             message.topics.iter().map(|topic| (topic.name.to_string(), Err(error.clone()))).collect()

@@ -27,7 +27,8 @@ async fn response(broker: &Broker, request: &Request, message: CreateTopicsReque
     let validate_only = message.validate_only;
     let topics: Vec<NewTopic> = message.topics.iter().map(new_topic).collect();
     let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-    let answers = match broker.controller.create_topics(CreateTopics { topics, validate_only }).await {
+    let controller = broker.controller.within_ms(message.timeout_ms);
+    let answers = match controller.create_topics(CreateTopics { topics, validate_only }).await {
         Ok(answers) => answers,
         Err(error) => names.into_iter().map(|name| (name, Err(error.clone()))).collect(),
     };

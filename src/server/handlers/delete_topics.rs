@@ -31,7 +31,8 @@ async fn response(broker: &Broker, request: &Request, message: DeleteTopicsReque
         id: TopicId(topic.topic_id),
     });
     let topics: Vec<TopicToDelete> = named.chain(stated).collect();
-    let answers = match broker.controller.delete_topics(topics.clone()).await {
+    let controller = broker.controller.within_ms(message.timeout_ms);
+    let answers = match controller.delete_topics(topics.clone()).await {
         Ok(answers) => answers,
         Err(error) => topics.into_iter().map(|topic| (topic, Err(error.clone()))).collect(),
     };

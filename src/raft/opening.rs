@@ -1,0 +1,293 @@
+//! From a folder to a running quorum.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{InitializeError, RaftError};
+use openraft::network::RaftNetworkFactory;
+use openraft::{BasicNode, SnapshotPolicy};
+
+use super::log_store::{LogStore, LogStoreError};
+use super::network::OnlyVoter;
+use super::quorum::Inner;
+use super::room::Room;
+use super::snapshot::{SnapshotError, SnapshotStore};
+use super::state_machine::{Shared, StateMachine};
+use super::{LogId, MetadataQuorum, NewerVersion, ProposeError, Raft, Types};
+use crate::env::{Blocking, Clock, Disk, WorkPanicked};
+use crate::metadata::{METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
+use crate::types::NodeId;
+
+/// Entries after which a snapshot is taken, however small they are.
+const SNAPSHOT_ENTRIES: u64 = 1024;
+/// Entries that stay in the log though a snapshot holds them, for followers that are a little behind.
+const ENTRIES_KEPT: u64 = 128;
+/// A follower that is further behind gets a snapshot. More than lies between two of them.
+const LAG_ENTRIES_MAX: u64 = 2 * SNAPSHOT_ENTRIES;
+/// Entries in one message to a follower; their bytes are bounded too (see [`super::log_store`]).
+const MESSAGE_ENTRIES_MAX: u64 = 300;
+/// Heartbeat interval, and least and greatest election timeout.
+const INTERVALS_MS: (u64, u64, u64) = (500, 1500, 3000);
+/// The only voter of a cluster needs neither, and openraft's ticker sleeps for as long even when disabled.
+const INTERVALS_ALONE_MS: (u64, u64, u64) = (600_000, 1_200_000, 1_800_000);
+/// How long a snapshot, or a chunk of it, may be on its way to a follower's disk.
+const SNAPSHOT_TIMEOUT_MS: u64 = 30_000;
+const SNAPSHOT_CHUNK_BYTES: u64 = 1024 * 1024;
+/// How long an opening waits until the quorum has a leader and this node its image.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to open a quorum.
+#[derive(Clone, Debug)]
+pub struct QuorumConfig {
+    /// The folder of the quorum alone; created when missing.
+    pub dir: PathBuf,
+    pub node_id: NodeId,
+    /// The id of the cluster: a new one gets it.
+    pub cluster_id: String,
+    /// All voters with their controller addresses (`host:port`), when the cluster is formed. Later the
+    /// log knows.
+    pub voters: BTreeMap<NodeId, String>,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub blocking: Arc<dyn Blocking>,
+}
+
+/// The quorum cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot open the metadata folder {0}: {1}")]
+    Folder(PathBuf, io::Error),
+    #[error(transparent)]
+    Log(#[from] LogStoreError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("a node's id must not be negative: {0}")]
+    NodeId(NodeId),
+    #[error("node {node} is not among the voters {voters:?}")]
+    NotAVoter { node: NodeId, voters: Vec<NodeId> },
+    #[error("the metadata quorum stopped: {0}")]
+    Stopped(String),
+    #[error("the metadata quorum has no leader after {READY_TIMEOUT:?}: {0}")]
+    NoLeader(String),
+    #[error("the first records of the cluster were not accepted: {0}")]
+    Bootstrap(#[from] ProposeError),
+    #[error(
+        "the metadata in {dir} is that of the cluster {found}, but the data folder says that this node belongs to the cluster {expected}: one of the two folders is another node's or was made anew. Start with log.dirs and metadata.log.dir that belong together, or go on with that metadata and what is in the data folder: raftsman server --accept-missing-data"
+    )]
+    OtherCluster { dir: PathBuf, found: String, expected: String },
+    #[error("{0}: {1}")]
+    Newer(PathBuf, NewerVersion),
+    #[error(transparent)]
+    Panicked(#[from] WorkPanicked),
+}
+
+fn raft_id(id: NodeId) -> Result<u64, OpenError> {
+    u64::try_from(id.0).map_err(|_| OpenError::NodeId(id))
+}
+
+/// All of openraft's settings.
+#[expect(deprecated, reason = "a field without a default has to be given")]
+fn settings(is_alone: bool) -> openraft::Config {
+    let (heartbeat_interval, election_timeout_min, election_timeout_max) =
+        if is_alone { INTERVALS_ALONE_MS } else { INTERVALS_MS };
+    openraft::Config {
+        cluster_name: "metadata".into(),
+        election_timeout_min,
+        election_timeout_max,
+        // Also how long a message with entries may take to be answered.
+        heartbeat_interval,
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+        send_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        replication_lag_threshold: LAG_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        purge_batch_size: 1,
+        enable_tick: !is_alone,
+        enable_heartbeat: true,
+        enable_elect: true,
+    }
+}
+
+impl MetadataQuorum {
+    /// Opens the quorum, forms it when the folder is new, and waits until this node has the image: for
+    /// the only voter, all that was ever acknowledged.
+    pub async fn open(config: QuorumConfig) -> Result<Self, OpenError> {
+        let network = OnlyVoter { node: raft_id(config.node_id)? };
+        let (quorum, is_alone) = Self::start(&config, network).await?;
+        match quorum.join(&config, is_alone).await {
+            Ok(()) => Ok(quorum),
+            Err(error) => {
+                quorum.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the folder and starts openraft on it. The second answer is whether this is the only voter.
+    pub(super) async fn start(
+        config: &QuorumConfig,
+        network: impl RaftNetworkFactory<Types>,
+    ) -> Result<(Self, bool), OpenError> {
+        let id = raft_id(config.node_id)?;
+        let voters = config
+            .voters
+            .iter()
+            .map(|(id, address)| Ok((raft_id(*id)?, BasicNode::new(address))))
+            .collect::<Result<BTreeMap<_, _>, OpenError>>()?;
+        if !voters.contains_key(&id) {
+            let voters = config.voters.keys().copied().collect();
+            return Err(OpenError::NotAVoter { node: config.node_id, voters });
+        }
+        let (shared, room) = (Arc::new(Shared::default()), Arc::new(Room::default()));
+        let (store, machine) = {
+            let (config, shared, room) = (config.clone(), shared.clone(), room.clone());
+            let opening = config.blocking.clone().run(move || open_storage(config, shared, room));
+            opening.await??
+        };
+        let vote = store.vote()?;
+        let is_new = vote.is_none() && store.ends() == (None, None);
+        let led = vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == id);
+        let is_alone = voters.len() == 1;
+        let stopped = |e: &dyn std::fmt::Display| OpenError::Stopped(e.to_string());
+        let raft = Raft::new(id, Arc::new(settings(is_alone)), network, store.clone(), machine)
+            .await
+            .map_err(|e| stopped(&e))?;
+        let (clock, blocking) = (config.clock.clone(), config.blocking.clone());
+        let inner = Inner { raft, shared, store, room, clock, blocking, active: Default::default() };
+        let quorum = Self { inner: Arc::new(inner) };
+        let raft = &quorum.inner.raft;
+        if is_new {
+            match raft.initialize(voters).await {
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(e) => return Err(stopped(&e)),
+            }
+        } else if is_alone && !led {
+            // Whoever led when the process ended leads again at once. It did not (it ended during an
+            // election), and nobody but this node can start another.
+            raft.trigger().elect().await.map_err(|e| stopped(&e))?;
+        }
+        Ok((quorum, is_alone))
+    }
+
+    /// Waits until this node has its image, and gives a new cluster its first records.
+    pub(super) async fn join(&self, config: &QuorumConfig, is_alone: bool) -> Result<(), OpenError> {
+        self.ready(raft_id(config.node_id)?, is_alone).await?;
+        let image = self.image();
+        let found = image.metadata_version();
+        if found > METADATA_VERSION {
+            return Err(OpenError::Newer(config.dir.clone(), NewerVersion { found }));
+        }
+        if self.leader() != Some(config.node_id) {
+            return Ok(());
+        }
+        let version = MetadataRecord::FeatureLevel {
+            name: METADATA_VERSION_FEATURE.to_owned(),
+            level: METADATA_VERSION,
+        };
+        if image.cluster_id().is_none() {
+            let cluster_id = config.cluster_id.clone();
+            self.propose(vec![MetadataRecord::ClusterId { cluster_id }, version]).await?;
+        } else if is_alone && found < METADATA_VERSION {
+            // There is nobody who could not read what this version writes.
+            match self.propose(vec![version]).await {
+                Ok(_) => {}
+                Err(ProposeError::NoRoom(why)) => {
+                    tracing::warn!(%why, "the metadata keeps version {found} until the next start");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the metadata is this cluster's; `dir` is for the error.
+    pub fn belongs_to(&self, cluster_id: &str, dir: &Path) -> Result<(), OpenError> {
+        match self.image().cluster_id() {
+            Some(found) if **found != *cluster_id => Err(OpenError::OtherCluster {
+                dir: dir.to_owned(),
+                found: found.to_string(),
+                expected: cluster_id.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a leader, and for the only voter until all it has in its log is applied.
+    async fn ready(&self, id: u64, is_alone: bool) -> Result<(), OpenError> {
+        let ready = |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
+            let applied = metrics.last_applied.map(|id| id.index);
+            match is_alone {
+                true => {
+                    // The leader's own first entry tells that all before it is committed.
+                    let own = metrics.last_applied.is_some_and(|applied| applied.leader_id.node_id == id);
+                    metrics.current_leader == Some(id) && own && applied == metrics.last_log_index
+                }
+                false => metrics.current_leader.is_some(),
+            }
+        };
+        let mut metrics = self.inner.raft.metrics();
+        let waited = tokio::time::timeout(READY_TIMEOUT, async {
+            let metrics = metrics
+                .wait_for(|metrics| metrics.running_state.is_err() || ready(metrics))
+                .await
+                .map_err(|e| e.to_string())?;
+            metrics.running_state.clone().map_err(|e| e.to_string())
+        });
+        match waited.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(OpenError::Stopped(self.failure().unwrap_or(e))),
+            Err(_) => {
+                let why = self.inner.room.waiting();
+                let why = why.unwrap_or_else(|| self.inner.raft.metrics().borrow().to_string());
+                Err(OpenError::NoLeader(why))
+            }
+        }
+    }
+}
+
+fn open_storage(
+    config: QuorumConfig,
+    shared: Arc<Shared>,
+    room: Arc<Room>,
+) -> Result<(LogStore, StateMachine), OpenError> {
+    let QuorumConfig { dir, disk, blocking, .. } = config;
+    if !disk.exists(&dir) {
+        let made = disk.create_dir_all(&dir).and_then(|()| match dir.parent() {
+            // A relative path of one component has the empty path for its parent.
+            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
+            Some(parent) => disk.sync_dir(parent),
+            None => Ok(()),
+        });
+        made.map_err(|e| OpenError::Folder(dir.clone(), e))?;
+    }
+    let snapshots = Some(shared.durable_snapshot.subscribe());
+    let store = LogStore::open(disk.clone(), blocking.clone(), &dir, room.clone(), snapshots)?;
+    let folder = dir.clone();
+    let machine = StateMachine::open(SnapshotStore::new(disk, blocking, dir), shared, room)?;
+    // The pieces must fit each other, else something acknowledged is gone.
+    let gone = |why: String| OpenError::Log(LogStoreError::Damaged(folder.clone(), why));
+    let ((purged, last), snapshot) = (store.ends(), machine.snapshot_log_id());
+    let index = |id: Option<LogId>| id.map_or_else(|| "none".to_owned(), |id| id.index.to_string());
+    let known = last.max(snapshot).map(|id| id.index);
+    if store.committed() > known {
+        let committed = store.committed().unwrap_or_default();
+        let known = known.map_or_else(|| "none".to_owned(), |index| index.to_string());
+        return Err(gone(format!("its last entry is {known}, though {committed} was committed")));
+    }
+    if purged > snapshot {
+        let (purged, snapshot) = (index(purged), index(snapshot));
+        let why = format!(
+            "its entries up to {purged} went into a snapshot, but the newest snapshot beside it ends at {snapshot}"
+        );
+        return Err(gone(why));
+    }
+    if snapshot.is_some() && store.vote()?.is_none() {
+        return Err(store.damaged("there is a snapshot beside it, but it knows of no election").into());
+    }
+    Ok((store, machine))
+}
