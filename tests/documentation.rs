@@ -2,18 +2,24 @@
 
 use std::path::Path;
 
-#[test]
-fn the_configuration_page_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let made = raftsman::config::documentation::page();
+/// Holds that a page is as it would be made now; makes it with `UPDATE_DOCS` set.
+fn is_up_to_date(page: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &made).expect("written");
+        std::fs::write(&path, made).expect("written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        there == made,
-        "docs/configuration.md is out of date: run UPDATE_DOCS=1 cargo test --test documentation"
-    );
+    assert!(there == made, "{page} is out of date: run UPDATE_DOCS=1 cargo test --test documentation");
+}
+
+#[test]
+fn the_configuration_page_is_up_to_date() {
+    is_up_to_date("docs/configuration.md", &raftsman::config::documentation::page());
+}
+
+#[test]
+fn the_page_of_apis_is_up_to_date() {
+    is_up_to_date("docs/apis.md", &raftsman::server::api_page::page());
 }
 
 fn text(path: &str) -> String {

@@ -228,10 +228,7 @@ proptest! {
         let (header, held) = peak_bytes(|| RequestHeader::parse(&mut frame));
         prop_assert!(held <= 2 * length + 256, "{} bytes held for {}", held, length);
         match header {
-            Ok(header) => {
-                prop_assert!(frame.len() < length);
-                let _ = (header.api(), header.response_header());
-            }
+            Ok(_) => prop_assert!(frame.len() < length),
             Err(_) => prop_assert_eq!(frame.len(), length),
         }
     }

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     ApiKey, FetchRequest, MetadataRequest, ProduceRequest, RequestHeader as WireHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use raftsman::protocol::guard;
+use raftsman::protocol::guard::{self, shapes};
 use raftsman::protocol::header::RequestHeader;
 use raftsman::protocol::produce::ProduceView;
 use uuid::Uuid;
@@ -77,7 +77,8 @@ fn metadata(topics: i32) -> BytesMut {
 /// Header and guard, as for every request; gives the version and the body.
 fn guarded(mut frame: BytesMut) -> (i16, BytesMut) {
     let header = RequestHeader::parse(&mut frame).expect("has a header");
-    guard::check(header.api_key, header.api_version, &frame).expect("passes");
+    let shape = shapes::find(header.api_key).expect("is known");
+    guard::check(shape, header.api_version, &frame).expect("passes");
     (header.api_version, frame)
 }
 

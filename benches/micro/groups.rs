@@ -74,7 +74,7 @@ impl World {
 
     fn joined(&mut self, ticket: Ticket) -> JoinedGroup {
         match self.answers.remove(&ticket) {
-            Some(Response::Join(joined)) => joined,
+            Some(Response::Join(Ok(joined))) => joined,
             other => panic!("a join is answered {other:?}"),
         }
     }
@@ -82,7 +82,10 @@ impl World {
     /// The id that a member is told before it may join (KIP-394).
     fn give_out_id(&mut self) -> Arc<str> {
         let ticket = self.ask(Request::Join(join("")));
-        self.joined(ticket).member_id
+        match self.answers.remove(&ticket) {
+            Some(Response::Join(Err(refused))) => refused.member_id,
+            other => panic!("a join without an id is answered {other:?}"),
+        }
     }
 
     /// All join, and all get their assignment from the leader.

@@ -27,7 +27,7 @@ pub async fn text(broker: &Arc<Broker>) -> String {
     let mut states: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut members: Vec<(GroupId, usize)> = Vec::new();
     let (mut committed, mut count) = (Vec::new(), 0_usize);
-    let look = broker.groups.look(|shard| {
+    let inspected = broker.groups.inspect(|shard| {
         for group in shard.groups() {
             *states.entry(group.state.name()).or_default() += 1;
             // Anybody may make groups, by asking to join them.
@@ -41,7 +41,7 @@ pub async fn text(broker: &Arc<Broker>) -> String {
             Committed { group: group.clone(), topic: topic.clone(), partition, offset: value.offset }
         }));
     });
-    look.await;
+    inspected.await;
     let omitted = count - committed.len();
     let lags = {
         let reading = broker.clone();

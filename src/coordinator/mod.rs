@@ -60,6 +60,23 @@ impl<S: Shard> Default for Decision<S> {
 #[error("{0}")]
 pub struct ReplayError(pub String);
 
+/// Why a coordinator does not answer. Nothing of the request has happened then, but for
+/// [`CoordinatorError::NotAvailable`], of which nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinatorError {
+    /// Another node may.
+    #[error("this node does not coordinate it")]
+    NotCoordinator,
+    #[error("its coordinator is being loaded")]
+    Loading,
+    /// Nobody leads its partition, or too few replicas have what was decided in time.
+    #[error("its coordinator is not available")]
+    NotAvailable,
+    /// A defect: the decision cannot be written down.
+    #[error("the decision cannot be written")]
+    Unwritable,
+}
+
 /// The state of one partition of an internal topic.
 pub trait Shard: Send + Sized + 'static {
     type Request: Send;

@@ -12,13 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kafka_protocol::ResponseError;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::loading::{self, LoadError};
-use super::{CoordinatorRecord, Decision, Now, Shard, Ticket};
+use super::{CoordinatorError, CoordinatorRecord, Decision, Now, Shard, Ticket};
 use crate::env::Clock;
 use crate::partition::{Partition, PartitionManager, ProduceError};
 use crate::protocol::batch::Compression;
@@ -77,7 +76,7 @@ enum Loaded {
 
 struct Active<S: Shard> {
     shard: S,
-    waiting: HashMap<Ticket, oneshot::Sender<Result<S::Response, ResponseError>>>,
+    waiting: HashMap<Ticket, oneshot::Sender<Result<S::Response, CoordinatorError>>>,
     next_ticket: u64,
     /// What has been appended lies below.
     end: Offset,
@@ -88,7 +87,7 @@ enum Answer<R> {
     /// It is decided; the answer may leave when all below the offset is committed.
     Now(R, Offset),
     /// It comes with a later decision.
-    Later(oneshot::Receiver<Result<R, ResponseError>>),
+    Later(oneshot::Receiver<Result<R, CoordinatorError>>),
 }
 
 impl<S: Shard> Runtime<S> {
@@ -205,22 +204,22 @@ impl<S: Shard> Runtime<S> {
     /// Asks the shard of that partition. The answer may take as long as the shard lets it wait.
     ///
     /// # Errors
-    /// `NotCoordinator` when this node does not lead the partition, `CoordinatorLoadInProgress` while the
+    /// `NotCoordinator` when this node does not lead the partition, `Loading` while the
     /// shard is loaded, and what the append or the commit of the decision failed with.
     pub async fn ask(
         self: &Arc<Self>,
         partition: i32,
         request: S::Request,
-    ) -> Result<S::Response, ResponseError> {
+    ) -> Result<S::Response, CoordinatorError> {
         let place = self.places.read().get(&partition).cloned();
-        self.ask_place(&place.ok_or(ResponseError::NotCoordinator)?, request).await
+        self.ask_place(&place.ok_or(CoordinatorError::NotCoordinator)?, request).await
     }
 
     /// Asks every shard of this node, one after the other.
     pub async fn ask_all(
         self: &Arc<Self>,
         request: impl Fn() -> S::Request,
-    ) -> Vec<Result<S::Response, ResponseError>> {
+    ) -> Vec<Result<S::Response, CoordinatorError>> {
         let places: Vec<_> = self.places.read().values().cloned().collect();
         let mut answers = Vec::with_capacity(places.len());
         for place in places {
@@ -229,12 +228,12 @@ impl<S: Shard> Runtime<S> {
         answers
     }
 
-    /// Looks at every shard that is loaded, one after the other.
-    pub async fn look(&self, mut look: impl FnMut(&S)) {
+    /// Shows every shard that is loaded, one after the other.
+    pub async fn inspect(&self, mut inspect: impl FnMut(&S)) {
         let places: Vec<_> = self.places.read().values().cloned().collect();
         for place in places {
             if let Some(active) = &*place.active.lock().await {
-                look(&active.shard);
+                inspect(&active.shard);
             }
         }
     }
@@ -243,16 +242,16 @@ impl<S: Shard> Runtime<S> {
         self: &Arc<Self>,
         place: &Arc<Place<S>>,
         request: S::Request,
-    ) -> Result<S::Response, ResponseError> {
+    ) -> Result<S::Response, CoordinatorError> {
         place.wait_loaded().await?;
         let (runtime, deciding) = (self.clone(), place.clone());
         // Once begun, a decision is carried out to its end, also when the client goes away meanwhile.
         let decided = tokio::spawn(async move { runtime.decide(&deciding, request).await });
-        match decided.await.map_err(|_| ResponseError::UnknownServerError)?? {
+        match decided.await.map_err(|_| CoordinatorError::Unwritable)?? {
             Answer::Now(answer, end) => {
                 place.committed(end, self.config.commit_timeout).await.map(|()| answer)
             }
-            Answer::Later(receiver) => receiver.await.unwrap_or(Err(ResponseError::NotCoordinator)),
+            Answer::Later(receiver) => receiver.await.unwrap_or(Err(CoordinatorError::NotCoordinator)),
         }
     }
 
@@ -260,9 +259,9 @@ impl<S: Shard> Runtime<S> {
         &self,
         place: &Arc<Place<S>>,
         request: S::Request,
-    ) -> Result<Answer<S::Response>, ResponseError> {
+    ) -> Result<Answer<S::Response>, CoordinatorError> {
         let mut guard = place.active.lock().await;
-        let active = guard.as_mut().ok_or(ResponseError::NotCoordinator)?;
+        let active = guard.as_mut().ok_or(CoordinatorError::NotCoordinator)?;
         let ticket = Ticket(active.next_ticket);
         active.next_ticket += 1;
         let now = self.now();
@@ -290,7 +289,7 @@ impl<S: Shard> Runtime<S> {
         active: &mut Active<S>,
         decision: &mut Decision<S>,
         now: Now,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), CoordinatorError> {
         if !decision.records.is_empty() {
             active.end = self.append(place, &decision.records, now).await?;
         }
@@ -323,10 +322,10 @@ impl<S: Shard> Runtime<S> {
         place: &Place<S>,
         records: &[CoordinatorRecord],
         now: Now,
-    ) -> Result<Offset, ResponseError> {
+    ) -> Result<Offset, CoordinatorError> {
         let options = BatchOptions { compression: self.config.compression, ..BatchOptions::default() };
         let mut builder = BatchBuilder::new(options);
-        let too_large = |_| ResponseError::UnknownServerError;
+        let too_large = |_| CoordinatorError::Unwritable;
         for record in records {
             builder.add(now.wall_ms, Some(&record.key), record.value.as_deref()).map_err(too_large)?;
         }
@@ -334,7 +333,7 @@ impl<S: Shard> Runtime<S> {
         let appended = place.partition.append_own(batch, place.epoch, now.wall_ms).await;
         appended.map_err(|error| {
             tracing::warn!(partition = %place.partition.name, %error, "a decision of the coordinator could not be written");
-            answer_for(&error)
+            CoordinatorError::from(&error)
         })
     }
 
@@ -385,7 +384,7 @@ impl<S: Shard> Runtime<S> {
 }
 
 impl<S: Shard> Place<S> {
-    async fn wait_loaded(&self) -> Result<(), ResponseError> {
+    async fn wait_loaded(&self) -> Result<(), CoordinatorError> {
         let mut loaded = self.loaded.subscribe();
         let waiting = loaded.wait_for(|loaded| *loaded != Loaded::NotYet);
         let outcome = match tokio::time::timeout(LOADING_WAIT, waiting).await {
@@ -395,8 +394,8 @@ impl<S: Shard> Place<S> {
         };
         match outcome {
             Loaded::Yes => Ok(()),
-            Loaded::NotYet => Err(ResponseError::CoordinatorLoadInProgress),
-            Loaded::No => Err(ResponseError::NotCoordinator),
+            Loaded::NotYet => Err(CoordinatorError::Loading),
+            Loaded::No => Err(CoordinatorError::NotCoordinator),
         }
     }
 
@@ -406,38 +405,43 @@ impl<S: Shard> Place<S> {
         self.deadline.store(NEVER, Ordering::SeqCst);
     }
 
-    fn committed(&self, end: Offset, timeout: Duration) -> impl Future<Output = Result<(), ResponseError>> {
+    fn committed(
+        &self,
+        end: Offset,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), CoordinatorError>> {
         let partition = self.partition.clone();
         async move {
             if partition.high_watermark() >= end {
                 return Ok(());
             }
-            partition.committed(end, timeout).await.map_err(|error| answer_for(&error))
+            partition.committed(end, timeout).await.map_err(|error| CoordinatorError::from(&error))
         }
     }
 }
 
-type Waiting<R> = (oneshot::Sender<Result<R, ResponseError>>, R);
+type Waiting<R> = (oneshot::Sender<Result<R, CoordinatorError>>, R);
 
-fn send<R>(due: Vec<Waiting<R>>, committed: Result<(), ResponseError>) {
+fn send<R>(due: Vec<Waiting<R>>, committed: Result<(), CoordinatorError>) {
     for (sender, answer) in due {
         // Who asked may be gone.
         let _ = sender.send(committed.map(|()| answer));
     }
 }
 
-/// What a client is told when its coordinator could not write: each makes it look for the coordinator
-/// again and repeat itself, but for the last.
-fn answer_for(error: &ProduceError) -> ResponseError {
-    match error {
-        ProduceError::NotEnoughReplicas { .. }
-        | ProduceError::NotEnoughReplicasAfterAppend { .. }
-        | ProduceError::TimedOut => ResponseError::CoordinatorNotAvailable,
-        ProduceError::NotLeader
-        | ProduceError::Sync(_)
-        | ProduceError::Append(
-            AppendError::Closed | AppendError::Failed | AppendError::StorageFull | AppendError::Io(_),
-        ) => ResponseError::NotCoordinator,
-        ProduceError::Check(_) | ProduceError::Append(_) => ResponseError::UnknownServerError,
+/// Each makes a client look for the coordinator again and repeat itself, but for the last.
+impl From<&ProduceError> for CoordinatorError {
+    fn from(error: &ProduceError) -> Self {
+        match error {
+            ProduceError::NotEnoughReplicas { .. }
+            | ProduceError::NotEnoughReplicasAfterAppend { .. }
+            | ProduceError::TimedOut => Self::NotAvailable,
+            ProduceError::NotLeader
+            | ProduceError::Sync(_)
+            | ProduceError::Append(
+                AppendError::Closed | AppendError::Failed | AppendError::StorageFull | AppendError::Io(_),
+            ) => Self::NotCoordinator,
+            ProduceError::Check(_) | ProduceError::Append(_) => Self::Unwritable,
+        }
     }
 }

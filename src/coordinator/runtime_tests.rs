@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
 
 use super::group::offsets::TopicIds;
 use super::group::request::{CommitOffsets, FetchOffsets, OffsetToCommit, Request, Response};
 use super::group::shard::{GroupShard, GroupShardConfig};
 use super::runtime::{Runtime, RuntimeConfig};
-use super::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
+use super::{CoordinatorError, CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
 use crate::config::BrokerConfig;
 use crate::env::sim::{Faults, SimClock, SimDisk};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
@@ -209,7 +208,7 @@ impl Place {
         self.runtime.follow();
     }
 
-    async fn ask(&self, asked: Asked) -> Result<Option<u8>, ResponseError> {
+    async fn ask(&self, asked: Asked) -> Result<Option<u8>, CoordinatorError> {
         self.runtime.ask(0, asked).await
     }
 }
@@ -221,7 +220,7 @@ async fn what_was_decided_is_there_after_a_restart() {
         assert_eq!(place.ask(Asked::Add(9)).await, Ok(Some(count)));
     }
     assert_eq!(place.runtime.ask(1, Asked::Read(9)).await, Ok(None), "a shard of its own");
-    assert_eq!(place.runtime.ask(2, Asked::Read(9)).await, Err(ResponseError::NotCoordinator));
+    assert_eq!(place.runtime.ask(2, Asked::Read(9)).await, Err(CoordinatorError::NotCoordinator));
     let place = place.restarted().await;
     assert_eq!(place.ask(Asked::Read(9)).await, Ok(Some(3)));
     assert_eq!(place.ask(Asked::Add(9)).await, Ok(Some(4)));
@@ -237,7 +236,7 @@ async fn a_decision_that_cannot_be_written_did_not_happen() {
         tokio::task::yield_now().await;
     }
     place.disk.arm(Faults { fail_write_in: Some(1), ..Faults::default() });
-    assert_eq!(place.ask(Asked::Add(1)).await, Err(ResponseError::NotCoordinator));
+    assert_eq!(place.ask(Asked::Add(1)).await, Err(CoordinatorError::NotCoordinator));
     assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(1)));
     assert_eq!(place.waiting().await, 1, "nobody is told of what did not happen");
     assert_eq!(place.ask(Asked::Add(1)).await, Ok(Some(2)));
@@ -251,7 +250,7 @@ async fn a_full_disk_is_told_and_what_was_written_goes_on_when_there_is_room_aga
     let capacity_bytes = Some(place.disk.used_bytes());
     place.disk.arm(Faults { capacity_bytes, ..Faults::default() });
     for _ in 0..3 {
-        assert_eq!(place.ask(Asked::Add(1)).await, Err(ResponseError::NotCoordinator));
+        assert_eq!(place.ask(Asked::Add(1)).await, Err(CoordinatorError::NotCoordinator));
         assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(1)));
     }
     place.disk.arm(Faults::default());
@@ -263,7 +262,7 @@ async fn a_full_disk_is_told_and_what_was_written_goes_on_when_there_is_room_aga
 impl Place {
     async fn waiting(&self) -> usize {
         let mut count = 0;
-        self.runtime.look(|shard| count += shard.waiting.len()).await;
+        self.runtime.inspect(|shard| count += shard.waiting.len()).await;
         count
     }
 }
@@ -287,8 +286,8 @@ async fn a_new_leadership_reads_anew_and_turns_away_who_waits() {
         tokio::task::yield_now().await;
     }
     place.lead(None);
-    assert_eq!(waiting.await.unwrap(), Err(ResponseError::NotCoordinator));
-    assert_eq!(place.ask(Asked::Read(1)).await, Err(ResponseError::NotCoordinator));
+    assert_eq!(waiting.await.unwrap(), Err(CoordinatorError::NotCoordinator));
+    assert_eq!(place.ask(Asked::Read(1)).await, Err(CoordinatorError::NotCoordinator));
     place.lead(Some(NODE));
     assert_eq!(place.ask(Asked::Read(1)).await, Ok(Some(1)));
 }

@@ -338,7 +338,7 @@ fn serve(
         sent: Default::default(),
         fetch_sessions: FetchSessions::new(config.fetch_session_slots),
         producer_ids: Default::default(),
-        metrics: Metrics::new(handlers::APIS.iter().map(|api| api.key)),
+        metrics: Metrics::new(handlers::APIS.iter().map(|api| api.shape)),
         log_cleaner: LogCleaner::new(dynamic.shared()),
         config,
         dynamic,

@@ -23,8 +23,6 @@
 //! `last_offset_delta` larger than `records_count - 1`, and batches without any record: what a log
 //! may hold is more than what a producer may send.
 
-use kafka_protocol::ResponseError;
-
 use super::reader::{ReadError, Reader};
 
 /// The format version that is written, and the only one that is read.
@@ -100,38 +98,6 @@ pub enum RecordError {
     HeaderCount(i32),
     #[error("its offset delta is {found}, not {expected}")]
     OffsetDelta { expected: i32, found: i32 },
-}
-
-impl BatchError {
-    /// The error code that Kafka 4.3 answers a producer for this, as asked of a running one. Clients
-    /// send again after `CORRUPT_MESSAGE`, so it is only for what the way may have damaged: what was
-    /// wrong when it was sent stays wrong. (A block that its codec cannot read, or an unknown codec,
-    /// Kafka answers with `UNKNOWN_SERVER_ERROR`, a failure of its own; here that is an invalid record.)
-    pub fn kafka_error(&self) -> ResponseError {
-        match self {
-            BatchError::Length(_) | BatchError::Checksum { .. } => ResponseError::CorruptMessage,
-            BatchError::Magic(0 | 1) => ResponseError::InvalidRecord,
-            BatchError::Magic(_) => ResponseError::CorruptMessage,
-            BatchError::UnknownCompression(_)
-            | BatchError::NoBatch
-            | BatchError::Truncated { .. }
-            | BatchError::Decompress { .. }
-            | BatchError::NoKey(_)
-            | BatchError::SeveralBatches
-            | BatchError::BaseOffset(_)
-            | BatchError::RecordsCount(_)
-            | BatchError::OffsetRange { .. }
-            | BatchError::Control
-            | BatchError::Producer { .. }
-            | BatchError::Record { .. }
-            | BatchError::LeftOver(_) => ResponseError::InvalidRecord,
-            BatchError::ZstdTooEarly(_) => ResponseError::UnsupportedCompressionType,
-            BatchError::TimestampType => ResponseError::InvalidTimestamp,
-            BatchError::TooLarge { .. } | BatchError::DecompressedTooLarge { .. } => {
-                ResponseError::MessageTooLarge
-            }
-        }
-    }
 }
 
 /// How the records of a batch are compressed. The numbers are those of `attributes`.

@@ -8,17 +8,15 @@
 //! size is not that of their value, and requests that are small on the wire but would be large in
 //! memory. What passes decodes without an error, within [`memory_limit_bytes`].
 //!
-//! The shapes are a table (`schema.rs`); how deep the walk goes is how deep the table goes, so
-//! nothing on the wire can make it recurse.
+//! The shapes are a table ([`shapes`], made of Kafka's message definitions); how deep the walk goes is
+//! how deep the table goes, so nothing on the wire can make it recurse.
 
-mod schema;
+pub mod schema;
+#[rustfmt::skip]
+pub mod shapes;
 
 use super::reader::{ReadError, Reader};
-use schema::{Field, Kind};
-
-/// Produce is taken apart by [`super::produce`], which trusts nothing and allocates nothing by
-/// a count on the wire.
-const PRODUCE: i16 = 0;
+use schema::{Field, Kind, Shape};
 
 /// What any request may occupy decoded, however small it is on the wire.
 const MEMORY_FLOOR_BYTES: usize = 16 * 1024 * 1024;
@@ -45,8 +43,6 @@ const STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// Why a request must not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
-    #[error("no shape is known for API key {api_key}")]
-    UnknownApi { api_key: i16 },
     #[error("version {version} is not among {least} to {greatest}")]
     UnknownVersion { version: i16, least: i16, greatest: i16 },
     #[error("{field}: {error}")]
@@ -85,36 +81,30 @@ pub struct Walked {
 /// Says whether the body of a request (what stands behind the request header) may be given to
 /// kafka-protocol's decoder.
 ///
-/// Produce passes untouched: it has a view of its own. A request whose shape is not known is
-/// refused, so that nothing passes unguarded.
-pub fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), GuardError> {
-    if api_key == PRODUCE {
+/// Produce passes untouched: it is taken apart by [`super::produce`], which trusts nothing and allocates
+/// nothing by a count on the wire.
+pub fn check(shape: &'static Shape, version: i16, body: &[u8]) -> Result<(), GuardError> {
+    if shape.key == shapes::PRODUCE.key {
         return Ok(());
     }
-    walk(api_key, version, body).map(|_| ())
+    walk(shape, version, body).map(|_| ())
 }
 
 /// Walks the body of a request, as [`check`] does, and says how far it went.
-pub fn walk(api_key: i16, version: i16, body: &[u8]) -> Result<Walked, GuardError> {
-    let api = schema::find(api_key).ok_or(GuardError::UnknownApi { api_key })?;
-    let (least, greatest) = api.versions;
-    if version < least || version > greatest {
+pub fn walk(shape: &'static Shape, version: i16, body: &[u8]) -> Result<Walked, GuardError> {
+    let (least, greatest) = shape.versions;
+    if !shape.has_version(version) {
         return Err(GuardError::UnknownVersion { version, least, greatest });
     }
     let mut walk = Walk {
         reader: Reader::new(body),
         version,
-        flexible: version >= api.flexible_since,
+        flexible: shape.is_flexible(version),
         memory_bytes: 0,
         limit_bytes: memory_limit_bytes(body.len()),
     };
-    walk.fields(api.fields)?;
+    walk.fields(shape.fields)?;
     Ok(Walked { wire_bytes: body.len() - walk.reader.remaining(), memory_bytes: walk.memory_bytes })
-}
-
-/// The shapes that are known: API key, first and last version.
-pub fn known() -> impl Iterator<Item = (i16, i16, i16)> {
-    schema::APIS.iter().map(|api| (api.key, api.versions.0, api.versions.1))
 }
 
 /// How many bytes a request may occupy in memory that has `wire_bytes` on the wire.

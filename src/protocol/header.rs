@@ -12,9 +12,9 @@
 //! header version 0 always: the client reads it before it knows what the broker speaks (KIP-511).
 
 use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 
+use super::guard::shapes;
 use super::reader::{ReadError, Reader};
 
 /// Why the front of a request is no header.
@@ -49,7 +49,7 @@ impl RequestHeader {
         let api_key = reader.i16()?;
         let api_version = reader.i16()?;
         let correlation_id = reader.i32()?;
-        let version = request_header_version(api_key, api_version).unwrap_or(0);
+        let version = shapes::find(api_key).map_or(0, |shape| shape.request_header_version(api_version));
         let mut client_id = None;
         if version >= 1 {
             client_id = read_client_id(&mut reader)?;
@@ -60,17 +60,6 @@ impl RequestHeader {
         let length = frame.len() - reader.remaining();
         frame.advance(length);
         Ok(Self { api_key, api_version, correlation_id, client_id })
-    }
-
-    /// The API, if it is one that Kafka has.
-    pub fn api(&self) -> Option<ApiKey> {
-        ApiKey::try_from(self.api_key).ok()
-    }
-
-    /// The header of the answer to this request; none for an unknown API, which has no answer.
-    pub fn response_header(&self) -> Option<Bytes> {
-        let version = response_header_version(self.api_key, self.api_version)?;
-        Some(response_header(self.correlation_id, version))
     }
 }
 
@@ -97,19 +86,6 @@ pub fn skip_tagged_fields(reader: &mut Reader<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// The version of a request's header; none for an unknown API.
-pub fn request_header_version(api_key: i16, api_version: i16) -> Option<i16> {
-    Some(ApiKey::try_from(api_key).ok()?.request_header_version(api_version))
-}
-
-/// The version of a response's header; none for an unknown API.
-pub fn response_header_version(api_key: i16, api_version: i16) -> Option<i16> {
-    match ApiKey::try_from(api_key).ok()? {
-        ApiKey::ApiVersions => Some(0),
-        api => Some(api.response_header_version(api_version)),
-    }
-}
-
 /// A response's header: 4 bytes in version 0, and no tagged fields, in one byte, from 1 on.
 pub fn response_header(correlation_id: i32, header_version: i16) -> Bytes {
     let [a, b, c, d] = correlation_id.to_be_bytes();
@@ -121,7 +97,7 @@ pub fn response_header(correlation_id: i32, header_version: i16) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{RequestHeader as Wire, ResponseHeader};
+    use kafka_protocol::messages::{ApiKey, RequestHeader as Wire, ResponseHeader};
     use kafka_protocol::protocol::{Decodable, Encodable};
 
     use super::*;
@@ -148,9 +124,10 @@ mod tests {
                     frame.extend_from_slice(b"body");
                     let header = RequestHeader::parse(&mut frame).expect("parses");
                     assert_eq!(&frame[..], b"body", "{api:?} {version}");
-                    assert_eq!((header.api(), header.api_version), (Some(api), version));
+                    assert_eq!((header.api_key, header.api_version), (api as i16, version));
                     assert_eq!((header.correlation_id, header.client_id.clone()), (-5, client_id));
-                    let mut answer = header.response_header().expect("is known");
+                    let shape = shapes::find(api as i16).expect("is known");
+                    let mut answer = response_header(-5, shape.response_header_version(version));
                     let expected =
                         if api == ApiKey::ApiVersions { 0 } else { api.response_header_version(version) };
                     let back = ResponseHeader::decode(&mut answer, expected).expect("decodes");
@@ -170,7 +147,7 @@ mod tests {
         let mut frame = BytesMut::from(&[0x7f, 0xff, 0, 1, 0, 0, 0, 2, 0xff][..]);
         let header = RequestHeader::parse(&mut frame).expect("parses");
         assert_eq!((header.api_key, header.api_version, header.correlation_id), (i16::MAX, 1, 2));
-        assert_eq!((header.client_id.clone(), header.response_header(), frame.len()), (None, None, 1));
+        assert_eq!((header.client_id.clone(), frame.len()), (None, 1));
         let parse = |tail: &[u8]| {
             RequestHeader::parse(&mut BytesMut::from(&[&[0, 18, 0, 3, 0, 0, 0, 2], tail].concat()[..]))
         };

@@ -11,10 +11,10 @@ pub mod compression;
 pub mod fetch;
 pub mod guard;
 pub mod header;
+pub mod messages;
 pub mod produce;
 pub mod reader;
 pub mod records;
-pub mod topic_ids;
 
 pub use builder::recompress;
 pub use check::check_for_produce;

@@ -53,7 +53,6 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use kafka_protocol::ResponseError;
 
 use crate::env::File;
 use crate::protocol::batch::BatchError;
@@ -187,21 +186,6 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// The error code that Kafka answers a producer for this.
-    pub fn kafka_error(&self) -> ResponseError {
-        match self {
-            AppendError::Closed => ResponseError::NotLeaderOrFollower,
-            AppendError::Failed | AppendError::StorageFull | AppendError::Io(_) => {
-                ResponseError::KafkaStorageError
-            }
-            AppendError::Batch(error) => error.kafka_error(),
-            AppendError::LargerThanSegment { .. } => ResponseError::RecordListTooLarge,
-            AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
-            AppendError::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
-            AppendError::OffsetsNotMonotonic { .. } => ResponseError::UnknownServerError,
-        }
-    }
-
     fn from_io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::StorageFull,

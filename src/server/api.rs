@@ -1,19 +1,161 @@
-//! What a handler is: the API it serves, in which versions, what it is given and what it gives back.
+//! What an API is: its declaration, from which all follows that is the same for every one, and what its
+//! handler is given and gives back.
+//!
+//! A file in `handlers/` declares its API as a value of [`Api`] and implements, for the message of the request,
+//! [`Answered`] and one of [`AnswerNow`] and [`AnswerLater`]. Dispatch guards, decodes, calls, encodes and counts;
+//! ApiVersions, the documentation (`docs/apis.md`) and the tests that walk over all APIs read the declaration.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::{Decodable, StrBytes};
 
 use super::Broker;
-use super::errors::{Answered, Errors};
+use super::errors::{ErrorCodes, Errors};
 use super::request_memory::Held;
+use super::wire_errors::WireError;
+use crate::protocol::guard::schema::Shape;
+use crate::protocol::messages::{self, Decodable, StrBytes};
 use crate::zerocopy::Piece;
+
+/// One API as its file declares it.
+pub struct Api {
+    /// The request's shape, which the guard checks; with Kafka's key and name of the API.
+    pub shape: &'static Shape,
+    /// The versions that are served.
+    pub versions: RangeInclusive<i16>,
+    /// What is new in a version, where it matters.
+    pub notes: &'static [(i16, &'static str)],
+    /// Who serves it.
+    pub served_on: &'static [ListenerRole],
+    /// Who can answer it.
+    pub answered_by: AnsweredBy,
+    /// What a client must be allowed to do, each on what its request names.
+    pub needs: &'static [Need],
+    pub handler: Handler,
+}
+
+/// Whom a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerRole {
+    /// Clients of a broker, and other brokers.
+    Broker,
+    /// Brokers and tools that speak to a controller.
+    Controller,
+}
+
+/// Served by brokers alone.
+pub const BROKERS: &[ListenerRole] = &[ListenerRole::Broker];
+/// Served by brokers and by controllers.
+pub const BROKERS_AND_CONTROLLERS: &[ListenerRole] = &[ListenerRole::Broker, ListenerRole::Controller];
+
+/// Who can answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// Any broker, from the metadata or from the replicas that it holds.
+    AnyBroker,
+    /// The broker that leads the partitions named; others say that they do not.
+    PartitionLeader,
+    /// The broker that coordinates the group named; others say that they do not.
+    GroupCoordinator,
+    /// The active controller.
+    ActiveController,
+    /// The active controller, but for what is a broker's own: the handler divides the request.
+    ControllerInPart,
+}
+
+/// What is done to a resource; the numbers are those of Kafka's `AclOperation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Read = 3,
+    Write = 4,
+    Create = 5,
+    Delete = 6,
+    Alter = 7,
+    Describe = 8,
+    ClusterAction = 9,
+    DescribeConfigs = 10,
+    AlterConfigs = 11,
+    IdempotentWrite = 12,
+}
+
+impl Operation {
+    /// The operations as the bits of an answer's `authorized_operations`.
+    pub const fn bits(operations: &[Self]) -> i32 {
+        let (mut bits, mut at) = (0, 0);
+        while at < operations.len() {
+            bits |= 1 << operations[at] as i32;
+            at += 1;
+        }
+        bits
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Topic,
+    Group,
+    Cluster,
+    TransactionalId,
+}
+
+/// An operation on a resource that a request needs to be allowed. What several needs mean together, and which
+/// part of an answer is left out without, is the handler's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need(pub Operation, pub Resource);
+
+/// How an API is answered, and refused.
+#[derive(Clone, Copy)]
+pub struct Handler {
+    pub answer: fn(&Arc<Broker>, Request) -> Reply,
+    /// The answer when nothing of the request is done.
+    pub refuse: fn(Request, &WireError) -> Reply,
+}
+
+impl Handler {
+    /// Answers at once.
+    pub const fn now<Q: AnswerNow>() -> Self {
+        Self { answer: answer_now::<Q>, refuse: refuse::<Q> }
+    }
+
+    /// Answers when a future ends; the connection's next request waits for it.
+    pub const fn later<Q: AnswerLater>() -> Self {
+        Self { answer: answer_later::<Q>, refuse: refuse::<Q> }
+    }
+}
+
+/// The message of a request, as its API answers it.
+pub trait Answered: Decodable + Send + 'static {
+    type Response: ErrorCodes + Send;
+
+    /// The answer when nothing of the request is done: the error stands wherever a client looks for one.
+    fn error_response(&self, version: i16, error: &WireError) -> Self::Response;
+}
+
+/// A request that is answered at once.
+pub trait AnswerNow: Answered {
+    fn answer(self, broker: &Arc<Broker>, request: &Request) -> Self::Response;
+}
+
+/// A request whose answer may have to wait.
+pub trait AnswerLater: Answered {
+    /// The answer when there is nothing to wait for.
+    fn answer_now(&self, _broker: &Arc<Broker>, _request: &Request) -> Option<Self::Response> {
+        None
+    }
+
+    /// Who waits long drops `self` and `request` before, and with them the memory that they hold.
+    fn answer(
+        self,
+        broker: Arc<Broker>,
+        request: Request,
+    ) -> impl Future<Output = Self::Response> + Send + 'static;
+}
 
 /// A request whose header was read and whose body passed the guard.
 #[derive(Debug)]
@@ -27,9 +169,17 @@ pub struct Request {
     pub connection: u64,
     /// Address of the client.
     pub client_host: IpAddr,
+    /// Empty once the message is decoded.
     pub body: BytesMut,
     /// Memory charged for it; given back when the request is dropped.
     pub held: Held,
+}
+
+impl Request {
+    /// The client's name for itself, for logs.
+    pub fn client(&self) -> &str {
+        self.client_id.as_deref().unwrap_or("")
+    }
 }
 
 /// A response's body (without length and header), piece by piece.
@@ -66,44 +216,47 @@ pub enum Reply {
     Close(String),
 }
 
-/// One API: who serves it and in which versions.
-#[derive(Clone, Copy)]
-pub struct Api {
-    pub key: ApiKey,
-    /// Lowest version served.
-    pub least: i16,
-    /// Highest version served.
-    pub greatest: i16,
-    pub handle: fn(&Arc<Broker>, Request) -> Reply,
+fn answer_now<Q: AnswerNow>(broker: &Arc<Broker>, request: Request) -> Reply {
+    with_message(request, |request, message: Q| {
+        Reply::Now(body(&message.answer(broker, &request), request.version))
+    })
+}
+
+fn answer_later<Q: AnswerLater>(broker: &Arc<Broker>, request: Request) -> Reply {
+    with_message(request, |request, message: Q| {
+        let version = request.version;
+        if let Some(response) = message.answer_now(broker, &request) {
+            return Reply::Now(body(&response, version));
+        }
+        let answer = message.answer(broker.clone(), request);
+        Reply::Later(Box::pin(async move { body(&answer.await, version) }))
+    })
+}
+
+fn refuse<Q: Answered>(request: Request, error: &WireError) -> Reply {
+    with_message(request, |request, message: Q| {
+        Reply::Now(body(&message.error_response(request.version, error), request.version))
+    })
 }
 
 /// Encodes a response message as a body.
-pub fn body<M: Answered>(message: &M, version: i16) -> Body {
+pub fn body<M: ErrorCodes>(message: &M, version: i16) -> Body {
     let mut errors = Errors::default();
     message.note_errors(&mut errors);
-    // Most answers are small: this one allocation holds them.
-    let mut bytes = BytesMut::with_capacity(256);
-    match message.encode(&mut bytes, version) {
-        Ok(()) => Body { pieces: VecDeque::from([Piece::Bytes(bytes.freeze())]), errors },
-        Err(error) => {
-            // Only a field that the version cannot carry gets here: a defect, and the client will
-            // fail to read the empty body rather than believe a wrong one.
-            tracing::error!(%error, version, "a response could not be encoded");
-            Body { pieces: VecDeque::from([Piece::Bytes(Bytes::new())]), errors }
-        }
-    }
-}
-
-/// Decodes a request's body, then calls `answer` and encodes what it gives.
-pub fn answer<Q: Decodable, M: Answered>(request: Request, answer: impl FnOnce(&Request, Q) -> M) -> Reply {
-    with_message(request, |request, message| Reply::Now(body(&answer(&request, message), request.version)))
+    let bytes = messages::encode(message, version).unwrap_or_else(|error| {
+        // Only a field that the version cannot carry gets here: a defect, and the client will
+        // fail to read the empty body rather than believe a wrong one.
+        tracing::error!(%error, version, "a response could not be encoded");
+        Bytes::new()
+    });
+    Body { pieces: VecDeque::from([Piece::Bytes(bytes)]), errors }
 }
 
 /// Decodes a request's body and calls `handle` with it; a body that cannot be read closes the
 /// connection, as in Kafka.
 pub fn with_message<Q: Decodable>(mut request: Request, handle: impl FnOnce(Request, Q) -> Reply) -> Reply {
     let mut bytes = std::mem::take(&mut request.body).freeze();
-    match Q::decode(&mut bytes, request.version) {
+    match messages::decode(request.version, &mut bytes) {
         Ok(message) => handle(request, message),
         Err(error) => Reply::Close(format!("a request's body cannot be read: {error}")),
     }

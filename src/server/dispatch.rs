@@ -4,18 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ApiKey;
-
 use super::Broker;
 use super::api::{Body, ConnectionInfo, Reply, Request, framed};
 use super::handlers;
 use super::request_memory::Held;
-use crate::protocol::guard;
+use crate::protocol::guard::{self, shapes};
 use crate::protocol::header::{RequestHeader, response_header};
-use crate::protocol::topic_ids::{self, TOPIC_IDS};
 use crate::zerocopy::Piece;
+use bytes::{Bytes, BytesMut};
 
 /// What a response needs besides its body.
 pub struct Envelope {
@@ -28,7 +24,7 @@ pub struct Envelope {
 impl Envelope {
     /// A fetch may be asked again anywhere: who waits in one for records need not be answered.
     pub fn is_fetch(&self) -> bool {
-        self.api_key == ApiKey::Fetch as i16
+        self.api_key == shapes::FETCH.key
     }
 
     /// Puts the response behind those that leave next; returns its bytes.
@@ -68,33 +64,19 @@ pub fn dispatch(
         let close = Reply::Close(format!("API key {key} is not served"));
         return (envelope(Bytes::new(), key), close);
     };
-    if version < api.least || version > api.greatest {
+    if !api.versions.contains(&version) {
         // KIP-511: whoever asks for the versions in one that is not served is told them in version 0.
-        if api.key == ApiKey::ApiVersions {
-            let body = handlers::api_versions::unsupported_version(ResponseError::UnsupportedVersion);
+        if key == shapes::API_VERSIONS.key {
+            let body = handlers::api_versions::unsupported_version();
             return (envelope(response_header(header.correlation_id, 0), key), Reply::Now(body));
         }
-        let reason = format!("version {version} of {:?} is not served", api.key);
+        let reason = format!("version {version} of {} is not served", api.shape.name);
         return (envelope(Bytes::new(), key), Reply::Close(reason));
     }
-    let response_version = api.key.response_header_version(version);
+    let response_version = api.shape.response_header_version(version);
     let envelope = envelope(response_header(header.correlation_id, response_version), key);
-    // What follows knows these as requests of the version before.
-    let mut guarded_version = version;
-    if version >= TOPIC_IDS
-        && let Some(rewritten) = topic_ids::request_by_name(key, &frame)
-    {
-        match rewritten {
-            Ok(body) => frame = BytesMut::from(body.as_slice()),
-            Err(error) => {
-                let reason = format!("a request of {:?} version {version} cannot be read: {error}", api.key);
-                return (envelope, Reply::Close(reason));
-            }
-        }
-        guarded_version = TOPIC_IDS - 1;
-    }
-    if let Err(error) = guard::check(key, guarded_version, &frame) {
-        let reason = format!("a request of {:?} version {version} cannot be read: {error}", api.key);
+    if let Err(error) = guard::check(api.shape, version, &frame) {
+        let reason = format!("a request of {} version {version} cannot be read: {error}", api.shape.name);
         return (envelope, Reply::Close(reason));
     }
     if let Some(metrics) = broker.metrics.api(key) {
@@ -110,5 +92,5 @@ pub fn dispatch(
         body: frame,
         held,
     };
-    (envelope, (api.handle)(broker, request))
+    (envelope, (api.handler.answer)(broker, request))
 }

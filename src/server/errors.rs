@@ -1,7 +1,6 @@
 //! Which error codes a response carries, for `raftsman_request_errors_total`.
 
-use kafka_protocol::messages::*;
-use kafka_protocol::protocol::Encodable;
+use crate::protocol::messages::Encodable;
 
 /// The error codes of one response with how often each occurs. Success is not counted.
 #[derive(Debug, Default)]
@@ -23,71 +22,37 @@ impl Errors {
     }
 }
 
-/// A response message that knows where its error codes are.
-pub trait Answered: Encodable {
+/// A response message that knows where its error codes are; see [`error_codes!`].
+pub trait ErrorCodes: Encodable + 'static {
     fn note_errors(&self, errors: &mut Errors);
 }
 
-macro_rules! codes {
-    ($errors:ident, $at:expr,) => { $errors.note($at.error_code) };
-    ($errors:ident, $at:expr, $list:ident $($rest:ident)*) => {
-        for each in &$at.$list { codes!($errors, each, $($rest)*); }
-    };
-}
-
-/// Each message with the ways to its error codes: `[]` is its own, `[topics partitions]` that of each
+/// Says of a response the ways to its error codes: `[]` is its own, `[topics partitions]` that of each
 /// partition of each topic.
-macro_rules! answered {
-    ($($message:ty: $([$($way:ident)*])*;)*) => {
-        $(impl Answered for $message {
-            fn note_errors(&self, errors: &mut Errors) {
-                $(codes!(errors, self, $($way)*);)*
+macro_rules! error_codes {
+    ($message:ty: $([$($way:ident)*])*) => {
+        impl crate::server::errors::ErrorCodes for $message {
+            fn note_errors(&self, errors: &mut crate::server::errors::Errors) {
+                $(error_codes!(@ errors, self, $($way)*);)*
             }
-        })*
+        }
+    };
+    (@ $errors:ident, $at:expr,) => { $errors.note($at.error_code) };
+    (@ $errors:ident, $at:expr, $list:ident $($rest:ident)*) => {
+        for each in &$at.$list { error_codes!(@ $errors, each, $($rest)*); }
     };
 }
-
-answered! {
-    AlterConfigsResponse: [responses];
-    ApiVersionsResponse: [];
-    CreatePartitionsResponse: [results];
-    CreateTopicsResponse: [topics];
-    DeleteGroupsResponse: [results];
-    DeleteRecordsResponse: [topics partitions];
-    DeleteTopicsResponse: [responses];
-    DescribeClusterResponse: [];
-    DescribeConfigsResponse: [results];
-    DescribeGroupsResponse: [groups];
-    DescribeLogDirsResponse: [] [results];
-    DescribeProducersResponse: [topics partitions];
-    DescribeQuorumResponse: [] [topics partitions];
-    DescribeTopicPartitionsResponse: [topics] [topics partitions];
-    FindCoordinatorResponse: [] [coordinators];
-    HeartbeatResponse: [];
-    IncrementalAlterConfigsResponse: [responses];
-    InitProducerIdResponse: [];
-    JoinGroupResponse: [];
-    LeaveGroupResponse: [] [members];
-    ListConfigResourcesResponse: [];
-    ListGroupsResponse: [];
-    ListOffsetsResponse: [topics partitions];
-    MetadataResponse: [topics] [topics partitions];
-    OffsetCommitResponse: [topics partitions];
-    OffsetDeleteResponse: [] [topics partitions];
-    OffsetFetchResponse: [] [topics partitions] [groups] [groups topics partitions];
-    OffsetForLeaderEpochResponse: [topics partitions];
-    ProduceResponse: [responses partition_responses];
-    SyncGroupResponse: [];
-}
+pub(super) use error_codes;
 
 #[cfg(test)]
 mod tests {
     use kafka_protocol::ResponseError;
 
-    use super::offset_fetch_response::{
+    use super::*;
+    use crate::protocol::messages::OffsetFetchResponse;
+    use crate::protocol::messages::offset_fetch_response::{
         OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
     };
-    use super::*;
 
     #[test]
     fn errors_are_found_wherever_a_response_has_them() {

@@ -1,11 +1,12 @@
 //! What the broker counts. Names and labels are documented in docs/metrics.md.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ApiKey;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+
+use crate::protocol::guard::schema::Shape;
 
 /// Latency buckets, in seconds: from a request served from memory to one that waited its time out.
 const SECONDS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -57,7 +58,7 @@ pub struct Metrics {
 const FITS: &str = "metric names are unique and well-formed";
 
 impl Metrics {
-    pub fn new(apis: impl Iterator<Item = ApiKey>) -> Self {
+    pub fn new(apis: impl Iterator<Item = &'static Shape>) -> Self {
         let registry = Registry::new();
         let requests =
             IntCounterVec::new(Opts::new("raftsman_requests_total", "Requests, by API."), &["api"]);
@@ -68,12 +69,12 @@ impl Metrics {
         registry.register(Box::new(requests.clone())).expect(FITS);
         registry.register(Box::new(seconds.clone())).expect(FITS);
         let mut by_key = Vec::new();
-        for key in apis {
-            let at = usize::try_from(key as i16).unwrap_or_default();
+        for api in apis {
+            let at = usize::try_from(api.key).unwrap_or_default();
             if by_key.len() <= at {
                 by_key.resize(at + 1, None);
             }
-            let name = format!("{key:?}");
+            let name = api.name.to_owned();
             let numbers = ApiMetrics {
                 requests: requests.with_label_values(&[&name]),
                 seconds: seconds.with_label_values(&[&name]),

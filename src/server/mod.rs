@@ -3,6 +3,7 @@
 //! [`Broker`] is what handlers share; the room `node` puts one together.
 
 pub mod api;
+pub mod api_page;
 pub mod connection;
 mod creation_rate;
 mod dispatch;
@@ -15,6 +16,7 @@ pub mod loggers;
 pub mod metrics;
 pub mod producer_ids;
 pub mod request_memory;
+mod wire_errors;
 
 use std::sync::Arc;
 use std::time::Duration;

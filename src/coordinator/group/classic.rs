@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 use super::records::{GroupMetadata, MemberMetadata};
 use super::request::{
-    DescribedGroup, DescribedMember, GroupId, JoinedGroup, JoinedMember, Response, SyncedGroup,
+    DescribedGroup, DescribedMember, GroupError, GroupId, JoinedGroup, JoinedMember, RefusedJoin, Response,
+    SyncedGroup,
 };
 use super::subscription;
 use crate::coordinator::{Now, Ticket};
@@ -260,15 +260,15 @@ impl ClassicGroup {
     }
 
     /// The member exists, and is who its instance id says.
-    pub fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), ResponseError> {
+    pub fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), GroupError> {
         match instance_id {
             Some(instance_id) => match self.static_members.get(instance_id) {
-                None => Err(ResponseError::UnknownMemberId),
-                Some(known) if **known != *member_id => Err(ResponseError::FencedInstanceId),
+                None => Err(GroupError::UnknownMemberId),
+                Some(known) if **known != *member_id => Err(GroupError::FencedInstanceId),
                 Some(_) => Ok(()),
             },
             None if self.members.contains_key(member_id) => Ok(()),
-            None => Err(ResponseError::UnknownMemberId),
+            None => Err(GroupError::UnknownMemberId),
         }
     }
 
@@ -278,7 +278,7 @@ impl ClassicGroup {
         generation: i32,
         member_id: &str,
         instance_id: Option<&str>,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), GroupError> {
         if generation < 0 && self.state == State::Empty {
             // An admin client, or a consumer that assigns itself.
             return Ok(());
@@ -286,13 +286,13 @@ impl ClassicGroup {
         if generation >= 0 || !member_id.is_empty() || instance_id.is_some() {
             self.check_member(member_id, instance_id)?;
             if generation != self.generation {
-                return Err(ResponseError::IllegalGeneration);
+                return Err(GroupError::IllegalGeneration);
             }
         } else if self.state != State::Empty {
-            return Err(ResponseError::UnknownMemberId);
+            return Err(GroupError::UnknownMemberId);
         }
         match self.state {
-            State::CompletingRebalance => Err(ResponseError::RebalanceInProgress),
+            State::CompletingRebalance => Err(GroupError::RebalanceInProgress),
             _ => Ok(()),
         }
     }
@@ -362,7 +362,6 @@ impl ClassicGroup {
     ) -> JoinedGroup {
         let is_told_all = self.is_leader(member_id) && (skip_assignment || leader == member_id);
         JoinedGroup {
-            error: None,
             generation_id: self.generation,
             protocol_type: self.protocol_type.clone(),
             protocol_name: self.protocol.clone(),
@@ -375,7 +374,6 @@ impl ClassicGroup {
 
     pub(super) fn synced(&self, assignment: Bytes) -> SyncedGroup {
         SyncedGroup {
-            error: None,
             protocol_type: self.protocol_type.clone(),
             protocol_name: self.protocol.clone(),
             assignment,
@@ -403,25 +401,11 @@ impl ClassicGroup {
 }
 
 /// A refused join.
-pub fn refused_join(error: ResponseError, member_id: &Arc<str>) -> Response {
-    Response::Join(JoinedGroup {
-        error: Some(error),
-        generation_id: -1,
-        protocol_type: None,
-        protocol_name: None,
-        leader: "".into(),
-        skip_assignment: false,
-        member_id: member_id.clone(),
-        members: Vec::new(),
-    })
+pub fn refused_join(error: GroupError, member_id: &Arc<str>) -> Response {
+    Response::Join(Err(RefusedJoin { error, member_id: member_id.clone() }))
 }
 
 /// A refused sync.
-pub fn refused_sync(error: ResponseError) -> Response {
-    Response::Sync(SyncedGroup {
-        error: Some(error),
-        protocol_type: None,
-        protocol_name: None,
-        assignment: Bytes::new(),
-    })
+pub fn refused_sync(error: GroupError) -> Response {
+    Response::Sync(Err(error))
 }

@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -16,7 +15,7 @@ use super::offsets::TopicIds;
 use super::records::GroupMetadata;
 use super::request::*;
 use super::shard::{GroupShard, GroupShardConfig};
-use crate::coordinator::{CoordinatorRecord, Decision, Now, Shard, Ticket};
+use crate::coordinator::{CoordinatorError, CoordinatorRecord, Decision, Now, Shard, Ticket};
 use crate::env::sim::SimRandom;
 use crate::types::TopicId;
 
@@ -95,13 +94,13 @@ impl Harness {
         self.waiting.insert(ticket);
         if !self.carry_out(&mut decision) {
             self.waiting.remove(&ticket);
-            self.answers.insert(ticket, Response::Failed(ResponseError::NotCoordinator));
+            self.answers.insert(ticket, Response::Failed(CoordinatorError::NotCoordinator));
         }
         ticket
     }
 
     /// Asks what is answered at once.
-    pub fn told(&mut self, request: Request) -> Response {
+    pub fn answer(&mut self, request: Request) -> Response {
         let ticket = self.ask(request);
         self.take(ticket).expect("answered at once")
     }
@@ -150,7 +149,7 @@ impl Harness {
         self.shard = self.replayed();
         self.shard.loaded(self.now());
         for ticket in std::mem::take(&mut self.waiting) {
-            self.answers.insert(ticket, Response::Failed(ResponseError::NotCoordinator));
+            self.answers.insert(ticket, Response::Failed(CoordinatorError::NotCoordinator));
         }
     }
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 use super::classic::{ClassicGroup, Effects, Initial, JoinPhase, Member, State, refused_join, refused_sync};
-use super::request::{JoinGroup, Response};
+use super::request::{GroupError, JoinGroup, Response};
 use super::shard::GroupShardConfig;
 use crate::coordinator::{Now, Ticket};
 
@@ -27,7 +26,7 @@ pub(super) struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    fn refuse(&self, effects: &mut Effects, error: ResponseError, member_id: &Arc<str>) {
+    fn refuse(&self, effects: &mut Effects, error: GroupError, member_id: &Arc<str>) {
         effects.answers.push((self.ticket, refused_join(error, member_id)));
     }
 }
@@ -40,10 +39,10 @@ impl ClassicGroup {
         if !self.has_room_for(&request.member_id, joining.config.size_max) {
             tracing::info!(group = %self.id, member = %request.member_id, "a member is turned away: the group has group.max.size members");
             self.remove_member(&request.member_id, effects);
-            return joining.refuse(effects, ResponseError::GroupMaxSizeReached, &nobody);
+            return joining.refuse(effects, GroupError::GroupMaxSizeReached, &nobody);
         }
         if !self.supports(&request.protocol_type, &request.protocols) {
-            return joining.refuse(effects, ResponseError::InconsistentGroupProtocol, &request.member_id);
+            return joining.refuse(effects, GroupError::InconsistentGroupProtocol, &request.member_id);
         }
         if request.member_id.is_empty() {
             self.join_new(joining, effects);
@@ -79,7 +78,7 @@ impl ClassicGroup {
             let deadline = joining.now.monotonic_ms + i64::from(request.session_timeout_ms);
             self.pending.insert(member_id.clone(), deadline);
             tracing::debug!(group = %self.id, member = %member_id, "gave out a member id");
-            joining.refuse(effects, ResponseError::MemberIdRequired, &member_id);
+            joining.refuse(effects, GroupError::MemberIdRequired, &member_id);
         } else {
             self.add(joining, member_id, effects);
         }
@@ -91,7 +90,7 @@ impl ClassicGroup {
         if self.pending.contains_key(member_id) {
             // An id that was given out belongs to no static member.
             return match request.group_instance_id {
-                Some(_) => joining.refuse(effects, ResponseError::UnknownMemberId, member_id),
+                Some(_) => joining.refuse(effects, GroupError::UnknownMemberId, member_id),
                 None => self.add(joining, member_id.clone(), effects),
             };
         }
@@ -99,18 +98,18 @@ impl ClassicGroup {
             return joining.refuse(effects, error, member_id);
         }
         let Some(member) = self.members.get(member_id) else {
-            return joining.refuse(effects, ResponseError::UnknownMemberId, member_id);
+            return joining.refuse(effects, GroupError::UnknownMemberId, member_id);
         };
         let is_same = member.protocols == request.protocols;
         let leader = self.leader.clone().unwrap_or_else(|| "".into());
         match self.state {
-            State::Empty => joining.refuse(effects, ResponseError::UnknownMemberId, member_id),
+            State::Empty => joining.refuse(effects, GroupError::UnknownMemberId, member_id),
             State::PreparingRebalance => self.update(joining, "a member joined again", effects),
             State::CompletingRebalance if is_same => {
                 // It may not have got the answer to its join.
                 effects
                     .answers
-                    .push((joining.ticket, Response::Join(self.joined(member_id, &leader, false))));
+                    .push((joining.ticket, Response::Join(Ok(self.joined(member_id, &leader, false)))));
             }
             State::CompletingRebalance => self.update(joining, "a member changed what it wants", effects),
             State::Stable if self.is_leader(member_id) => {
@@ -120,7 +119,7 @@ impl ClassicGroup {
             State::Stable => {
                 effects
                     .answers
-                    .push((joining.ticket, Response::Join(self.joined(member_id, &leader, false))));
+                    .push((joining.ticket, Response::Join(Ok(self.joined(member_id, &leader, false)))));
             }
         }
     }
@@ -177,7 +176,7 @@ impl ClassicGroup {
         if let Some(earlier) = member.awaiting_join.replace(joining.ticket) {
             effects
                 .answers
-                .push((earlier, refused_join(ResponseError::RebalanceInProgress, &request.member_id)));
+                .push((earlier, refused_join(GroupError::RebalanceInProgress, &request.member_id)));
         }
     }
 
@@ -195,10 +194,10 @@ impl ClassicGroup {
         {
             let member = Arc::make_mut(&mut member);
             if let Some(ticket) = member.awaiting_join.take() {
-                effects.answers.push((ticket, refused_join(ResponseError::FencedInstanceId, old)));
+                effects.answers.push((ticket, refused_join(GroupError::FencedInstanceId, old)));
             }
             if let Some(ticket) = member.awaiting_sync.take() {
-                effects.answers.push((ticket, refused_sync(ResponseError::FencedInstanceId)));
+                effects.answers.push((ticket, refused_sync(GroupError::FencedInstanceId)));
             }
             // It is the place that is taken over: a wait for the others is no silence, also if the one who
             // was replaced had not been told its first generation.
@@ -225,14 +224,14 @@ impl ClassicGroup {
                 } else {
                     self.joined(new, &leader_before, false)
                 };
-                effects.answers.push((joining.ticket, Response::Join(answer)));
+                effects.answers.push((joining.ticket, Response::Join(Ok(answer))));
             }
             State::Stable | State::CompletingRebalance => {
                 self.rebalance_or_complete_join("a static member came back", joining.now, effects);
             }
             State::PreparingRebalance => self.complete_join_if_all(joining.now, effects),
             // A group that has members is not empty.
-            State::Empty => joining.refuse(effects, ResponseError::UnknownMemberId, new),
+            State::Empty => joining.refuse(effects, GroupError::UnknownMemberId, new),
         }
     }
 
@@ -241,10 +240,10 @@ impl ClassicGroup {
         self.pending.remove(member_id);
         let Some((id, member)) = self.members.remove_entry(member_id) else { return };
         if let Some(ticket) = member.awaiting_join {
-            effects.answers.push((ticket, refused_join(ResponseError::UnknownMemberId, &"".into())));
+            effects.answers.push((ticket, refused_join(GroupError::UnknownMemberId, &"".into())));
         }
         if let Some(ticket) = member.awaiting_sync {
-            effects.answers.push((ticket, refused_sync(ResponseError::UnknownMemberId)));
+            effects.answers.push((ticket, refused_sync(GroupError::UnknownMemberId)));
         }
         if let Some(instance_id) = &member.instance_id
             && self.static_members.get(instance_id).is_some_and(|known| *known == id)
@@ -295,7 +294,7 @@ impl ClassicGroup {
             member.owes_sync = false;
             if let Some(ticket) = member.awaiting_sync.take() {
                 member.deadline = now.monotonic_ms + i64::from(member.session_timeout_ms);
-                effects.answers.push((ticket, refused_sync(ResponseError::RebalanceInProgress)));
+                effects.answers.push((ticket, refused_sync(GroupError::RebalanceInProgress)));
             }
         }
     }
@@ -363,7 +362,7 @@ impl ClassicGroup {
             member.owes_sync = true;
             member.deadline = now.monotonic_ms + i64::from(member.session_timeout_ms);
             if let Some(ticket) = member.awaiting_join.take() {
-                effects.answers.push((ticket, Response::Join(self.joined(&member_id, &leader, false))));
+                effects.answers.push((ticket, Response::Join(Ok(self.joined(&member_id, &leader, false)))));
             }
         }
     }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 use super::classic::{ClassicGroup, Effects, State, refused_sync};
-use super::request::{Client, Heartbeat, LeaveGroup, LeavingMember, LeftMember, Response, SyncGroup};
+use super::request::{
+    Client, GroupError, Heartbeat, LeaveGroup, LeavingMember, LeftMember, Response, SyncGroup,
+};
 use crate::coordinator::{Now, Ticket};
 
 impl ClassicGroup {
@@ -20,18 +21,18 @@ impl ClassicGroup {
         }
         let stable = self.state == State::Stable;
         let Some(member) = self.member_mut(&request.member_id) else {
-            effects.answers.push((ticket, refused_sync(ResponseError::UnknownMemberId)));
+            effects.answers.push((ticket, refused_sync(GroupError::UnknownMemberId)));
             return;
         };
         member.owes_sync = false;
         if stable {
             member.deadline = now.monotonic_ms + i64::from(member.session_timeout_ms);
             let assignment = member.assignment.clone();
-            effects.answers.push((ticket, Response::Sync(self.synced(assignment))));
+            effects.answers.push((ticket, Response::Sync(Ok(self.synced(assignment)))));
             return self.forget_sync_deadline_if_paid();
         }
         if let Some(earlier) = member.awaiting_sync.replace(ticket) {
-            effects.answers.push((earlier, refused_sync(ResponseError::RebalanceInProgress)));
+            effects.answers.push((earlier, refused_sync(GroupError::RebalanceInProgress)));
         }
         if self.is_leader(&request.member_id) {
             self.assign(&request, now, effects);
@@ -39,20 +40,20 @@ impl ClassicGroup {
         self.forget_sync_deadline_if_paid();
     }
 
-    fn check_sync(&self, request: &SyncGroup) -> Result<(), ResponseError> {
+    fn check_sync(&self, request: &SyncGroup) -> Result<(), GroupError> {
         self.check_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation_id != self.generation {
-            return Err(ResponseError::IllegalGeneration);
+            return Err(GroupError::IllegalGeneration);
         }
         let differs = |asked: &Option<Arc<str>>, own: &Option<Arc<str>>| asked.is_some() && asked != own;
         if differs(&request.protocol_type, &self.protocol_type)
             || differs(&request.protocol_name, &self.protocol)
         {
-            return Err(ResponseError::InconsistentGroupProtocol);
+            return Err(GroupError::InconsistentGroupProtocol);
         }
         match self.state {
-            State::Empty => Err(ResponseError::UnknownMemberId),
-            State::PreparingRebalance => Err(ResponseError::RebalanceInProgress),
+            State::Empty => Err(GroupError::UnknownMemberId),
+            State::PreparingRebalance => Err(GroupError::RebalanceInProgress),
             State::CompletingRebalance | State::Stable => Ok(()),
         }
     }
@@ -75,7 +76,7 @@ impl ClassicGroup {
         effects.writes = true;
         tracing::info!(group = %self.id, generation = self.generation, members = self.members.len(), leader = %request.member_id, "the group is stable");
         let answers =
-            due.into_iter().map(|(ticket, assignment)| (ticket, Response::Sync(self.synced(assignment))));
+            due.into_iter().map(|(ticket, assignment)| (ticket, Response::Sync(Ok(self.synced(assignment)))));
         effects.answers.extend(answers);
     }
 
@@ -86,21 +87,17 @@ impl ClassicGroup {
     }
 
     /// What a heartbeat is answered; `Some` time: the member's session goes on until then.
-    pub(super) fn heartbeat(
-        &self,
-        request: &Heartbeat,
-        now: Now,
-    ) -> (Result<(), ResponseError>, Option<i64>) {
+    pub(super) fn heartbeat(&self, request: &Heartbeat, now: Now) -> (Result<(), GroupError>, Option<i64>) {
         if let Err(error) = self.check_member(&request.member_id, request.group_instance_id.as_deref()) {
             return (Err(error), None);
         }
         if request.generation_id != self.generation {
-            return (Err(ResponseError::IllegalGeneration), None);
+            return (Err(GroupError::IllegalGeneration), None);
         }
         let deadline = self.session_deadline(&request.member_id, now);
         match self.state {
-            State::Empty => (Err(ResponseError::UnknownMemberId), None),
-            State::PreparingRebalance => (Err(ResponseError::RebalanceInProgress), deadline),
+            State::Empty => (Err(GroupError::UnknownMemberId), None),
+            State::PreparingRebalance => (Err(GroupError::RebalanceInProgress), deadline),
             State::CompletingRebalance | State::Stable => (Ok(()), deadline),
         }
     }
@@ -135,11 +132,11 @@ impl ClassicGroup {
         leaving: &LeavingMember,
         client: &Client,
         effects: &mut Effects,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), GroupError> {
         let instance_id = leaving.group_instance_id.as_deref();
         let member_id = if leaving.member_id.is_empty() {
             let known = instance_id.and_then(|instance_id| self.static_members.get(instance_id));
-            known.cloned().ok_or(ResponseError::UnknownMemberId)?
+            known.cloned().ok_or(GroupError::UnknownMemberId)?
         } else {
             if !self.pending.contains_key(&leaving.member_id) {
                 self.check_member(&leaving.member_id, instance_id)?;

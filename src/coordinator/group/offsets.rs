@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 use super::records::{OffsetKey, OffsetValue, offset_record, offset_tombstone};
-use super::request::{CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupId, OffsetToCommit};
+use super::request::{
+    CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupError, GroupId, OffsetToCommit,
+};
 use crate::coordinator::{CoordinatorRecord, Now};
 use crate::types::TopicId;
 
@@ -59,7 +60,7 @@ impl fmt::Debug for TopicIds {
 }
 
 /// The records of a commit, and what each of its partitions is answered.
-type Committing = (Vec<CoordinatorRecord>, Vec<Result<(), ResponseError>>);
+type Committing = (Vec<CoordinatorRecord>, Vec<Result<(), GroupError>>);
 
 /// All committed offsets of a shard.
 #[derive(Debug, Default)]
@@ -163,19 +164,19 @@ impl CommittedOffsets {
         current: &TopicIds,
         metadata_bytes_max: usize,
         now: Now,
-    ) -> Result<Committing, ResponseError> {
+    ) -> Result<Committing, GroupError> {
         let mut records = self.tombstones_of_earlier_topics(request);
         let mut bytes = 0;
         let mut answers = Vec::with_capacity(request.offsets.len());
         for offset in &request.offsets {
             // The topic may have gone on the way here.
             if !current.has(&offset.topic, offset.topic_id) {
-                answers.push(Err(ResponseError::UnknownTopicOrPartition));
+                answers.push(Err(GroupError::UnknownTopicOrPartition));
                 continue;
             }
             // Kafka counts what it calls bytes in UTF-16.
             if offset.metadata.encode_utf16().count() > metadata_bytes_max {
-                answers.push(Err(ResponseError::OffsetMetadataTooLarge));
+                answers.push(Err(GroupError::OffsetMetadataTooLarge));
                 continue;
             }
             let key = OffsetKey {
@@ -195,7 +196,7 @@ impl CommittedOffsets {
             let record = offset_record(&key, &value, offset.topic_id);
             bytes += record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
             if bytes > COMMIT_BYTES_MAX {
-                return Err(ResponseError::InvalidCommitOffsetSize);
+                return Err(GroupError::InvalidCommitOffsetSize);
             }
             records.push(record);
             answers.push(Ok(()));
@@ -283,11 +284,11 @@ impl CommittedOffsets {
         &self,
         request: &DeleteOffsets,
         is_subscribed: impl Fn(&str) -> bool,
-    ) -> (Vec<CoordinatorRecord>, Vec<Result<bool, ResponseError>>) {
+    ) -> (Vec<CoordinatorRecord>, Vec<Result<bool, GroupError>>) {
         let mut records = Vec::new();
         let answers = request.partitions.iter().map(|(topic, partition)| {
             if is_subscribed(topic) {
-                return Err(ResponseError::GroupSubscribedToTopic);
+                return Err(GroupError::GroupSubscribedToTopic);
             }
             let key =
                 OffsetKey { group: request.group_id.clone(), topic: topic.clone(), partition: *partition };

@@ -5,10 +5,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use kafka_protocol::ResponseError;
-
+use crate::coordinator::CoordinatorError;
 use crate::types::TopicId;
+use bytes::Bytes;
 
 /// A group's id.
 pub type GroupId = Arc<str>;
@@ -35,26 +34,64 @@ pub enum Request {
 
 #[derive(Debug)]
 pub enum Response {
-    Join(JoinedGroup),
-    Sync(SyncedGroup),
-    Heartbeat(Result<(), ResponseError>),
+    Join(Result<JoinedGroup, RefusedJoin>),
+    Sync(Result<SyncedGroup, GroupError>),
+    Heartbeat(Result<(), GroupError>),
     /// An error of the whole request, or one answer for each member named.
-    Leave(Result<Vec<LeftMember>, ResponseError>),
+    Leave(Result<Vec<LeftMember>, GroupError>),
     /// `GroupIdNotFound` when there is no such group.
-    Describe(Result<DescribedGroup, ResponseError>),
+    Describe(Result<DescribedGroup, GroupError>),
     List(Vec<ListedGroup>),
     /// How many offsets went with the group.
-    Delete(Result<usize, ResponseError>),
+    Delete(Result<usize, GroupError>),
     /// An error of the whole request (every partition is answered with it), or what became of each.
-    CommitOffsets(Result<CommittedOffsets, ResponseError>),
-    FetchOffsets(Result<Vec<FetchedOffset>, ResponseError>),
+    CommitOffsets(Result<CommittedOffsets, GroupError>),
+    FetchOffsets(Result<Vec<FetchedOffset>, GroupError>),
     /// An error of the whole request, or for each partition in the order of the request whether there was
     /// an offset.
-    DeleteOffsets(Result<Vec<Result<bool, ResponseError>>, ResponseError>),
+    DeleteOffsets(Result<Vec<Result<bool, GroupError>>, GroupError>),
     TopicsDeleted,
-    /// What the runtime answers to any request that it could not serve (not coordinator, loading, the
-    /// append failed).
-    Failed(ResponseError),
+    /// In tests, which have no runtime: the decision could not be written, or the coordinator has moved.
+    #[cfg(test)]
+    Failed(CoordinatorError),
+}
+
+/// Why a group does not do what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// It was not asked.
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    #[error("another member goes by this instance's id now")]
+    FencedInstanceId,
+    #[error("there is no such group")]
+    GroupIdNotFound,
+    #[error("the group has as many members as it may have")]
+    GroupMaxSizeReached,
+    #[error("the group's members are subscribed to the topic")]
+    GroupSubscribedToTopic,
+    #[error("the generation is not the group's")]
+    IllegalGeneration,
+    #[error("the group has no protocol in common with the member")]
+    InconsistentGroupProtocol,
+    #[error("the offsets of one commit do not fit into a batch")]
+    InvalidCommitOffsetSize,
+    #[error("a group has no empty id")]
+    InvalidGroupId,
+    #[error("the session timeout is not within the broker's bounds")]
+    InvalidSessionTimeout,
+    #[error("a member joins with the id that it is given")]
+    MemberIdRequired,
+    #[error("the group has members")]
+    NonEmptyGroup,
+    #[error("the metadata of an offset is longer than the broker allows")]
+    OffsetMetadataTooLarge,
+    #[error("the group rebalances")]
+    RebalanceInProgress,
+    #[error("the group has no such member")]
+    UnknownMemberId,
+    #[error("there is no such partition")]
+    UnknownTopicOrPartition,
 }
 
 /// Who speaks.
@@ -84,14 +121,20 @@ pub struct JoinGroup {
     pub reason: Option<Arc<str>>,
 }
 
+/// A member that is not in the generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedJoin {
+    pub error: GroupError,
+    /// With [`GroupError::MemberIdRequired`] the id to come again with; else as it was asked, or empty.
+    pub member_id: Arc<str>,
+}
+
 #[derive(Clone, Debug)]
 pub struct JoinedGroup {
-    pub error: Option<ResponseError>,
-    /// -1 with an error.
     pub generation_id: i32,
     pub protocol_type: Option<Arc<str>>,
     pub protocol_name: Option<Arc<str>>,
-    /// The leader's member id; empty with an error.
+    /// The leader's member id.
     pub leader: Arc<str>,
     pub skip_assignment: bool,
     pub member_id: Arc<str>,
@@ -120,7 +163,6 @@ pub struct SyncGroup {
 
 #[derive(Clone, Debug)]
 pub struct SyncedGroup {
-    pub error: Option<ResponseError>,
     pub protocol_type: Option<Arc<str>>,
     pub protocol_name: Option<Arc<str>>,
     pub assignment: Bytes,
@@ -156,7 +198,7 @@ impl LeavingMember {
         LeftMember {
             member_id: self.member_id.clone(),
             group_instance_id: self.group_instance_id.clone(),
-            result: Err(ResponseError::UnknownMemberId),
+            result: Err(GroupError::UnknownMemberId),
         }
     }
 }
@@ -165,7 +207,7 @@ impl LeavingMember {
 pub struct LeftMember {
     pub member_id: Arc<str>,
     pub group_instance_id: Option<Arc<str>>,
-    pub result: Result<(), ResponseError>,
+    pub result: Result<(), GroupError>,
 }
 
 #[derive(Clone, Debug)]
@@ -215,7 +257,7 @@ pub struct CommitOffsets {
 #[derive(Clone, Debug)]
 pub struct CommittedOffsets {
     /// In the order of the request.
-    pub results: Vec<Result<(), ResponseError>>,
+    pub results: Vec<Result<(), GroupError>>,
     /// Nobody's commit in a group that belongs to its members: an administrator resets it.
     pub is_reset: bool,
 }

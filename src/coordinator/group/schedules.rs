@@ -18,7 +18,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 use super::classic::State;
 use super::harness::{Harness, client, config, subscription};
@@ -38,7 +37,7 @@ enum Doing {
     /// Its process does not run.
     Down,
     /// Ended by an error that clients do not get over.
-    Fatal(ResponseError),
+    Fatal(GroupError),
     WantsToJoin,
     Joins(Ticket, i64),
     WantsToSync,
@@ -362,30 +361,30 @@ impl World {
         };
         self.say(|| format!("{} is told {joined:?}", self.consumers[at].name));
         let consumer = &mut self.consumers[at];
-        match joined.error {
-            None => {
+        match joined {
+            Ok(joined) => {
                 consumer.member_id = joined.member_id.clone();
                 consumer.joined = Some(joined);
                 consumer.doing = Doing::WantsToSync;
             }
-            Some(ResponseError::MemberIdRequired) => {
-                consumer.member_id = joined.member_id;
+            Err(RefusedJoin { error: GroupError::MemberIdRequired, member_id }) => {
+                consumer.member_id = member_id;
                 consumer.doing = Doing::WantsToJoin;
             }
-            Some(error) => self.fails(at, error),
+            Err(refused) => self.fails(at, refused.error),
         }
     }
 
     /// What clients make of an error.
-    fn fails(&mut self, at: usize, error: ResponseError) {
+    fn fails(&mut self, at: usize, error: GroupError) {
         self.say(|| format!("{} fails with {error:?}", self.consumers[at].name));
         let consumer = &mut self.consumers[at];
         consumer.owned.clear();
         consumer.doing = Doing::WantsToJoin;
         match error {
-            ResponseError::UnknownMemberId => consumer.member_id = "".into(),
-            ResponseError::IllegalGeneration => consumer.joined = None,
-            ResponseError::RebalanceInProgress | ResponseError::NotCoordinator => {}
+            GroupError::UnknownMemberId => consumer.member_id = "".into(),
+            GroupError::IllegalGeneration => consumer.joined = None,
+            GroupError::RebalanceInProgress => {}
             error => consumer.doing = Doing::Fatal(error),
         }
     }
@@ -423,9 +422,10 @@ impl World {
             Response::Failed(_) => return self.consumers[at].doing = Doing::WantsToSync,
             other => panic!("a sync is answered {other:?}"),
         };
-        if let Some(error) = synced.error {
-            return self.fails(at, error);
-        }
+        let synced = match synced {
+            Ok(synced) => synced,
+            Err(error) => return self.fails(at, error),
+        };
         let consumer = &mut self.consumers[at];
         let generation = consumer.joined.as_ref().expect("joined").generation_id;
         if consumer.asked_in == self.incarnation {
@@ -472,8 +472,8 @@ impl World {
             Some(Response::CommitOffsets(Ok(_))) => {
                 assert_eq!(generation, begun, "a commit of another generation is taken");
             }
-            Some(Response::CommitOffsets(Err(ResponseError::FencedInstanceId))) => {
-                self.fails(at, ResponseError::FencedInstanceId);
+            Some(Response::CommitOffsets(Err(GroupError::FencedInstanceId))) => {
+                self.fails(at, GroupError::FencedInstanceId);
             }
             Some(Response::CommitOffsets(Err(_)) | Response::Failed(_)) => {}
             other => panic!("a commit is answered {other:?}"),
@@ -490,7 +490,7 @@ impl World {
         for at in 0..self.consumers.len() {
             if let Doing::Fatal(error) = self.consumers[at].doing {
                 // Only who was replaced may be told what clients do not get over.
-                assert_eq!(error, ResponseError::FencedInstanceId);
+                assert_eq!(error, GroupError::FencedInstanceId);
                 self.start(at);
             }
         }

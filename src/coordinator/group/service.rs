@@ -6,10 +6,15 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 
 use super::offsets::TopicIds;
-use super::request::{Request, Response};
+use super::request::{
+    CommitOffsets, CommittedOffsets, DeleteOffsets, DescribedGroup, FetchOffsets, FetchedOffset, GroupError,
+    GroupId, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Request,
+    Response, SyncGroup, SyncedGroup,
+};
 use super::shard::{GroupShard, GroupShardConfig};
 use crate::config::groups::GroupsConfig;
 use crate::controller::{ControllerHandle, CreateTopics, NewTopic};
+use crate::coordinator::CoordinatorError;
 use crate::coordinator::runtime::{Runtime, RuntimeConfig};
 use crate::env::Clock;
 use crate::metadata::{GROUP_METADATA_TOPIC, MetadataDelta};
@@ -17,6 +22,16 @@ use crate::partition::PartitionManager;
 use crate::protocol::batch::Compression;
 use crate::raft::MetadataQuorum;
 use crate::types::{NodeId, TopicId};
+
+/// The answer of a shard to a request of the same kind.
+macro_rules! answer {
+    ($response:expr, $kind:ident) => {
+        match $response {
+            Response::$kind(answer) => answer,
+            other => unreachable!("a shard answers {} with {other:?}", stringify!($kind)),
+        }
+    };
+}
 
 /// Groups and their offsets, as handlers ask for them.
 #[derive(Clone)]
@@ -69,7 +84,7 @@ impl GroupCoordinator {
             for answer in runtime.ask_all(|| Request::TopicsDeleted(gone.clone())).await {
                 match answer {
                     // A shard that is loaded later looks itself which topics there still are.
-                    Ok(_) | Err(ResponseError::CoordinatorLoadInProgress) => {}
+                    Ok(_) | Err(CoordinatorError::Loading) => {}
                     Err(error) => {
                         tracing::warn!(topics = ?gone, %error, "offsets committed for deleted topics stay until they are loaded again");
                     }
@@ -83,37 +98,134 @@ impl GroupCoordinator {
         self.runtime.stop().await;
     }
 
+    /// A member joins; it is answered when the group's next generation begins.
+    ///
+    /// # Errors
+    /// When it is not in the generation.
+    pub async fn join(&self, join: JoinGroup) -> Result<JoinedGroup, RefusedJoin> {
+        let (group_id, member_id) = (join.group_id.clone(), join.member_id.clone());
+        match self.ask(&group_id, Request::Join(join)).await {
+            Ok(response) => answer!(response, Join),
+            Err(error) => Err(RefusedJoin { error, member_id }),
+        }
+    }
+
+    /// A member asks for its assignment, or brings everybody's.
+    ///
+    /// # Errors
+    /// When there is none for it.
+    pub async fn sync(&self, sync: SyncGroup) -> Result<SyncedGroup, GroupError> {
+        let group_id = sync.group_id.clone();
+        answer!(self.ask(&group_id, Request::Sync(sync)).await?, Sync)
+    }
+
+    /// A member is there.
+    ///
+    /// # Errors
+    /// When the group does not know it, or wants something of it.
+    pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), GroupError> {
+        let group_id = heartbeat.group_id.clone();
+        answer!(self.ask(&group_id, Request::Heartbeat(heartbeat)).await?, Heartbeat)
+    }
+
+    /// Members leave; each has its answer.
+    ///
+    /// # Errors
+    /// When none of them does.
+    pub async fn leave(&self, leave: LeaveGroup) -> Result<Vec<LeftMember>, GroupError> {
+        let group_id = leave.group_id.clone();
+        answer!(self.ask(&group_id, Request::Leave(leave)).await?, Leave)
+    }
+
+    /// # Errors
+    /// `GroupIdNotFound` when there is no such group.
+    pub async fn describe(&self, group_id: GroupId) -> Result<DescribedGroup, GroupError> {
+        answer!(self.ask(&group_id.clone(), Request::Describe(group_id)).await?, Describe)
+    }
+
+    /// The groups of this node in one of these states, and of one of these types; none is any.
+    ///
+    /// # Errors
+    /// When a shard of this node cannot say which it has.
+    pub async fn list(
+        &self,
+        states: Vec<String>,
+        types: Vec<String>,
+    ) -> Result<Vec<ListedGroup>, GroupError> {
+        let list = || Request::List { states: states.clone(), types: types.clone() };
+        let mut groups = Vec::new();
+        for response in self.runtime.ask_all(list).await {
+            match response {
+                Ok(response) => groups.extend(answer!(response, List)),
+                // A shard that moved away meanwhile is listed where it is now.
+                Err(CoordinatorError::NotCoordinator) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Deletes a group without members; answers how many offsets went with it.
+    ///
+    /// # Errors
+    /// When it is not there, or has members.
+    pub async fn delete(&self, group_id: GroupId) -> Result<usize, GroupError> {
+        answer!(self.ask(&group_id.clone(), Request::Delete(group_id)).await?, Delete)
+    }
+
+    /// Commits offsets; each has its answer.
+    ///
+    /// # Errors
+    /// When none of them is.
+    pub async fn commit_offsets(&self, commit: CommitOffsets) -> Result<CommittedOffsets, GroupError> {
+        let group_id = commit.group_id.clone();
+        answer!(self.ask(&group_id, Request::CommitOffsets(commit)).await?, CommitOffsets)
+    }
+
+    /// What is committed, in the order in which it was asked for.
+    ///
+    /// # Errors
+    /// When the group's shard is not to be asked.
+    pub async fn fetch_offsets(&self, fetch: FetchOffsets) -> Result<Vec<FetchedOffset>, GroupError> {
+        let group_id = fetch.group_id.clone();
+        answer!(self.ask(&group_id, Request::FetchOffsets(fetch)).await?, FetchOffsets)
+    }
+
+    /// Forgets offsets; of each it is answered whether it was there.
+    ///
+    /// # Errors
+    /// When the group is not there, or its members read what it has committed.
+    pub async fn delete_offsets(
+        &self,
+        delete: DeleteOffsets,
+    ) -> Result<Vec<Result<bool, GroupError>>, GroupError> {
+        let group_id = delete.group_id.clone();
+        answer!(self.ask(&group_id, Request::DeleteOffsets(delete)).await?, DeleteOffsets)
+    }
+
     /// Asks the shard that holds the group.
-    pub async fn ask(&self, group_id: &str, request: Request) -> Response {
-        let Some(partition) = self.partition_of(group_id) else {
-            return Response::Failed(ResponseError::NotCoordinator);
-        };
-        self.runtime.ask(partition, request).await.unwrap_or_else(Response::Failed)
+    async fn ask(&self, group_id: &str, request: Request) -> Result<Response, GroupError> {
+        let partition = self.partition_of(group_id).ok_or(CoordinatorError::NotCoordinator)?;
+        Ok(self.runtime.ask(partition, request).await?)
     }
 
-    /// Asks every shard of this node.
-    pub async fn ask_all(&self, request: impl Fn() -> Request) -> Vec<Response> {
-        let answers = self.runtime.ask_all(request).await.into_iter();
-        answers.map(|answer| answer.unwrap_or_else(Response::Failed)).collect()
-    }
-
-    /// Looks at every shard of this node, one after the other.
-    pub async fn look(&self, look: impl FnMut(&GroupShard)) {
-        self.runtime.look(look).await;
+    /// Shows every shard of this node, one after the other.
+    pub async fn inspect(&self, inspect: impl FnMut(&GroupShard)) {
+        self.runtime.inspect(inspect).await;
     }
 
     /// The node that coordinates the group. The topic is created when it is not there yet.
     ///
     /// # Errors
-    /// `CoordinatorNotAvailable` when the topic cannot be created, or nobody leads the partition.
-    pub async fn coordinator_of(&self, group_id: &str) -> Result<NodeId, ResponseError> {
+    /// `NotAvailable` when the topic cannot be created, or nobody leads the partition.
+    pub async fn coordinator_of(&self, group_id: &str) -> Result<NodeId, CoordinatorError> {
         if self.partition_of(group_id).is_none() {
             self.create_topic().await?;
         }
-        let partition = self.partition_of(group_id).ok_or(ResponseError::CoordinatorNotAvailable)?;
+        let partition = self.partition_of(group_id).ok_or(CoordinatorError::NotAvailable)?;
         let image = self.quorum.image();
         let leader = image.topic(GROUP_METADATA_TOPIC).and_then(|topic| topic.partition(partition)?.leader);
-        leader.ok_or(ResponseError::CoordinatorNotAvailable)
+        leader.ok_or(CoordinatorError::NotAvailable)
     }
 
     fn partition_of(&self, group_id: &str) -> Option<i32> {
@@ -122,7 +234,7 @@ impl GroupCoordinator {
         Some(partition_for(group_id, i32::try_from(count).ok()?))
     }
 
-    async fn create_topic(&self) -> Result<(), ResponseError> {
+    async fn create_topic(&self) -> Result<(), CoordinatorError> {
         let mut topic = NewTopic::named(GROUP_METADATA_TOPIC, self.config.topic_partitions);
         topic.replication_factor = self.config.topic_replication_factor;
         topic.configs = [
@@ -150,7 +262,7 @@ impl GroupCoordinator {
             Err(error) if error.code == ResponseError::TopicAlreadyExists => Ok(()),
             Err(error) => {
                 tracing::error!(topic = GROUP_METADATA_TOPIC, %error, "the topic of consumer groups cannot be created");
-                Err(ResponseError::CoordinatorNotAvailable)
+                Err(CoordinatorError::NotAvailable)
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
 use super::classic::{ClassicGroup, Effects, State, refused_join, refused_sync};
@@ -11,7 +10,7 @@ use super::joining::Joining;
 use super::offsets::{AgesFrom, CommittedOffsets, TopicIds};
 use super::records::{self, GroupRecord, OffsetKey};
 use super::request::{
-    self, CommitOffsets, DeleteOffsets, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember,
+    self, CommitOffsets, DeleteOffsets, GroupError, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember,
     ListedGroup, Request, Response, SyncGroup,
 };
 use crate::config::groups::GroupsConfig;
@@ -148,11 +147,11 @@ impl GroupShard {
     fn join(&self, request: &JoinGroup, ticket: Ticket, now: Now) -> Decision<Self> {
         let refuse = |error| answered(ticket, refused_join(error, &request.member_id));
         if request.group_id.is_empty() {
-            return refuse(ResponseError::InvalidGroupId);
+            return refuse(GroupError::InvalidGroupId);
         }
         let sessions = self.config.session_timeout_min_ms..=self.config.session_timeout_max_ms;
         if !sessions.contains(&request.session_timeout_ms) {
-            return refuse(ResponseError::InvalidSessionTimeout);
+            return refuse(GroupError::InvalidSessionTimeout);
         }
         let found = self.groups.get(&request.group_id);
         let mut group = match found {
@@ -160,7 +159,7 @@ impl GroupShard {
             None if request.member_id.is_empty() => {
                 ClassicGroup::new(request.group_id.clone(), self.config.initial_delay_ms, now)
             }
-            None => return refuse(ResponseError::UnknownMemberId),
+            None => return refuse(GroupError::UnknownMemberId),
         };
         let mut effects = Effects::default();
         // A group is there from its first join on, whatever becomes of the rebalance.
@@ -173,10 +172,10 @@ impl GroupShard {
 
     fn sync(&self, request: SyncGroup, ticket: Ticket, now: Now) -> Decision<Self> {
         if request.group_id.is_empty() {
-            return answered(ticket, refused_sync(ResponseError::InvalidGroupId));
+            return answered(ticket, refused_sync(GroupError::InvalidGroupId));
         }
         let Some(group) = self.groups.get(&request.group_id) else {
-            return answered(ticket, refused_sync(ResponseError::UnknownMemberId));
+            return answered(ticket, refused_sync(GroupError::UnknownMemberId));
         };
         let (mut group, mut effects) = (ClassicGroup::clone(group), Effects::default());
         group.sync(request, ticket, now, &mut effects);
@@ -185,10 +184,10 @@ impl GroupShard {
 
     fn heartbeat(&self, request: &Heartbeat, ticket: Ticket, now: Now) -> Decision<Self> {
         if request.group_id.is_empty() {
-            return answered(ticket, Response::Heartbeat(Err(ResponseError::InvalidGroupId)));
+            return answered(ticket, Response::Heartbeat(Err(GroupError::InvalidGroupId)));
         }
         let Some(group) = self.groups.get(&request.group_id) else {
-            return answered(ticket, Response::Heartbeat(Err(ResponseError::UnknownMemberId)));
+            return answered(ticket, Response::Heartbeat(Err(GroupError::UnknownMemberId)));
         };
         let (answer, deadline) = group.heartbeat(request, now);
         let mut decision = answered(ticket, Response::Heartbeat(answer));
@@ -198,7 +197,7 @@ impl GroupShard {
 
     fn leave(&self, request: &LeaveGroup, ticket: Ticket, now: Now) -> Decision<Self> {
         if request.group_id.is_empty() {
-            return answered(ticket, Response::Leave(Err(ResponseError::InvalidGroupId)));
+            return answered(ticket, Response::Leave(Err(GroupError::InvalidGroupId)));
         }
         let (mut group, mut effects) = match self.groups.get(&request.group_id) {
             Some(group) => (ClassicGroup::clone(group), Effects::default()),
@@ -233,8 +232,8 @@ impl GroupShard {
     fn delete(&self, group_id: &GroupId, ticket: Ticket) -> Decision<Self> {
         let refuse = |error| answered(ticket, Response::Delete(Err(error)));
         match self.groups.get(group_id) {
-            None => refuse(ResponseError::GroupIdNotFound),
-            Some(group) if group.state != State::Empty => refuse(ResponseError::NonEmptyGroup),
+            None => refuse(GroupError::GroupIdNotFound),
+            Some(group) if group.state != State::Empty => refuse(GroupError::NonEmptyGroup),
             Some(_) => {
                 let records = self.offsets.tombstones_of_group(group_id);
                 let mut decision = answered(ticket, Response::Delete(Ok(records.len())));
@@ -255,7 +254,7 @@ impl GroupShard {
             }
             // Who assigns itself needs no group before it commits.
             None if request.generation_id < 0 => Ok(()),
-            None => Err(ResponseError::GroupIdNotFound),
+            None => Err(GroupError::GroupIdNotFound),
         };
         if let Err(error) = checked {
             return refuse(error);
@@ -281,11 +280,11 @@ impl GroupShard {
     fn delete_offsets(&self, request: &DeleteOffsets, ticket: Ticket) -> Decision<Self> {
         let refuse = |error| answered(ticket, Response::DeleteOffsets(Err(error)));
         let Some(group) = self.groups.get(&request.group_id) else {
-            return refuse(ResponseError::GroupIdNotFound);
+            return refuse(GroupError::GroupIdNotFound);
         };
         let is_readable = group.protocol_type.as_deref() == Some(super::classic::CONSUMER);
         if group.state != State::Empty && !is_readable {
-            return refuse(ResponseError::NonEmptyGroup);
+            return refuse(GroupError::NonEmptyGroup);
         }
         let (records, answers) = self.offsets.delete(request, |topic| group.is_subscribed(topic));
         let mut decision = answered(ticket, Response::DeleteOffsets(Ok(answers)));
@@ -407,7 +406,7 @@ impl Shard for GroupShard {
             Request::Heartbeat(request) => self.heartbeat(&request, ticket, now),
             Request::Leave(request) => self.leave(&request, ticket, now),
             Request::Describe(group_id) => {
-                let found = self.groups.get(&group_id).ok_or(ResponseError::GroupIdNotFound);
+                let found = self.groups.get(&group_id).ok_or(GroupError::GroupIdNotFound);
                 answered(ticket, Response::Describe(found.map(|group| group.describe())))
             }
             Request::List { states, types } => answered(ticket, Response::List(self.list(&states, &types))),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError;
 
 use super::classic::State;
 use super::harness::{Harness, client, config, join, sync};
@@ -15,23 +14,30 @@ const GROUP: &str = "g";
 
 fn joined(harness: &mut Harness, ticket: Ticket) -> JoinedGroup {
     match harness.take(ticket) {
-        Some(Response::Join(joined)) => joined,
+        Some(Response::Join(Ok(joined))) => joined,
         other => panic!("a join is answered {other:?}"),
     }
 }
 
-fn synced(harness: &mut Harness, ticket: Ticket) -> Result<Bytes, ResponseError> {
+fn refused(harness: &mut Harness, ticket: Ticket) -> RefusedJoin {
     match harness.take(ticket) {
-        Some(Response::Sync(synced)) => synced.error.map_or(Ok(synced.assignment), Err),
+        Some(Response::Join(Err(refused))) => refused,
+        other => panic!("a join is answered {other:?}"),
+    }
+}
+
+fn synced(harness: &mut Harness, ticket: Ticket) -> Result<Bytes, GroupError> {
+    match harness.take(ticket) {
+        Some(Response::Sync(synced)) => synced.map(|synced| synced.assignment),
         other => panic!("a sync is answered {other:?}"),
     }
 }
 
 fn member_id(harness: &mut Harness) -> Arc<str> {
     let ticket = harness.ask(Request::Join(join(GROUP, "")));
-    let told = joined(harness, ticket);
-    assert_eq!(told.error, Some(ResponseError::MemberIdRequired));
-    told.member_id
+    let refused = refused(harness, ticket);
+    assert_eq!(refused.error, GroupError::MemberIdRequired);
+    refused.member_id
 }
 
 fn static_join(instance: &str, member_id: &str) -> JoinGroup {
@@ -54,20 +60,20 @@ fn stable(harness: &mut Harness, instances: &[&str]) -> Vec<JoinedGroup> {
     all
 }
 
-fn heartbeat(harness: &mut Harness, told: &JoinedGroup) -> Result<(), ResponseError> {
+fn heartbeat(harness: &mut Harness, told: &JoinedGroup) -> Result<(), GroupError> {
     let request = Heartbeat {
         group_id: GROUP.into(),
         generation_id: told.generation_id,
         member_id: told.member_id.clone(),
         group_instance_id: None,
     };
-    match harness.told(Request::Heartbeat(request)) {
+    match harness.answer(Request::Heartbeat(request)) {
         Response::Heartbeat(result) => result,
         other => panic!("a heartbeat is answered {other:?}"),
     }
 }
 
-fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(), ResponseError> {
+fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(), GroupError> {
     let is_new = harness.group(GROUP).is_none_or(|group| group.protocol_type.is_none());
     let offset = OffsetToCommit {
         topic: "t".into(),
@@ -85,7 +91,7 @@ fn commit(harness: &mut Harness, generation: i32, member_id: &str) -> Result<(),
         retention_ms: None,
         offsets: vec![offset],
     };
-    match harness.told(Request::CommitOffsets(request)) {
+    match harness.answer(Request::CommitOffsets(request)) {
         Response::CommitOffsets(result) => result.map(|committed| {
             assert_eq!(committed.results, [Ok(())]);
             assert_eq!(committed.is_reset, generation < 0 && !is_new);
@@ -111,27 +117,27 @@ fn members_come_together_share_the_work_and_part() {
 
     // The follower waits for the leader's word; meanwhile nothing may be committed.
     let follower = harness.ask(Request::Sync(sync(GROUP, &second, &[])));
-    assert_eq!(commit(&mut harness, 1, &one), Err(ResponseError::RebalanceInProgress));
+    assert_eq!(commit(&mut harness, 1, &one), Err(GroupError::RebalanceInProgress));
     let leader = harness.ask(Request::Sync(sync(GROUP, &first, &[(&one, "a"), (&two, "b")])));
     assert_eq!(synced(&mut harness, leader), Ok("a".into()));
     assert_eq!(synced(&mut harness, follower), Ok("b".into()));
     assert_eq!(commit(&mut harness, 1, &one), Ok(()));
-    assert_eq!(commit(&mut harness, 0, &one), Err(ResponseError::IllegalGeneration));
-    assert_eq!(commit(&mut harness, 1, "stranger"), Err(ResponseError::UnknownMemberId));
-    assert_eq!(commit(&mut harness, -1, ""), Err(ResponseError::UnknownMemberId));
+    assert_eq!(commit(&mut harness, 0, &one), Err(GroupError::IllegalGeneration));
+    assert_eq!(commit(&mut harness, 1, "stranger"), Err(GroupError::UnknownMemberId));
+    assert_eq!(commit(&mut harness, -1, ""), Err(GroupError::UnknownMemberId));
     harness.check_replay();
 
     // A follower that joins as it was goes on; the leader calls for a rebalance.
     let again = harness.ask(Request::Join(join(GROUP, &two)));
     assert_eq!(joined(&mut harness, again).generation_id, 1);
     let again = harness.ask(Request::Join(join(GROUP, &one)));
-    assert_eq!(heartbeat(&mut harness, &second), Err(ResponseError::RebalanceInProgress));
+    assert_eq!(heartbeat(&mut harness, &second), Err(GroupError::RebalanceInProgress));
 
     // The follower's session ends, so the leader goes on alone, and leaves.
     harness.pass(10_000);
     let alone = joined(&mut harness, again);
     assert_eq!((alone.generation_id, alone.members.len()), (2, 1));
-    assert_eq!(heartbeat(&mut harness, &second), Err(ResponseError::UnknownMemberId));
+    assert_eq!(heartbeat(&mut harness, &second), Err(GroupError::UnknownMemberId));
     let leaving = LeavingMember { member_id: one, group_instance_id: None, reason: None };
     harness.ask(Request::Leave(LeaveGroup {
         group_id: GROUP.into(),
@@ -162,10 +168,7 @@ fn a_static_member_comes_back_into_a_stable_group_and_nobody_notices() {
     let leader_instance = if told[0].member_id.starts_with('a') { "a" } else { "b" };
     let back = harness.ask(Request::Join(static_join(leader_instance, "")));
     let back = joined(&mut harness, back);
-    assert_eq!(
-        (back.error, back.generation_id, back.skip_assignment, back.members.len()),
-        (None, 1, true, 2)
-    );
+    assert_eq!((back.generation_id, back.skip_assignment, back.members.len()), (1, true, 2));
     assert_eq!(back.leader, back.member_id);
     harness.check_replay();
     let partitions = harness.ask(Request::Sync(sync(GROUP, &back, &[])));
@@ -174,7 +177,7 @@ fn a_static_member_comes_back_into_a_stable_group_and_nobody_notices() {
 
     // Who still uses the old id is fenced.
     let old = harness.ask(Request::Join(static_join(leader_instance, &told[0].member_id)));
-    assert_eq!(joined(&mut harness, old).error, Some(ResponseError::FencedInstanceId));
+    assert_eq!(refused(&mut harness, old).error, GroupError::FencedInstanceId);
 
     // A client that knows nothing of skipping does not take itself for the leader.
     let older = JoinGroup { supports_skipping_assignment: false, ..static_join(leader_instance, "") };
@@ -184,7 +187,7 @@ fn a_static_member_comes_back_into_a_stable_group_and_nobody_notices() {
 
     // When the new id cannot be written, it was never given.
     harness.appends_fail = true;
-    let failed = harness.told(Request::Join(static_join(leader_instance, "")));
+    let failed = harness.answer(Request::Join(static_join(leader_instance, "")));
     assert!(matches!(failed, Response::Failed(_)));
     harness.appends_fail = false;
     assert_eq!(heartbeat(&mut harness, &older), Ok(()));
@@ -197,11 +200,11 @@ fn a_static_member_that_comes_back_while_the_group_joins_is_waited_for() {
     // A new instance joins, its process starts again, and the others take longer than its session.
     let gone = harness.ask(Request::Join(static_join("c", "")));
     let back = harness.ask(Request::Join(static_join("c", "")));
-    assert_eq!(joined(&mut harness, gone).error, Some(ResponseError::FencedInstanceId));
+    assert_eq!(refused(&mut harness, gone).error, GroupError::FencedInstanceId);
     for _ in 0..3 {
         harness.pass(6000);
         for told in &told {
-            assert_eq!(heartbeat(&mut harness, told), Err(ResponseError::RebalanceInProgress));
+            assert_eq!(heartbeat(&mut harness, told), Err(GroupError::RebalanceInProgress));
         }
     }
     assert!(harness.take(back).is_none(), "waiting for the others is no silence");
@@ -226,8 +229,8 @@ fn who_never_asks_for_its_partitions_is_removed_and_the_others_are_asked_again()
         assert_eq!(heartbeat(&mut harness, &leader), Ok(()));
         harness.pass(6000);
     }
-    assert_eq!(synced(&mut harness, waits), Err(ResponseError::RebalanceInProgress));
-    assert_eq!(heartbeat(&mut harness, &leader), Err(ResponseError::UnknownMemberId));
+    assert_eq!(synced(&mut harness, waits), Err(GroupError::RebalanceInProgress));
+    assert_eq!(heartbeat(&mut harness, &leader), Err(GroupError::UnknownMemberId));
 }
 
 #[test]
@@ -235,7 +238,7 @@ fn a_full_group_takes_nobody_else() {
     let mut harness = Harness::new(super::shard::GroupShardConfig { size_max: 2, ..config() });
     stable(&mut harness, &["a", "b"]);
     let third = harness.ask(Request::Join(static_join("c", "")));
-    assert_eq!(joined(&mut harness, third).error, Some(ResponseError::GroupMaxSizeReached));
+    assert_eq!(refused(&mut harness, third).error, GroupError::GroupMaxSizeReached);
     assert_eq!(harness.state(GROUP), Some(State::Stable));
 }
 
@@ -271,7 +274,7 @@ fn offsets_expire_in_batches_and_the_group_with_the_last() {
         retention_ms: None,
         offsets: offsets.collect(),
     };
-    harness.told(Request::CommitOffsets(request));
+    harness.answer(Request::CommitOffsets(request));
     harness.pass(harness.config.offsets_retention_ms - 1000);
     assert_eq!(harness.shard.offsets().count(), 2500);
     harness.pass(harness.config.retention_check_interval_ms);
@@ -370,11 +373,11 @@ fn a_protocol_that_a_member_names_twice_counts_once_and_by_its_first_metadata() 
     let twice = harness.ask(naming("a", &["range", "range", "both", "both"]));
     harness.pass(6000);
     let alone = joined(&mut harness, twice);
-    assert_eq!((alone.error, alone.protocol_name.as_deref()), (None, Some("range")));
+    assert_eq!(alone.protocol_name.as_deref(), Some("range"));
     assert_eq!(alone.members[0].metadata, [0][..]);
 
     let stranger = harness.ask(naming("b", &["other", "other"]));
-    assert_eq!(joined(&mut harness, stranger).error, Some(ResponseError::InconsistentGroupProtocol));
+    assert_eq!(refused(&mut harness, stranger).error, GroupError::InconsistentGroupProtocol);
 
     let second = harness.ask(naming("b", &["both"]));
     let request = JoinGroup {
@@ -383,7 +386,7 @@ fn a_protocol_that_a_member_names_twice_counts_once_and_by_its_first_metadata() 
     };
     let first = harness.ask(Request::Join(request));
     let (first, second) = (joined(&mut harness, first), joined(&mut harness, second));
-    assert_eq!((first.error, second.error), (None, None));
+    assert_eq!(first.protocol_name, second.protocol_name);
     assert_eq!(first.protocol_name.as_deref(), Some("both"), "the other does not know range");
     harness.check_replay();
 }
@@ -409,10 +412,10 @@ fn a_commit_takes_no_more_memory_than_a_batch_may_hold() {
         retention_ms: None,
         offsets: vec![offset.clone(); count],
     };
-    let refused = harness.told(Request::CommitOffsets(request(1_000_000)));
-    assert!(matches!(refused, Response::CommitOffsets(Err(ResponseError::InvalidCommitOffsetSize))));
+    let refused = harness.answer(Request::CommitOffsets(request(1_000_000)));
+    assert!(matches!(refused, Response::CommitOffsets(Err(GroupError::InvalidCommitOffsetSize))));
     assert!(harness.log.is_empty() && harness.group(&group_id).is_none());
-    let taken = harness.told(Request::CommitOffsets(request(100)));
+    let taken = harness.answer(Request::CommitOffsets(request(100)));
     assert!(matches!(taken, Response::CommitOffsets(Ok(taken)) if taken.results == [Ok(()); 100]));
 }
 
@@ -437,7 +440,7 @@ fn offsets_of_a_topic_that_was_made_anew_meanwhile_are_gone_after_a_crash() {
             retention_ms: None,
             offsets: offsets.into(),
         };
-        match harness.told(Request::CommitOffsets(request)) {
+        match harness.answer(Request::CommitOffsets(request)) {
             Response::CommitOffsets(Ok(committed)) => {
                 assert_eq!((committed.results, committed.is_reset), (vec![Ok(()), Ok(())], false));
             }

@@ -1,4 +1,4 @@
-//! ApiVersions (key 18), versions 0 to 4: what this broker serves.
+//! ApiVersions (key 18): what this broker serves.
 //!
 //! A version that is not served is answered in version 0 with error 35 and the range of this API
 //! (KIP-511). Produce is advertised from version 0 though 3 is the lowest served, as some clients
@@ -7,38 +7,68 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
-use super::super::Broker;
-use super::super::api::{Api, Body, Reply, Request, answer, body};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::api_versions_response::ApiVersion;
+use crate::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Body, Handler, ListenerRole, Request, body,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api { key: ApiKey::ApiVersions, least: 0, greatest: 4, handle };
+pub const API: Api = Api {
+    shape: &shapes::API_VERSIONS,
+    versions: 0..=4,
+    notes: &[(3, "the client names its software (KIP-511)")],
+    served_on: BROKERS_AND_CONTROLLERS,
+    answered_by: AnsweredBy::AnyBroker,
+    needs: &[],
+    handler: Handler::now::<ApiVersionsRequest>(),
+};
 
-fn handle(_broker: &Arc<Broker>, request: Request) -> Reply {
-    answer(request, |request, message: ApiVersionsRequest| {
-        let names_itself = request.version >= 3;
-        let is_named = [&message.client_software_name, &message.client_software_version]
+error_codes!(ApiVersionsResponse: []);
+
+/// The first version in which a client names its software.
+const NAMES_SOFTWARE: i16 = 3;
+
+impl Answered for ApiVersionsRequest {
+    type Response = ApiVersionsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> ApiVersionsResponse {
+        ApiVersionsResponse::default().with_error_code(error.number())
+    }
+}
+
+impl AnswerNow for ApiVersionsRequest {
+    fn answer(self, _: &Arc<Broker>, request: &Request) -> ApiVersionsResponse {
+        let is_named = [&self.client_software_name, &self.client_software_version]
             .iter()
             .all(|name| is_software_name(name));
-        if names_itself && !is_named {
-            return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+        if request.version >= NAMES_SOFTWARE && !is_named {
+            return self.error_response(request.version, &ResponseError::InvalidRequest.into());
         }
-        ApiVersionsResponse::default().with_api_keys(super::APIS.iter().map(advertised).collect())
-    })
+        let served = super::APIS.iter().filter(|api| api.served_on.contains(&ListenerRole::Broker));
+        ApiVersionsResponse::default().with_api_keys(served.map(advertised).collect())
+    }
 }
 
 /// The answer to a version that is not served, in version 0.
-pub fn unsupported_version(error: ResponseError) -> Body {
-    body(
-        &ApiVersionsResponse::default().with_error_code(error.code()).with_api_keys(vec![advertised(&API)]),
-        0,
-    )
+pub fn unsupported_version() -> Body {
+    let response = ApiVersionsResponse::default()
+        .with_error_code(ResponseError::UnsupportedVersion.code())
+        .with_api_keys(vec![advertised(&API)]);
+    body(&response, 0)
 }
 
 fn advertised(api: &Api) -> ApiVersion {
-    let least = if api.key == ApiKey::Produce { 0 } else { api.least };
-    ApiVersion::default().with_api_key(api.key as i16).with_min_version(least).with_max_version(api.greatest)
+    let is_produce = api.shape.key == shapes::PRODUCE.key;
+    let first = if is_produce { 0 } else { *api.versions.start() };
+    ApiVersion::default()
+        .with_api_key(api.shape.key)
+        .with_min_version(first)
+        .with_max_version(*api.versions.end())
 }
 
 /// Letters, digits, dots and dashes, the last two not at the ends (KIP-511).

@@ -1,51 +1,77 @@
-//! CreateTopics (key 19), versions 2 to 7. The answer waits until this node holds the partitions.
+//! CreateTopics (key 19). The answer waits until this node holds the partitions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
-use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, CreateTopicsResponse};
-
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::{later, refusal, text, topic_name};
+use super::{node_ids, text, topic_name};
 use crate::config::{BrokerValues, topic};
-use crate::controller::{ControllerError, CreateTopics, CreatedTopic, NewTopic};
-use crate::types::NodeId;
+use crate::controller::{CreateTopics, CreatedTopic, NewTopic};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::create_topics_request::CreatableTopic;
+use crate::protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use crate::protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, Need, Operation, Request,
+    Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api { key: ApiKey::CreateTopics, least: 2, greatest: 7, handle };
+pub const API: Api = Api {
+    shape: &shapes::CREATE_TOPICS,
+    versions: 2..=7,
+    notes: &[
+        (5, "answers with the topic's configurations (KIP-525)"),
+        (7, "answers with topic ids (KIP-516)"),
+    ],
+    served_on: BROKERS_AND_CONTROLLERS,
+    answered_by: AnsweredBy::ActiveController,
+    // The first for all topics, or the second for those named; the third to be told the configurations.
+    needs: &[
+        Need(Operation::Create, Resource::Cluster),
+        Need(Operation::Create, Resource::Topic),
+        Need(Operation::DescribeConfigs, Resource::Topic),
+    ],
+    handler: Handler::later::<CreateTopicsRequest>(),
+};
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: CreateTopicsRequest| {
-        later(request.version, async move { response(&broker, &request, message).await })
-    })
+error_codes!(CreateTopicsResponse: [topics]);
+
+impl Answered for CreateTopicsRequest {
+    type Response = CreateTopicsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> CreateTopicsResponse {
+        let topics = self.topics.iter().map(|topic| error_result(&topic.name, error));
+        CreateTopicsResponse::default().with_topics(topics.collect())
+    }
 }
 
-async fn response(broker: &Broker, request: &Request, message: CreateTopicsRequest) -> CreateTopicsResponse {
-    let validate_only = message.validate_only;
-    let topics: Vec<NewTopic> = message.topics.iter().map(new_topic).collect();
-    let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-    let controller = broker.controller.within_ms(message.timeout_ms);
-    let answers = match controller.create_topics(CreateTopics { topics, validate_only }).await {
-        Ok(answers) => answers,
-        Err(error) => names.into_iter().map(|name| (name, Err(error.clone()))).collect(),
-    };
-    broker.wait_applied().await;
-    let results = answers.into_iter().map(|(name, answer)| {
-        if let (Ok(created), false) = (&answer, validate_only) {
-            let (partitions, replicas) = (created.partition_count, created.replication_factor);
-            let client = request.client_id.as_deref().unwrap_or("");
-            tracing::info!(topic = name, id = %created.id, partitions, replicas, client, host = %request.client_host, "created a topic");
-        }
-        result(broker, &name, answer)
-    });
-    CreateTopicsResponse::default().with_topics(results.collect())
+impl AnswerLater for CreateTopicsRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> CreateTopicsResponse {
+        let validate_only = self.validate_only;
+        let topics = self.topics.iter().map(new_topic).collect();
+        let controller = broker.controller.within_ms(self.timeout_ms);
+        let answers = match controller.create_topics(CreateTopics { topics, validate_only }).await {
+            Ok(answers) => answers,
+            Err(error) => return self.error_response(request.version, &error.into()),
+        };
+        broker.wait_applied().await;
+        let results = answers.into_iter().map(|(name, answer)| match answer {
+            Ok(created) => {
+                if !validate_only {
+                    let (partitions, replicas) = (created.partition_count, created.replication_factor);
+                    tracing::info!(topic = name, id = %created.id, partitions, replicas, client = request.client(), host = %request.client_host, "created a topic");
+                }
+                to_result(&broker, &name, &created)
+            }
+            Err(error) => error_result(&name, &error.into()),
+        });
+        CreateTopicsResponse::default().with_topics(results.collect())
+    }
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {
-    let nodes = |ids: &[kafka_protocol::messages::BrokerId]| ids.iter().map(|id| NodeId(id.0)).collect();
     NewTopic {
         name: topic.name.to_string(),
         partition_count: topic.num_partitions,
@@ -53,7 +79,7 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
         assignments: topic
             .assignments
             .iter()
-            .map(|assignment| (assignment.partition_index, nodes(&assignment.broker_ids)))
+            .map(|assignment| (assignment.partition_index, node_ids(&assignment.broker_ids)))
             .collect(),
         configs: topic
             .configs
@@ -63,29 +89,24 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
     }
 }
 
-fn result(
-    broker: &Broker,
-    name: &str,
-    answer: Result<CreatedTopic, ControllerError>,
-) -> CreatableTopicResult {
-    let result = CreatableTopicResult::default().with_name(topic_name(name));
-    match answer {
-        Ok(created) => result
-            .with_error_message(None)
-            .with_topic_id(created.id.0)
-            .with_num_partitions(created.partition_count)
-            .with_replication_factor(created.replication_factor)
-            .with_configs(Some(effective_configs(&created.configs, &broker.dynamic.current().values))),
-        Err(error) => {
-            let (code, message) = refusal(&error);
-            result
-                .with_error_code(code)
-                .with_error_message(message)
-                .with_num_partitions(-1)
-                .with_replication_factor(-1)
-                .with_configs(Some(Vec::new()))
-        }
-    }
+fn to_result(broker: &Broker, name: &str, created: &CreatedTopic) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(topic_name(name))
+        .with_error_message(None)
+        .with_topic_id(created.id.0)
+        .with_num_partitions(created.partition_count)
+        .with_replication_factor(created.replication_factor)
+        .with_configs(Some(effective_configs(&created.configs, &broker.dynamic.current().values)))
+}
+
+fn error_result(name: &str, error: &WireError) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(topic_name(name))
+        .with_error_code(error.number())
+        .with_error_message(error.text())
+        .with_num_partitions(-1)
+        .with_replication_factor(-1)
+        .with_configs(Some(Vec::new()))
 }
 
 /// Every configuration of the new topic, with where its value comes from.

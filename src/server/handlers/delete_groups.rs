@@ -1,41 +1,59 @@
-//! DeleteGroups (key 42), versions 0 to 2 (KIP-229): groups without members, with their offsets.
+//! DeleteGroups (key 42, KIP-229): groups without members, with their offsets.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
-use kafka_protocol::messages::{ApiKey, DeleteGroupsRequest, DeleteGroupsResponse};
+use super::groups::{error_code, to_owned_text};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::delete_groups_response::DeletableGroupResult;
+use crate::protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupId};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{code, kept};
-use super::later;
-use crate::coordinator::group::{self, Response};
+pub const API: Api = Api {
+    shape: &shapes::DELETE_GROUPS,
+    versions: 0..=2,
+    notes: &[],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::GroupCoordinator,
+    needs: &[Need(Operation::Delete, Resource::Group)],
+    handler: Handler::later::<DeleteGroupsRequest>(),
+};
 
-pub const API: Api = Api { key: ApiKey::DeleteGroups, least: 0, greatest: 2, handle };
+error_codes!(DeleteGroupsResponse: [results]);
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: DeleteGroupsRequest| {
-        later(request.version, async move {
-            let mut results = Vec::with_capacity(message.groups_names.len());
-            // Who is named twice is deleted once.
-            let mut seen = HashSet::new();
-            for id in message.groups_names.into_iter().filter(|id| seen.insert(id.clone())) {
-                let result = match broker.groups.ask(&id, group::Request::Delete(kept(&id))).await {
-                    Response::Delete(Ok(offsets)) => {
-                        let client = request.client_id.as_deref().unwrap_or("");
-                        tracing::info!(group = %id.as_str(), offsets, client, host = %request.client_host, "deleted a group");
-                        Ok(())
-                    }
-                    Response::Delete(Err(error)) => Err(error),
-                    Response::Failed(error) => Err(error),
-                    _ => Err(ResponseError::UnknownServerError),
-                };
-                results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code(result)));
+impl Answered for DeleteGroupsRequest {
+    type Response = DeleteGroupsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> DeleteGroupsResponse {
+        let results = named_once(self).into_iter().map(|id| {
+            DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(error.number())
+        });
+        DeleteGroupsResponse::default().with_results(results.collect())
+    }
+}
+
+impl AnswerLater for DeleteGroupsRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> DeleteGroupsResponse {
+        let mut results = Vec::with_capacity(self.groups_names.len());
+        for id in named_once(&self) {
+            let deleted = broker.groups.delete(to_owned_text(id)).await;
+            if let Ok(offsets) = deleted {
+                tracing::info!(group = %id.as_str(), offsets, client = request.client(), host = %request.client_host, "deleted a group");
             }
-            DeleteGroupsResponse::default().with_results(results)
-        })
-    })
+            let result = DeletableGroupResult::default().with_group_id(id.clone());
+            results.push(result.with_error_code(error_code(&deleted)));
+        }
+        DeleteGroupsResponse::default().with_results(results)
+    }
+}
+
+/// What is named twice is deleted once.
+fn named_once(request: &DeleteGroupsRequest) -> Vec<&GroupId> {
+    let mut seen = HashSet::new();
+    request.groups_names.iter().filter(|id| seen.insert(id.as_str())).collect()
 }

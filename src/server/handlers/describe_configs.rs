@@ -1,19 +1,10 @@
-//! DescribeConfigs (key 32), versions 1 to 4, of topics, brokers, groups and a broker's loggers: every key
-//! with its value, where it comes from (synonyms, KIP-226), its type and documentation (KIP-569).
+//! DescribeConfigs (key 32), of topics, brokers, groups and a broker's loggers: every key with its value,
+//! where it comes from, its type and documentation.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::describe_configs_response::{
-    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
-};
-use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsResponse};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, answer};
-use super::super::dynamic_config::of_image;
-use super::super::loggers;
 use super::text;
 use crate::config::key::{Key, Kind};
 use crate::config::topic;
@@ -21,13 +12,39 @@ use crate::config::values::{Source, Synonym, UpdateMode, update_mode};
 use crate::config::{broker as broker_keys, group};
 use crate::controller::validate_topic_name;
 use crate::metadata::{ConfigResource, ConfigResourceType};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
+use crate::protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use crate::protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use crate::server::api::{
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, Need, Operation, Request,
+    Resource,
+};
+use crate::server::dynamic_config::of_image;
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
+use crate::server::{Broker, loggers};
 
-pub const API: Api = Api { key: ApiKey::DescribeConfigs, least: 1, greatest: 4, handle };
+pub const API: Api = Api {
+    shape: &shapes::DESCRIBE_CONFIGS,
+    versions: 1..=4,
+    notes: &[(1, "synonyms (KIP-226)"), (3, "types and documentation (KIP-569)")],
+    served_on: BROKERS_AND_CONTROLLERS,
+    answered_by: AnsweredBy::AnyBroker,
+    // By the kind of the resource; the last for brokers and their loggers.
+    needs: &[
+        Need(Operation::DescribeConfigs, Resource::Topic),
+        Need(Operation::DescribeConfigs, Resource::Group),
+        Need(Operation::DescribeConfigs, Resource::Cluster),
+    ],
+    handler: Handler::now::<DescribeConfigsRequest>(),
+};
 
-/// Why a resource is not described.
-type Refusal = (ResponseError, String);
+error_codes!(DescribeConfigsResponse: [results]);
 
-/// One key as it is told.
+/// One key as it is described.
 struct Entry {
     key: Key,
     /// `None` is null: nobody set it, and it has no default.
@@ -42,27 +59,39 @@ impl Entry {
     }
 }
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    answer(request, |_, message: DescribeConfigsRequest| {
-        let results = message.resources.iter().map(|resource| {
-            let result = DescribeConfigsResult::default()
-                .with_resource_type(resource.resource_type)
-                .with_resource_name(resource.resource_name.clone());
-            match described(broker, resource) {
-                Ok(entries) => {
-                    result.with_configs(entries.into_iter().map(|entry| told(entry, &message)).collect())
-                }
-                Err((error, message)) => {
-                    result.with_error_code(error.code()).with_error_message(Some(text(&message)))
-                }
-            }
+impl Answered for DescribeConfigsRequest {
+    type Response = DescribeConfigsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> DescribeConfigsResponse {
+        let results = self.resources.iter().map(|resource| error_result(resource, error));
+        DescribeConfigsResponse::default().with_results(results.collect())
+    }
+}
+
+impl AnswerNow for DescribeConfigsRequest {
+    fn answer(self, broker: &Arc<Broker>, _: &Request) -> DescribeConfigsResponse {
+        let results = self.resources.iter().map(|resource| match describe(broker, resource) {
+            Ok(entries) => to_result(resource)
+                .with_configs(entries.into_iter().map(|entry| to_config(entry, &self)).collect()),
+            Err(error) => error_result(resource, &error),
         });
         DescribeConfigsResponse::default().with_results(results.collect())
-    })
+    }
+}
+
+fn to_result(resource: &DescribeConfigsResource) -> DescribeConfigsResult {
+    DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name.clone())
+}
+
+fn error_result(resource: &DescribeConfigsResource, error: &WireError) -> DescribeConfigsResult {
+    // A message is there always, if only an empty one.
+    to_result(resource).with_error_code(error.number()).with_error_message(Some(text(&error.message)))
 }
 
 /// The resource's entries that are asked for.
-fn described(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {
+fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, WireError> {
     let name = resource.resource_name.as_str();
     let mut entries = match ConfigResourceType::from_number(resource.resource_type) {
         Some(ConfigResourceType::Topic) => of_topic(broker, name)?,
@@ -72,7 +101,7 @@ fn described(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<
             of_broker(broker)
         }
         Some(ConfigResourceType::Group) if name.is_empty() => {
-            return Err((ResponseError::InvalidRequest, "Group name must not be empty".to_owned()));
+            return Err(WireError::new(ResponseError::InvalidRequest, "Group name must not be empty"));
         }
         Some(ConfigResourceType::Group) => of_group(broker, name),
         Some(ConfigResourceType::BrokerLogger) => {
@@ -81,11 +110,11 @@ fn described(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<
         }
         Some(ConfigResourceType::ClientMetrics) => {
             let reason = "client metrics are not served: this broker takes no telemetry of clients (KIP-714)";
-            return Err((ResponseError::InvalidRequest, reason.to_owned()));
+            return Err(WireError::new(ResponseError::InvalidRequest, reason));
         }
         None => {
             let reason = format!("Unsupported resource type: {}", resource.resource_type);
-            return Err((ResponseError::InvalidRequest, reason));
+            return Err(WireError::new(ResponseError::InvalidRequest, reason));
         }
     };
     // No keys, or null, is all of them.
@@ -96,22 +125,22 @@ fn described(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<
 }
 
 /// A broker answers for itself alone.
-pub(super) fn check_own_id(broker: &Broker, name: &str) -> Result<(), Refusal> {
+pub(super) fn check_own_id(broker: &Broker, name: &str) -> Result<(), WireError> {
     let reason = match name.parse::<i32>() {
         Ok(id) if id == broker.node.0 => return Ok(()),
         Ok(_) => format!("Unexpected broker id, expected {}, but received {name}", broker.node),
         Err(_) => format!("Node id must be an integer, but it is: {name}"),
     };
-    Err((ResponseError::InvalidRequest, reason))
+    Err(WireError::new(ResponseError::InvalidRequest, reason))
 }
 
-fn of_topic(broker: &Broker, name: &str) -> Result<Vec<Entry>, Refusal> {
+fn of_topic(broker: &Broker, name: &str) -> Result<Vec<Entry>, WireError> {
     if let Err(error) = validate_topic_name(name) {
-        return Err((ResponseError::InvalidTopicException, error));
+        return Err(WireError::new(ResponseError::InvalidTopicException, error));
     }
     let image = broker.image();
     if image.topic(name).is_none() {
-        return Err((ResponseError::UnknownTopicOrPartition, String::new()));
+        return Err(ResponseError::UnknownTopicOrPartition.into());
     }
     let set = of_image(&image, &ConfigResource::topic(name));
     let current = broker.dynamic.current();
@@ -178,11 +207,11 @@ fn of_loggers() -> Vec<Entry> {
     entries.collect()
 }
 
-fn told(entry: Entry, message: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+fn to_config(entry: Entry, message: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
     let source = entry.source();
     // Kafka's loggers have no synonyms.
     let with_synonyms = message.include_synonyms && source != Source::BrokerLogger;
-    let mut told = DescribeConfigsResourceResult::default()
+    let mut config = DescribeConfigsResourceResult::default()
         .with_name(text(entry.key.name))
         .with_value(entry.value.as_deref().map(text))
         .with_read_only(entry.read_only)
@@ -195,9 +224,9 @@ fn told(entry: Entry, message: &DescribeConfigsRequest) -> DescribeConfigsResour
                 .with_value(Some(text(&synonym.value)))
                 .with_source(synonym.source as i8)
         });
-        told = told.with_synonyms(synonyms.collect());
+        config = config.with_synonyms(synonyms.collect());
     }
-    told.with_documentation(message.include_documentation.then(|| text(entry.key.doc)))
+    config.with_documentation(message.include_documentation.then(|| text(entry.key.doc)))
 }
 
 /// The number of a type on the wire (KIP-569).

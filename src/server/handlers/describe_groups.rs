@@ -1,61 +1,95 @@
-//! DescribeGroups (key 15), versions 0 to 6. Since 6 a group that is not there is an error (KIP-1043);
-//! before, it is dead.
+//! DescribeGroups (key 15): state, protocol and members of groups.
 
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
-use kafka_protocol::messages::{ApiKey, DescribeGroupsRequest, DescribeGroupsResponse};
+use super::groups::{GROUP_OPERATIONS, optional_text, to_owned_text};
+use super::{OPERATIONS_NOT_ASKED, text};
+use crate::coordinator::group::request::{DescribedGroup as Described, GroupError};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use crate::protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::{WireError, group_error};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{GROUP_OPERATIONS, group_id, kept, told_optional};
-use super::{OPERATIONS_NOT_ASKED, later, text};
-use crate::coordinator::group::request::DescribedGroup as Described;
-use crate::coordinator::group::{self, Response};
+pub const API: Api = Api {
+    shape: &shapes::DESCRIBE_GROUPS,
+    versions: 0..=6,
+    notes: &[
+        (3, "what the client may do"),
+        (4, "static members (KIP-345)"),
+        (6, "a group that is not there is an error (KIP-1043); before, it is dead"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::GroupCoordinator,
+    needs: &[Need(Operation::Describe, Resource::Group)],
+    handler: Handler::later::<DescribeGroupsRequest>(),
+};
 
-pub const API: Api = Api { key: ApiKey::DescribeGroups, least: 0, greatest: 6, handle };
+error_codes!(DescribeGroupsResponse: [groups]);
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: DescribeGroupsRequest| {
-        let version = request.version;
-        later(version, async move {
-            let operations =
-                if message.include_authorized_operations { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };
-            let mut groups = Vec::with_capacity(message.groups.len());
-            for id in &message.groups {
-                let answer = match broker.groups.ask(id, group::Request::Describe(kept(id))).await {
-                    Response::Describe(answer) => answer,
-                    Response::Failed(error) => Err(error),
-                    _ => Err(ResponseError::UnknownServerError),
-                };
-                groups.push(told(id, answer, operations, version));
-            }
-            DescribeGroupsResponse::default().with_groups(groups)
-        })
-    })
+/// The first version that says what a client may do.
+const TELLS_OPERATIONS: i16 = 3;
+/// The first version in which a group that is not there is an error.
+const TELLS_MISSING: i16 = 6;
+
+impl Answered for DescribeGroupsRequest {
+    type Response = DescribeGroupsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> DescribeGroupsResponse {
+        let groups = self
+            .groups
+            .iter()
+            .map(|id| DescribedGroup::default().with_group_id(id.clone()).with_error_code(error.number()));
+        DescribeGroupsResponse::default().with_groups(groups.collect())
+    }
 }
 
-fn told(id: &str, answer: Result<Described, ResponseError>, operations: i32, version: i16) -> DescribedGroup {
-    let group = DescribedGroup::default().with_group_id(group_id(id));
-    let group = if version >= 3 { group.with_authorized_operations(operations) } else { group };
-    let described = match answer {
+impl AnswerLater for DescribeGroupsRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> DescribeGroupsResponse {
+        let operations =
+            if self.include_authorized_operations { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };
+        let mut groups = Vec::with_capacity(self.groups.len());
+        for id in &self.groups {
+            let described = broker.groups.describe(to_owned_text(id)).await;
+            groups.push(to_group(id, described, operations, request.version));
+        }
+        DescribeGroupsResponse::default().with_groups(groups)
+    }
+}
+
+fn to_group(
+    id: &GroupId,
+    described: Result<Described, GroupError>,
+    operations: i32,
+    version: i16,
+) -> DescribedGroup {
+    let group = DescribedGroup::default().with_group_id(id.clone());
+    let group =
+        if version >= TELLS_OPERATIONS { group.with_authorized_operations(operations) } else { group };
+    let described = match described {
         Ok(described) => described,
-        Err(ResponseError::GroupIdNotFound) if version >= 6 => {
+        Err(GroupError::GroupIdNotFound) if version < TELLS_MISSING => {
+            return group.with_group_state(text("Dead"));
+        }
+        Err(error) => {
+            let group = group.with_error_code(group_error(&error).code());
+            if error != GroupError::GroupIdNotFound {
+                return group;
+            }
             return group
                 .with_group_state(text("Dead"))
                 .with_authorized_operations(OPERATIONS_NOT_ASKED)
-                .with_error_code(ResponseError::GroupIdNotFound.code())
-                .with_error_message(Some(text(&format!("Group {id} not found."))));
+                .with_error_message(Some(text(&format!("Group {} not found.", id.as_str()))));
         }
-        Err(ResponseError::GroupIdNotFound) => return group.with_group_state(text("Dead")),
-        Err(error) => return group.with_error_code(error.code()),
     };
     let members = described.members.iter().map(|member| {
         DescribedGroupMember::default()
             .with_member_id(text(&member.member_id))
-            .with_group_instance_id(told_optional(&member.group_instance_id).filter(|_| version >= 4))
+            .with_group_instance_id(optional_text(&member.group_instance_id).filter(|_| version >= 4))
             .with_client_id(text(&member.client_id))
             .with_client_host(text(&member.client_host))
             .with_member_metadata(member.metadata.clone())
@@ -70,14 +104,17 @@ fn told(id: &str, answer: Result<Described, ResponseError>, operations: i32, ver
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::ResponseError;
+
     use super::*;
+    use crate::server::handlers::groups::group_id;
 
     #[test]
     fn a_group_that_is_not_there_is_dead_and_since_version_6_an_error_on_which_nothing_may_be_done() {
-        let missing = || Err(ResponseError::GroupIdNotFound);
-        let dead = told("g", missing(), GROUP_OPERATIONS, 5);
+        let missing = || Err(GroupError::GroupIdNotFound);
+        let dead = to_group(&group_id("g"), missing(), GROUP_OPERATIONS, 5);
         assert_eq!((dead.error_code, dead.authorized_operations), (0, GROUP_OPERATIONS));
-        let error = told("g", missing(), GROUP_OPERATIONS, 6);
+        let error = to_group(&group_id("g"), missing(), GROUP_OPERATIONS, 6);
         assert_eq!(error.error_code, ResponseError::GroupIdNotFound.code());
         assert_eq!(error.authorized_operations, OPERATIONS_NOT_ASKED);
         assert_eq!((&*dead.group_state, &*error.group_state), ("Dead", "Dead"));

@@ -1,27 +1,55 @@
-//! DescribeQuorum (key 55), versions 0 to 2: who leads the metadata quorum, and how far each member's
-//! copy of the metadata log is.
+//! DescribeQuorum (key 55, KIP-595): who leads the metadata quorum, and how far each member's copy of the
+//! metadata log is.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_quorum_response::{
+
+use super::{leader_id, text};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
-use kafka_protocol::messages::{ApiKey, BrokerId, DescribeQuorumRequest, DescribeQuorumResponse};
-
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, answer};
-use super::{leader_id, text};
+use crate::protocol::messages::{BrokerId, DescribeQuorumRequest, DescribeQuorumResponse};
 use crate::raft::ReplicaStatus;
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, Need, Operation, Request,
+    Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api { key: ApiKey::DescribeQuorum, least: 0, greatest: 2, handle };
+pub const API: Api = Api {
+    shape: &shapes::DESCRIBE_QUORUM,
+    versions: 0..=2,
+    notes: &[
+        (1, "when a member last fetched, and had caught up (KIP-836)"),
+        (2, "directory ids, and where the members listen (KIP-853)"),
+    ],
+    served_on: BROKERS_AND_CONTROLLERS,
+    answered_by: AnsweredBy::ActiveController,
+    needs: &[Need(Operation::Describe, Resource::Cluster)],
+    handler: Handler::now::<DescribeQuorumRequest>(),
+};
+
+error_codes!(DescribeQuorumResponse: [] [topics partitions]);
 
 /// The name under which clients ask for the metadata log.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    answer(request, |request, message: DescribeQuorumRequest| {
-        let topics = message.topics.iter().map(|asked| {
+impl Answered for DescribeQuorumRequest {
+    type Response = DescribeQuorumResponse;
+
+    fn error_response(&self, version: i16, error: &WireError) -> DescribeQuorumResponse {
+        let response = DescribeQuorumResponse::default().with_error_code(error.number());
+        if version >= 2 { response.with_error_message(error.text()) } else { response }
+    }
+}
+
+impl AnswerNow for DescribeQuorumRequest {
+    fn answer(self, broker: &Arc<Broker>, request: &Request) -> DescribeQuorumResponse {
+        let topics = self.topics.iter().map(|asked| {
             let partitions = asked.partitions.iter().map(|partition| {
                 let index = partition.partition_index;
                 if asked.topic_name.as_str() != METADATA_TOPIC || index != 0 {
@@ -30,7 +58,7 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
                         .with_partition_index(index)
                         .with_error_code(error.code());
                 }
-                described(broker, request.version)
+                describe(broker, request.version)
             });
             TopicData::default()
                 .with_topic_name(asked.topic_name.clone())
@@ -51,13 +79,13 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             Node::default().with_node_id(BrokerId(known.id.0)).with_listeners(listeners.collect())
         });
         response.with_nodes(nodes.collect())
-    })
+    }
 }
 
-fn described(broker: &Broker, version: i16) -> PartitionData {
+fn describe(broker: &Broker, version: i16) -> PartitionData {
     let status = broker.quorum.status();
     let replicas = |members: &[ReplicaStatus]| {
-        let told = members.iter().map(|member| {
+        let states = members.iter().map(|member| {
             let state = ReplicaState::default()
                 .with_replica_id(BrokerId(member.id.0))
                 .with_log_end_offset(member.log_end_offset);
@@ -73,7 +101,7 @@ fn described(broker: &Broker, version: i16) -> PartitionData {
             }
             state
         });
-        told.collect()
+        states.collect()
     };
     PartitionData::default()
         .with_partition_index(0)

@@ -1,30 +1,53 @@
-//! DescribeTopicPartitions (key 75), version 0 (KIP-966): topics page by page, with eligible leader
-//! replicas.
+//! DescribeTopicPartitions (key 75, KIP-966): topics page by page, with eligible leader replicas.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_topic_partitions_response::{
-    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
-};
-use kafka_protocol::messages::{ApiKey, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, answer};
 use super::metadata::{Health, here};
 use super::{TOPIC_OPERATIONS, broker_ids, leader_id, topic_name};
 use crate::controller::validate_topic_name;
 use crate::metadata::{MetadataImage, TopicImage};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use crate::protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 use crate::types::{NodeId, TopicId};
 
-pub const API: Api = Api { key: ApiKey::DescribeTopicPartitions, least: 0, greatest: 0, handle };
+pub const API: Api = Api {
+    shape: &shapes::DESCRIBE_TOPIC_PARTITIONS,
+    versions: 0..=0,
+    notes: &[],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::AnyBroker,
+    needs: &[Need(Operation::Describe, Resource::Topic)],
+    handler: Handler::now::<DescribeTopicPartitionsRequest>(),
+};
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let limit_max = broker.config.request_partition_limit;
-    let image = broker.image();
-    let here = |topic, index| here(broker, topic, index);
-    answer(request, |_, message: DescribeTopicPartitionsRequest| page(&image, &here, &message, limit_max))
+error_codes!(DescribeTopicPartitionsResponse: [topics] [topics partitions]);
+
+impl Answered for DescribeTopicPartitionsRequest {
+    type Response = DescribeTopicPartitionsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> DescribeTopicPartitionsResponse {
+        let topics = self.topics.iter().map(|topic| error_topic(&topic.name, error.code));
+        DescribeTopicPartitionsResponse::default().with_topics(topics.collect())
+    }
+}
+
+impl AnswerNow for DescribeTopicPartitionsRequest {
+    fn answer(self, broker: &Arc<Broker>, _: &Request) -> DescribeTopicPartitionsResponse {
+        let here = |topic, index| here(broker, topic, index);
+        page(&broker.image(), &here, &self, broker.config.request_partition_limit)
+    }
 }
 
 /// The node, if any, that cannot open its log of a partition.
@@ -59,15 +82,12 @@ fn page(
                 Ok(()) => ResponseError::UnknownTopicOrPartition,
                 Err(_) => ResponseError::InvalidTopicException,
             };
-            let missing = DescribeTopicPartitionsResponseTopic::default()
-                .with_error_code(error.code())
-                .with_name(Some(topic_name(&name)));
-            response.topics.push(missing);
+            response.topics.push(error_topic(&name, error));
             continue;
         };
         let from = usize::try_from(from).unwrap_or_default();
         let to = topic.partitions.len().min(from.saturating_add(left));
-        response.topics.push(described(image, without_log, topic, from, to));
+        response.topics.push(describe(image, without_log, topic, from, to));
         left -= to.saturating_sub(from);
         if to < topic.partitions.len() {
             let index = i32::try_from(to).unwrap_or(i32::MAX);
@@ -77,11 +97,17 @@ fn page(
     response
 }
 
+fn error_topic(name: &str, error: ResponseError) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_error_code(error.code())
+        .with_name(Some(topic_name(name)))
+}
+
 fn cursor(topic: &str, partition_index: i32) -> Cursor {
     Cursor::default().with_topic_name(topic_name(topic)).with_partition_index(partition_index)
 }
 
-fn described(
+fn describe(
     image: &MetadataImage,
     without_log: WithoutLog<'_>,
     topic: &TopicImage,
@@ -111,9 +137,8 @@ fn described(
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
-
     use super::*;
+    use crate::protocol::messages::describe_topic_partitions_request::TopicRequest;
 
     #[test]
     fn a_limit_of_nothing_known_tells_what_is_unknown() {
@@ -122,9 +147,9 @@ mod tests {
             .with_topics(vec![asked("b"), asked("a b"), asked("b")])
             .with_response_partition_limit(1);
         let response = page(&MetadataImage::default(), &|_, _| None, &message, 2000);
-        let told: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+        let found: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
         let codes = [ResponseError::InvalidTopicException, ResponseError::UnknownTopicOrPartition];
-        assert_eq!(told, codes.map(|error| error.code()));
+        assert_eq!(found, codes.map(|error| error.code()));
         assert!(response.next_cursor.is_none());
     }
 }

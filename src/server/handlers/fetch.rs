@@ -1,9 +1,8 @@
-//! Fetch (key 1), versions 4 to 18: records from a log, as slices of its files.
+//! Fetch (key 1): records from a log, as slices of its files.
 //!
-//! A fetch waits until it has `min_bytes` or `max_wait_ms` is over; an error is told at once. Limits
+//! A fetch waits until it has `min_bytes` or `max_wait_ms` is over; an error is answered at once. Limits
 //! in bytes: of the request, of each partition, and of the broker (`fetch.max.bytes`); the first
-//! batch is sent whole whatever they say, so that a consumer gets on (KIP-74). Topics go by id from
-//! version 13; sessions are KIP-227's.
+//! batch is sent whole whatever they say, so that a consumer gets on (KIP-74).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,27 +10,45 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, FetchRequest};
-use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::Broker;
-use super::super::api::{Api, Body, Reply, Request, with_message};
-use super::super::errors::Errors;
-use super::super::fetch_session::{FetchContext, Told, TopicKey, Wanted};
-use super::{absent_error, fetch_error};
 use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
 use crate::protocol::fetch::{
-    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, Piece as WirePiece,
+    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch,
+    Piece as ResponsePart,
 };
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::{FetchRequest, StrBytes};
 use crate::segment::LogSlice;
+use crate::server::Broker;
+use crate::server::api::{
+    AnsweredBy, Api, BROKERS, Body, Handler, Need, Operation, Reply, Request, Resource, with_message,
+};
+use crate::server::errors::Errors;
+use crate::server::fetch_session::{FetchContext, Told, TopicKey, Wanted};
+use crate::server::wire_errors::{WireError, absent_error, fetch_error};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 use crate::zerocopy::{FileSlice, Piece};
 
-pub const API: Api = Api { key: ApiKey::Fetch, least: 4, greatest: 18, handle };
+pub const API: Api = Api {
+    shape: &shapes::FETCH,
+    versions: 4..=18,
+    notes: &[
+        (7, "sessions (KIP-227)"),
+        (9, "leader epochs (KIP-320)"),
+        (12, "where a log has diverged (KIP-595)"),
+        (13, "topics by id (KIP-516)"),
+        (16, "a client that asks the wrong broker is told the leader (KIP-951)"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::PartitionLeader,
+    // The second of other brokers.
+    needs: &[Need(Operation::Read, Resource::Topic), Need(Operation::ClusterAction, Resource::Cluster)],
+    handler: Handler { answer: fetch, refuse },
+};
 
 /// On the wire: the isolation level that sees only committed transactions.
 const READ_COMMITTED: i8 = 1;
@@ -86,18 +103,40 @@ struct Fetch {
     wait: Duration,
 }
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
+/// Where the error of the whole answer stands since version 7; before, every partition has it.
+const HAS_ERROR: i16 = 7;
+
+fn refuse(request: Request, error: &WireError) -> Reply {
+    with_message(request, |request, message: FetchRequest| {
+        let version = request.version;
+        if version >= HAS_ERROR {
+            return Reply::Now(error_body(version, error.code));
+        }
+        let topics = message.topics.iter().map(|topic| FetchTopic {
+            name: topic.topic.0.clone(),
+            id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| FetchPartition::error(partition.partition, error.number()))
+                .collect(),
+        });
+        Reply::Now(body(0, 0, topics.collect(), version))
+    })
+}
+
+fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
     with_message(request, |request, message: FetchRequest| {
         let version = request.version;
         let uses_topic_ids = version >= 13;
         let context = match broker.fetch_sessions.context(&message, uses_topic_ids, broker.monotonic_ms()) {
             Ok(context) => context,
-            Err(error) => return Reply::Now(refused(version, error)),
+            Err(error) => return Reply::Now(error_body(version, error)),
         };
         let replica_id =
             if version >= 15 { message.replica_state.replica_id.0 } else { message.replica_id.0 };
         let follower = (replica_id >= 0).then_some(NodeId(replica_id));
-        let partitions = context.wanted.iter().map(|wanted| lookup(broker, wanted, follower)).collect();
+        let partitions = context.wanted.iter().map(|wanted| find_wanted(broker, wanted, follower)).collect();
         let bound = match message.isolation_level {
             _ if replica_id >= 0 => ReadBound::LogEnd,
             READ_COMMITTED => ReadBound::LastStableOffset,
@@ -127,7 +166,7 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
 
 /// The partition that is wanted. Only another of its replicas may fetch as a `follower`, which reads
 /// what is not replicated yet.
-fn lookup(
+fn find_wanted(
     broker: &Broker,
     wanted: &Wanted,
     follower: Option<NodeId>,
@@ -253,8 +292,8 @@ impl Fetch {
         let is_committed_only = self.bound == ReadBound::LastStableOffset;
         let mut topics: Vec<FetchTopic<LogSlice>> = Vec::new();
         let mut last: Option<&TopicKey> = None;
-        let told = self.context.wanted.iter().zip(answers).zip(include).filter(|(_, include)| *include);
-        for ((wanted, answer), _) in told {
+        let news = self.context.wanted.iter().zip(answers).zip(include).filter(|(_, include)| *include);
+        for ((wanted, answer), _) in news {
             if last != Some(&wanted.topic) {
                 let (name, id) = match &wanted.topic {
                     TopicKey::Name(name) => (name.clone(), Uuid::nil()),
@@ -264,14 +303,14 @@ impl Fetch {
                 last = Some(&wanted.topic);
             }
             if let Some(topic) = topics.last_mut() {
-                topic.partitions.push(fetched(wanted.partition, answer, is_committed_only));
+                topic.partitions.push(to_partition(wanted.partition, answer, is_committed_only));
             }
         }
         body(0, self.context.session_id, topics, self.version)
     }
 }
 
-fn fetched(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartition<LogSlice> {
+fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartition<LogSlice> {
     let records = match answer.slice {
         Some(slice) => {
             let len = slice.len;
@@ -308,8 +347,8 @@ fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, ver
     match response.into_pieces(version) {
         Ok(pieces) => {
             let pieces = pieces.into_iter().map(|piece| match piece {
-                WirePiece::Bytes(bytes) => Piece::Bytes(bytes),
-                WirePiece::Slice(slice) => Piece::Slice(FileSlice {
+                ResponsePart::Bytes(bytes) => Piece::Bytes(bytes),
+                ResponsePart::Slice(slice) => Piece::Slice(FileSlice {
                     file: slice.file,
                     position: slice.position,
                     len: slice.len as u64,
@@ -367,6 +406,6 @@ fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> O
 }
 
 /// A fetch whose session is not as it says.
-fn refused(version: i16, error: ResponseError) -> Body {
+fn error_body(version: i16, error: ResponseError) -> Body {
     body(error.code(), 0, Vec::new(), version)
 }

@@ -2,40 +2,44 @@
 
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::GroupId as WireGroupId;
-use kafka_protocol::protocol::StrBytes;
-
-use super::super::api::Request;
 use super::text;
-use crate::coordinator::group::request::Client;
+use crate::coordinator::group::request::{Client, GroupError};
+use crate::protocol::messages::{GroupId, StrBytes};
+use crate::server::api::{Operation, Request};
+use crate::server::wire_errors::group_error;
 
-/// Every operation on a group, as bits by `AclOperation`: read, delete, describe, and its configurations.
-pub const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+/// Every operation on a group.
+pub const GROUP_OPERATIONS: i32 = Operation::bits(&[
+    Operation::Read,
+    Operation::Delete,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+]);
 
-/// A text of the wire, to be kept: it lets go of the frame that it came in.
-pub fn kept(text: &StrBytes) -> Arc<str> {
+/// A text of the wire, copied: it lets go of the frame that it came in.
+pub fn to_owned_text(text: &StrBytes) -> Arc<str> {
     text.as_str().into()
 }
 
-pub fn kept_optional(text: &Option<StrBytes>) -> Option<Arc<str>> {
-    text.as_ref().map(kept)
+pub fn to_owned_optional(text: &Option<StrBytes>) -> Option<Arc<str>> {
+    text.as_ref().map(to_owned_text)
 }
 
-pub fn told_optional(kept: &Option<Arc<str>>) -> Option<StrBytes> {
-    kept.as_deref().map(text)
+pub fn optional_text(owned: &Option<Arc<str>>) -> Option<StrBytes> {
+    owned.as_deref().map(text)
 }
 
-pub fn group_id(id: &str) -> WireGroupId {
-    WireGroupId(text(id))
+pub fn group_id(id: &str) -> GroupId {
+    GroupId(text(id))
 }
 
 /// Who sent the request.
 pub fn client(request: &Request) -> Client {
-    let id = request.client_id.as_ref().map_or_else(|| "".into(), kept);
-    Client { id, host: request.client_host }
+    Client { id: request.client().into(), host: request.client_host }
 }
 
-pub fn code(result: Result<(), ResponseError>) -> i16 {
-    result.err().map_or(0, |error| error.code())
+/// The error code of what became of something in a group.
+pub fn error_code<T>(result: &Result<T, GroupError>) -> i16 {
+    result.as_ref().err().map_or(0, |error| group_error(error).code())
 }

@@ -1,38 +1,52 @@
-//! Heartbeat (key 12), versions 0 to 4.
+//! Heartbeat (key 12): a member of a group is there.
 
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
+use super::groups::{error_code, to_owned_optional, to_owned_text};
+use crate::coordinator::CoordinatorError;
+use crate::coordinator::group::request::{GroupError, Heartbeat};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{code, kept, kept_optional};
-use super::later;
-use crate::coordinator::group::request::Heartbeat;
-use crate::coordinator::group::{self, Response};
+pub const API: Api = Api {
+    shape: &shapes::HEARTBEAT,
+    versions: 0..=4,
+    notes: &[(3, "static members (KIP-345)")],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::GroupCoordinator,
+    needs: &[Need(Operation::Read, Resource::Group)],
+    handler: Handler::later::<HeartbeatRequest>(),
+};
 
-pub const API: Api = Api { key: ApiKey::Heartbeat, least: 0, greatest: 4, handle };
+error_codes!(HeartbeatResponse: []);
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: HeartbeatRequest| {
-        later(request.version, async move {
-            let heartbeat = Heartbeat {
-                group_id: kept(&message.group_id),
-                generation_id: message.generation_id,
-                member_id: kept(&message.member_id),
-                group_instance_id: kept_optional(&message.group_instance_id),
-            };
-            let answer = broker.groups.ask(&message.group_id, group::Request::Heartbeat(heartbeat)).await;
-            let result = match answer {
-                Response::Heartbeat(result) => result,
-                // A member has nothing to do while its coordinator loads, and is told so as by Kafka.
-                Response::Failed(ResponseError::CoordinatorLoadInProgress) => Ok(()),
-                Response::Failed(error) => Err(error),
-                _ => Err(ResponseError::UnknownServerError),
-            };
-            HeartbeatResponse::default().with_error_code(code(result))
-        })
-    })
+impl Answered for HeartbeatRequest {
+    type Response = HeartbeatResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> HeartbeatResponse {
+        HeartbeatResponse::default().with_error_code(error.number())
+    }
+}
+
+impl AnswerLater for HeartbeatRequest {
+    async fn answer(self, broker: Arc<Broker>, _: Request) -> HeartbeatResponse {
+        let heartbeat = Heartbeat {
+            group_id: to_owned_text(&self.group_id),
+            generation_id: self.generation_id,
+            member_id: to_owned_text(&self.member_id),
+            group_instance_id: to_owned_optional(&self.group_instance_id),
+        };
+        let result = match broker.groups.heartbeat(heartbeat).await {
+            // A member has nothing to do while its coordinator loads, and is answered so as by Kafka.
+            Err(GroupError::Coordinator(CoordinatorError::Loading)) => Ok(()),
+            result => result,
+        };
+        HeartbeatResponse::default().with_error_code(error_code(&result))
+    }
 }

@@ -1,46 +1,69 @@
-//! InitProducerId (key 22), versions 0 to 5 (6 is not stable in Kafka): an id for an idempotent
-//! producer. Transactional ids are refused: transactions are not served.
+//! InitProducerId (key 22; version 6 is not stable in Kafka): an id for an idempotent producer.
+//! Transactional ids are refused: transactions are not served.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::later;
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api { key: ApiKey::InitProducerId, least: 0, greatest: 5, handle };
+pub const API: Api = Api {
+    shape: &shapes::INIT_PRODUCER_ID,
+    versions: 0..=5,
+    notes: &[(3, "a producer may say which id and epoch it has (KIP-360)")],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::AnyBroker,
+    // The first with a transactional id; without one the second, or the third on any topic.
+    needs: &[
+        Need(Operation::Write, Resource::TransactionalId),
+        Need(Operation::IdempotentWrite, Resource::Cluster),
+        Need(Operation::Write, Resource::Topic),
+    ],
+    handler: Handler::later::<InitProducerIdRequest>(),
+};
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: InitProducerIdRequest| {
-        later(request.version, async move { response(&broker, &message).await })
-    })
-}
+error_codes!(InitProducerIdResponse: []);
 
-async fn response(broker: &Broker, message: &InitProducerIdRequest) -> InitProducerIdResponse {
-    let failed = |error: ResponseError| {
+impl Answered for InitProducerIdRequest {
+    type Response = InitProducerIdResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> InitProducerIdResponse {
         InitProducerIdResponse::default()
-            .with_error_code(error.code())
+            .with_error_code(error.number())
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
-    };
-    if message.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
-        return failed(ResponseError::InvalidRequest);
     }
-    if message.transactional_id.is_some() {
-        return failed(ResponseError::UnsupportedVersion);
-    }
-    // KIP-360: an id comes with its epoch or not at all.
-    if (message.producer_id.0 == -1) != (message.producer_epoch == -1) {
-        return failed(ResponseError::InvalidRequest);
-    }
-    match broker.producer_ids.next(&broker.controller, broker.identity).await {
-        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id.0)).with_producer_epoch(0),
-        Err(error) => {
-            tracing::warn!(%error, "no producer id could be given");
-            failed(ResponseError::CoordinatorLoadInProgress)
+}
+
+impl AnswerLater for InitProducerIdRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> InitProducerIdResponse {
+        match next_id(&self, &broker).await {
+            Ok(id) => InitProducerIdResponse::default().with_producer_id(id).with_producer_epoch(0),
+            Err(error) => self.error_response(request.version, &error.into()),
         }
     }
+}
+
+async fn next_id(request: &InitProducerIdRequest, broker: &Broker) -> Result<ProducerId, ResponseError> {
+    match &request.transactional_id {
+        Some(id) if id.is_empty() => return Err(ResponseError::InvalidRequest),
+        Some(_) => return Err(ResponseError::UnsupportedVersion),
+        None => {}
+    }
+    // KIP-360: an id comes with its epoch or not at all.
+    if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
+        return Err(ResponseError::InvalidRequest);
+    }
+    let id = broker.producer_ids.next(&broker.controller, broker.identity).await.map_err(|error| {
+        tracing::warn!(%error, "no producer id could be given");
+        ResponseError::CoordinatorLoadInProgress
+    })?;
+    Ok(ProducerId(id.0))
 }

@@ -1,65 +1,74 @@
-//! LeaveGroup (key 13), versions 0 to 5: one member up to 2, several since 3 (KIP-345), with reasons
-//! since 5 (KIP-800).
+//! LeaveGroup (key 13): members leave, or an administrator removes them.
 
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::leave_group_response::MemberResponse;
-use kafka_protocol::messages::{ApiKey, LeaveGroupRequest, LeaveGroupResponse};
-
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{client, code, kept, kept_optional, told_optional};
-use super::{later, text};
+use super::groups::{client, error_code, optional_text, to_owned_optional, to_owned_text};
+use super::text;
 use crate::coordinator::group::request::{LeaveGroup, LeavingMember, LeftMember};
-use crate::coordinator::group::{self, Response};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::leave_group_response::MemberResponse;
+use crate::protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api { key: ApiKey::LeaveGroup, least: 0, greatest: 5, handle };
+pub const API: Api = Api {
+    shape: &shapes::LEAVE_GROUP,
+    versions: 0..=5,
+    notes: &[(3, "several members, and static ones (KIP-345)"), (5, "why a member leaves (KIP-800)")],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::GroupCoordinator,
+    needs: &[Need(Operation::Read, Resource::Group)],
+    handler: Handler::later::<LeaveGroupRequest>(),
+};
+
+error_codes!(LeaveGroupResponse: [] [members]);
 
 /// Since this version several members may leave, and each has an answer.
 const BATCHED: i16 = 3;
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: LeaveGroupRequest| {
-        let version = request.version;
-        later(version, async move {
-            let members = if version < BATCHED {
-                let member_id = kept(&message.member_id);
-                vec![LeavingMember { member_id, group_instance_id: None, reason: None }]
-            } else {
-                let leaving = message.members.iter().map(|member| LeavingMember {
-                    member_id: kept(&member.member_id),
-                    group_instance_id: kept_optional(&member.group_instance_id),
-                    reason: kept_optional(&member.reason),
-                });
-                leaving.collect()
-            };
-            let leave = LeaveGroup { group_id: kept(&message.group_id), client: client(&request), members };
-            let left = match broker.groups.ask(&message.group_id, group::Request::Leave(leave)).await {
-                Response::Leave(left) => left,
-                Response::Failed(error) => Err(error),
-                _ => Err(ResponseError::UnknownServerError),
-            };
-            told(left, version)
-        })
-    })
+impl Answered for LeaveGroupRequest {
+    type Response = LeaveGroupResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> LeaveGroupResponse {
+        LeaveGroupResponse::default().with_error_code(error.number())
+    }
 }
 
-fn told(left: Result<Vec<LeftMember>, ResponseError>, version: i16) -> LeaveGroupResponse {
-    let members = match left {
-        Ok(members) => members,
-        Err(error) => return LeaveGroupResponse::default().with_error_code(error.code()),
-    };
+impl AnswerLater for LeaveGroupRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> LeaveGroupResponse {
+        let members = if request.version < BATCHED {
+            let member_id = to_owned_text(&self.member_id);
+            vec![LeavingMember { member_id, group_instance_id: None, reason: None }]
+        } else {
+            let leaving = self.members.iter().map(|member| LeavingMember {
+                member_id: to_owned_text(&member.member_id),
+                group_instance_id: to_owned_optional(&member.group_instance_id),
+                reason: to_owned_optional(&member.reason),
+            });
+            leaving.collect()
+        };
+        let leave = LeaveGroup { group_id: to_owned_text(&self.group_id), client: client(&request), members };
+        match broker.groups.leave(leave).await {
+            Ok(members) => to_response(members, request.version),
+            Err(error) => self.error_response(request.version, &group_error(&error).into()),
+        }
+    }
+}
+
+fn to_response(members: Vec<LeftMember>, version: i16) -> LeaveGroupResponse {
     if version < BATCHED {
-        let result = members.first().map_or(Ok(()), |member| member.result);
-        return LeaveGroupResponse::default().with_error_code(code(result));
+        let code = members.first().map_or(0, |member| error_code(&member.result));
+        return LeaveGroupResponse::default().with_error_code(code);
     }
     let members = members.into_iter().map(|member| {
         MemberResponse::default()
             .with_member_id(text(&member.member_id))
-            .with_group_instance_id(told_optional(&member.group_instance_id))
-            .with_error_code(code(member.result))
+            .with_group_instance_id(optional_text(&member.group_instance_id))
+            .with_error_code(error_code(&member.result))
     });
     LeaveGroupResponse::default().with_members(members.collect())
 }

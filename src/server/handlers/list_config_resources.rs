@@ -1,18 +1,35 @@
-//! ListConfigResources (key 74), versions 0 and 1 (KIP-1142): what can have configurations, by kind.
-//! Version 0 was ListClientMetricsResources (KIP-714) and asks for those alone, of which there are none.
+//! ListConfigResources (key 74, KIP-1142): what can have configurations, by kind.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::list_config_resources_response::ConfigResource as Listed;
-use kafka_protocol::messages::{ApiKey, ListConfigResourcesRequest, ListConfigResourcesResponse};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, answer};
 use super::text;
 use crate::metadata::ConfigResourceType;
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::list_config_resources_response::ConfigResource as Listed;
+use crate::protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api { key: ApiKey::ListConfigResources, least: 0, greatest: 1, handle };
+pub const API: Api = Api {
+    shape: &shapes::LIST_CONFIG_RESOURCES,
+    versions: 0..=1,
+    notes: &[
+        (0, "client metrics alone (KIP-714), of which there are none"),
+        (1, "every kind of resource, or those asked for"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::AnyBroker,
+    needs: &[Need(Operation::DescribeConfigs, Resource::Cluster)],
+    handler: Handler::now::<ListConfigResourcesRequest>(),
+};
+
+error_codes!(ListConfigResourcesResponse: []);
 
 /// Every kind, which is what an empty list asks for.
 const ALL: &[ConfigResourceType] = &[
@@ -23,16 +40,23 @@ const ALL: &[ConfigResourceType] = &[
     ConfigResourceType::Group,
 ];
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    answer(request, |request, message: ListConfigResourcesRequest| {
-        let asked: Option<Vec<ConfigResourceType>> = match message.resource_types.as_slice() {
+impl Answered for ListConfigResourcesRequest {
+    type Response = ListConfigResourcesResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> ListConfigResourcesResponse {
+        ListConfigResourcesResponse::default().with_error_code(error.number())
+    }
+}
+
+impl AnswerNow for ListConfigResourcesRequest {
+    fn answer(self, broker: &Arc<Broker>, request: &Request) -> ListConfigResourcesResponse {
+        let asked: Option<Vec<ConfigResourceType>> = match self.resource_types.as_slice() {
             _ if request.version == 0 => Some(vec![ConfigResourceType::ClientMetrics]),
             [] => Some(ALL.to_vec()),
             kinds => kinds.iter().map(|kind| ConfigResourceType::from_number(*kind)).collect(),
         };
-        let response = ListConfigResourcesResponse::default();
         let Some(mut asked) = asked else {
-            return response.with_error_code(ResponseError::UnsupportedVersion.code());
+            return self.error_response(request.version, &ResponseError::UnsupportedVersion.into());
         };
         asked.sort_unstable();
         asked.dedup();
@@ -42,8 +66,8 @@ fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
             };
             names(broker, kind).into_iter().map(listed)
         });
-        response.with_config_resources(listed.collect())
-    })
+        ListConfigResourcesResponse::default().with_config_resources(listed.collect())
+    }
 }
 
 /// Topics and brokers all; groups when they have configurations.

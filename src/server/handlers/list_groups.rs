@@ -1,52 +1,61 @@
-//! ListGroups (key 16), versions 0 to 5: filters by state since 4 (KIP-518) and by type since 5 (KIP-848).
+//! ListGroups (key 16): the groups that this broker coordinates.
 
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::list_groups_response::ListedGroup;
-use kafka_protocol::messages::{ApiKey, ListGroupsRequest, ListGroupsResponse};
-
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
 use super::groups::group_id;
-use super::{later, text};
-use crate::coordinator::group::{self, Response};
+use super::text;
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::list_groups_response::ListedGroup;
+use crate::protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api { key: ApiKey::ListGroups, least: 0, greatest: 5, handle };
+pub const API: Api = Api {
+    shape: &shapes::LIST_GROUPS,
+    versions: 0..=5,
+    notes: &[(4, "filters by state (KIP-518)"), (5, "filters by type (KIP-848)")],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::AnyBroker,
+    // The first for all groups, or the second for those that are listed.
+    needs: &[Need(Operation::Describe, Resource::Cluster), Need(Operation::Describe, Resource::Group)],
+    handler: Handler::later::<ListGroupsRequest>(),
+};
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: ListGroupsRequest| {
+error_codes!(ListGroupsResponse: []);
+
+impl Answered for ListGroupsRequest {
+    type Response = ListGroupsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> ListGroupsResponse {
+        ListGroupsResponse::default().with_error_code(error.number())
+    }
+}
+
+impl AnswerLater for ListGroupsRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> ListGroupsResponse {
         let version = request.version;
-        later(version, async move {
-            let states: Vec<String> = message.states_filter.iter().map(|state| state.to_string()).collect();
-            let types: Vec<String> = message.types_filter.iter().map(|kind| kind.to_string()).collect();
-            let list = || group::Request::List { states: states.clone(), types: types.clone() };
-            let mut groups = Vec::new();
-            for answer in broker.groups.ask_all(list).await {
-                match answer {
-                    Response::List(listed) => groups.extend(listed),
-                    // A shard that moved away meanwhile is listed where it is now.
-                    Response::Failed(ResponseError::NotCoordinator) => {}
-                    Response::Failed(error) => {
-                        return ListGroupsResponse::default().with_error_code(error.code());
-                    }
-                    _ => {}
-                }
+        let states = self.states_filter.iter().map(|state| state.to_string()).collect();
+        let types = self.types_filter.iter().map(|kind| kind.to_string()).collect();
+        let groups = match broker.groups.list(states, types).await {
+            Ok(groups) => groups,
+            Err(error) => return self.error_response(version, &group_error(&error).into()),
+        };
+        let groups = groups.into_iter().map(|group| {
+            let mut listed = ListedGroup::default()
+                .with_group_id(group_id(&group.group_id))
+                .with_protocol_type(text(&group.protocol_type));
+            if version >= 4 {
+                listed = listed.with_group_state(text(group.state));
             }
-            let groups = groups.into_iter().map(|group| {
-                let mut listed = ListedGroup::default()
-                    .with_group_id(group_id(&group.group_id))
-                    .with_protocol_type(text(&group.protocol_type));
-                if version >= 4 {
-                    listed = listed.with_group_state(text(group.state));
-                }
-                if version >= 5 {
-                    listed = listed.with_group_type(text(group.group_type));
-                }
-                listed
-            });
-            ListGroupsResponse::default().with_groups(groups.collect())
-        })
-    })
+            if version >= 5 {
+                listed = listed.with_group_type(text(group.group_type));
+            }
+            listed
+        });
+        ListGroupsResponse::default().with_groups(groups.collect())
+    }
 }

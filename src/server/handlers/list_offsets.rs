@@ -1,53 +1,91 @@
-//! ListOffsets (key 2), versions 1 to 10: offsets by time, and the ends of a log.
+//! ListOffsets (key 2): offsets by time, and the ends of a log.
 //!
-//! Besides times: -1 latest, -2 earliest, -3 the record with the greatest timestamp (from 7, KIP-734),
-//! -4 earliest on this disk (from 8, KIP-405), -5 latest in tiered storage (from 9, KIP-1005; there is
-//! none).
+//! Besides times: -1 latest, -2 earliest, -3 the record with the greatest timestamp, -4 earliest on this disk,
+//! -5 latest in tiered storage, -6 the earliest that is still to be taken there. There is no tiered storage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
-use kafka_protocol::messages::list_offsets_response::{
+
+use crate::partition::Topic;
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::list_offsets_request::ListOffsetsPartition;
+use crate::protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
-use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, ListOffsetsResponse};
-
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, body, with_message};
-use super::{absent_error, fetch_error, later};
-use crate::partition::Partition;
+use crate::protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::{WireError, absent_error, fetch_error, storage_error};
 use crate::types::{LeaderEpoch, Offset};
 
-pub const API: Api = Api { key: ApiKey::ListOffsets, least: 1, greatest: 10, handle };
+pub const API: Api = Api {
+    shape: &shapes::LIST_OFFSETS,
+    versions: 1..=11,
+    notes: &[
+        (2, "isolation levels (KIP-98)"),
+        (4, "leader epochs (KIP-320)"),
+        (7, "the record with the greatest timestamp (KIP-734)"),
+        (8, "the earliest on this disk (KIP-405)"),
+        (9, "the latest in tiered storage (KIP-1005), of which there is none"),
+        (10, "a timeout for tiered storage (KIP-1075)"),
+        (11, "the earliest that tiered storage lacks (KIP-1023)"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::PartitionLeader,
+    needs: &[Need(Operation::Describe, Resource::Topic)],
+    handler: Handler::later::<ListOffsetsRequest>(),
+};
+
+error_codes!(ListOffsetsResponse: [topics partitions]);
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 /// On the wire: the isolation level that sees only committed transactions.
 const READ_COMMITTED: i8 = 1;
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: ListOffsetsRequest| {
-        let version = request.version;
-        let partitions = || message.topics.iter().flat_map(|topic| &topic.partitions);
-        let is_in_memory = |timestamp: i64| timestamp < 0 && timestamp != MAX_TIMESTAMP;
-        if partitions().all(|partition| is_in_memory(partition.timestamp)) {
-            return Reply::Now(body(&response(&broker, version, &message), version));
-        }
-        // Looking for a time reads the disk, and may decompress a batch.
-        later(version, async move {
-            let looking = tokio::task::spawn_blocking(move || response(&broker, version, &message));
-            looking.await.unwrap_or_default()
-        })
-    })
+impl Answered for ListOffsetsRequest {
+    type Response = ListOffsetsResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> ListOffsetsResponse {
+        let topics = self.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter();
+            let partitions =
+                partitions.map(|partition| error_partition(partition.partition_index, error.code));
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions.collect())
+        });
+        ListOffsetsResponse::default().with_topics(topics.collect())
+    }
 }
 
-fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> ListOffsetsResponse {
+impl AnswerLater for ListOffsetsRequest {
+    fn answer_now(&self, broker: &Arc<Broker>, request: &Request) -> Option<ListOffsetsResponse> {
+        // Looking for a time reads the disk, and may decompress a batch.
+        let is_in_memory = |timestamp: i64| timestamp < 0 && timestamp != MAX_TIMESTAMP;
+        let mut partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions
+            .all(|partition| is_in_memory(partition.timestamp))
+            .then(|| to_response(broker, request.version, self))
+    }
+
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> ListOffsetsResponse {
+        let (version, message) = (request.version, self.clone());
+        let looking = tokio::task::spawn_blocking(move || to_response(&broker, version, &message));
+        looking.await.unwrap_or_else(|error| self.error_response(version, &error.into()))
+    }
+}
+
+fn to_response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> ListOffsetsResponse {
     let mut counts: BTreeMap<(&str, i32), usize> = BTreeMap::new();
     for topic in &message.topics {
         for partition in &topic.partitions {
@@ -57,23 +95,15 @@ fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> List
     let topics = message.topics.iter().map(|asked| {
         let topic = broker.partitions.topic(&asked.name);
         let partitions = asked.partitions.iter().map(|partition| {
-            let result =
-                ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
-            let failed = |error: ResponseError| {
-                ListOffsetsPartitionResponse::default()
-                    .with_partition_index(partition.partition_index)
-                    .with_error_code(error.code())
+            let index = partition.partition_index;
+            let is_double = counts.get(&(asked.name.as_str(), index)).is_some_and(|count| *count > 1);
+            let found = match is_double {
+                true => Err(ResponseError::InvalidRequest),
+                false => look_up(topic.as_deref(), version, message.isolation_level, partition),
             };
-            if counts.get(&(asked.name.as_str(), partition.partition_index)).is_some_and(|count| *count > 1) {
-                return failed(ResponseError::InvalidRequest);
-            }
-            let Some(topic) = &topic else { return failed(ResponseError::UnknownTopicOrPartition) };
-            let held = match topic.partition(partition.partition_index) {
-                Ok(held) => held,
-                Err(absent) => return failed(absent_error(absent)),
-            };
-            match found(&held, version, message.isolation_level, partition) {
-                Err(error) => failed(error),
+            let result = ListOffsetsPartitionResponse::default().with_partition_index(index);
+            match found {
+                Err(error) => error_partition(index, error),
                 Ok(None) => result,
                 Ok(Some((timestamp, offset, epoch))) => {
                     let result = result.with_timestamp(timestamp).with_offset(offset.0);
@@ -88,15 +118,21 @@ fn response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> List
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
+fn error_partition(index: i32, error: ResponseError) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse::default().with_partition_index(index).with_error_code(error.code())
+}
+
 /// Timestamp (-1 where it has no meaning), offset and leader epoch of what was asked for.
 type Found = (i64, Offset, LeaderEpoch);
 
-fn found(
-    partition: &Partition,
+fn look_up(
+    topic: Option<&Topic>,
     version: i16,
     isolation_level: i8,
     asked: &ListOffsetsPartition,
 ) -> Result<Option<Found>, ResponseError> {
+    let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(asked.partition_index).map_err(absent_error)?;
     let epoch = partition
         .check_leader(LeaderEpoch(asked.current_leader_epoch))
         .map_err(|error| fetch_error(&error))?;
@@ -105,36 +141,31 @@ fn found(
         _ => partition.high_watermark(),
     };
     let storage = |error: std::io::Error| {
-        tracing::error!(partition = %partition.name, %error, "an offset could not be looked up");
-        ResponseError::KafkaStorageError
+        storage_error(&format!("an offset of {} could not be looked up", partition.name), &error)
     };
-    let least_version = match asked.timestamp {
+    let first_version = match asked.timestamp {
         MAX_TIMESTAMP => 7,
         EARLIEST_LOCAL => 8,
         LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
         _ => 1,
     };
-    if version < least_version || asked.timestamp < LATEST_TIERED {
+    if version < first_version || asked.timestamp < EARLIEST_PENDING_UPLOAD {
         return Err(ResponseError::UnsupportedVersion);
     }
-    match asked.timestamp {
-        LATEST => Ok(Some((-1, end, epoch))),
+    let found = match asked.timestamp {
+        LATEST => return Ok(Some((-1, end, epoch))),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.log.log_start_offset();
-            Ok(Some((-1, start, partition.log.epoch_of(start).unwrap_or(LeaderEpoch::NONE))))
+            return Ok(Some((-1, start, partition.log.epoch_of(start).unwrap_or(LeaderEpoch::NONE))));
         }
-        LATEST_TIERED => Ok(Some((-1, Offset::NONE, LeaderEpoch::NONE))),
-        MAX_TIMESTAMP => {
-            let found = partition.log.max_timestamp().map_err(storage)?;
-            Ok(found
-                .filter(|found| found.offset < end)
-                .map(|found| (found.timestamp, found.offset, found.leader_epoch)))
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => {
+            return Ok(Some((-1, Offset::NONE, LeaderEpoch::NONE)));
         }
-        timestamp => {
-            let found = partition.log.offset_for_timestamp(timestamp).map_err(storage)?;
-            Ok(found
-                .filter(|found| found.offset < end)
-                .map(|found| (found.timestamp, found.offset, found.leader_epoch)))
-        }
-    }
+        MAX_TIMESTAMP => partition.log.max_timestamp().map_err(storage)?,
+        timestamp => partition.log.offset_for_timestamp(timestamp).map_err(storage)?,
+    };
+    Ok(found
+        .filter(|found| found.offset < end)
+        .map(|found| (found.timestamp, found.offset, found.leader_epoch)))
 }

@@ -1,87 +1,113 @@
-//! Metadata (key 3), versions 0 to 13: brokers, topics, and who leads which partition.
+//! Metadata (key 3): brokers, topics, and who leads which partition.
 //!
-//! Topics by name, by id (from 12; 10 and 11 carry ids in answers), or all. A topic that is missing
-//! is created where client and broker allow it (`auto.create.topics.enable`), and then answered at
-//! once with its leaders, where Kafka answers with an error first.
+//! A topic that is missing is created where client and broker allow it (`auto.create.topics.enable`), and then
+//! answered at once with its leaders, where Kafka answers with an error first.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::metadata_response::{
-    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-};
-use kafka_protocol::messages::{ApiKey, BrokerId, MetadataRequest, MetadataResponse};
 use uuid::Uuid;
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, body, with_message};
 use super::{
-    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, broker_ids, later, leader_id, text,
-    topic_name,
+    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, broker_ids, leader_id, text, topic_name,
 };
 use crate::controller::{CreateTopics, NewTopic, validate_topic_name};
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use crate::protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::WireError;
 use crate::types::{NodeId, TopicId};
 
-pub const API: Api = Api { key: ApiKey::Metadata, least: 0, greatest: 13, handle };
+pub const API: Api = Api {
+    shape: &shapes::METADATA,
+    versions: 0..=13,
+    notes: &[
+        (4, "a client may forbid that missing topics are created"),
+        (8, "what the client may do"),
+        (10, "answers with topic ids (KIP-516)"),
+        (12, "topics by name or by id"),
+        (13, "an error of the whole answer"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::AnyBroker,
+    // The others for topics that are missing and may be created.
+    needs: &[
+        Need(Operation::Describe, Resource::Topic),
+        Need(Operation::Create, Resource::Topic),
+        Need(Operation::Create, Resource::Cluster),
+    ],
+    handler: Handler::later::<MetadataRequest>(),
+};
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    with_message(request, |request, message: MetadataRequest| {
-        if request.version < ID_LOOKUP_SINCE && !asks_by_name_only(&message) {
-            return Reply::Now(body(&refused(&message), request.version));
+error_codes!(MetadataResponse: [topics] [topics partitions]);
+
+impl Answered for MetadataRequest {
+    type Response = MetadataResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> MetadataResponse {
+        let topics = self.topics.iter().flatten().map(|topic| {
+            MetadataResponseTopic::default()
+                .with_error_code(error.number())
+                .with_name(Some(topic.name.clone().unwrap_or_default()))
+                .with_topic_id(topic.topic_id)
+                .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
+        });
+        MetadataResponse::default()
+            .with_cluster_id(None)
+            .with_controller_id(BrokerId(-1))
+            .with_topics(topics.collect())
+    }
+}
+
+impl AnswerLater for MetadataRequest {
+    fn answer_now(&self, broker: &Arc<Broker>, request: &Request) -> Option<MetadataResponse> {
+        if request.version < ID_LOOKUP && !asks_by_name_only(self) {
+            return Some(self.error_response(request.version, &ResponseError::InvalidRequest.into()));
         }
-        let missing = missing_topics(broker, &message);
-        if missing.is_empty() {
-            return Reply::Now(body(&response(broker, &request, &message), request.version));
-        }
-        let broker = broker.clone();
-        later(request.version, async move {
-            let topics = missing.into_iter().map(|name| NewTopic::named(name, -1)).collect();
-            match broker.controller.create_topics(CreateTopics { topics, validate_only: false }).await {
-                Ok(answers) => {
-                    for (name, answer) in answers {
-                        match answer {
-                            Ok(topic) => {
-                                tracing::info!(
-                                    topic = name,
-                                    partitions = topic.partition_count,
-                                    "created a topic that a client asked for (auto.create.topics.enable)"
-                                );
-                            }
-                            Err(error) => {
-                                tracing::warn!(topic = name, %error, "a topic could not be auto-created")
-                            }
+        let is_all_there = missing_topics(broker, self).is_empty();
+        is_all_there.then(|| to_response(broker, request, self))
+    }
+
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> MetadataResponse {
+        let missing = missing_topics(&broker, &self);
+        let topics = missing.into_iter().map(|name| NewTopic::named(name, -1)).collect();
+        match broker.controller.create_topics(CreateTopics { topics, validate_only: false }).await {
+            Ok(answers) => {
+                for (name, answer) in answers {
+                    match answer {
+                        Ok(topic) => {
+                            tracing::info!(
+                                topic = name,
+                                partitions = topic.partition_count,
+                                "created a topic that a client asked for (auto.create.topics.enable)"
+                            );
+                        }
+                        Err(error) => {
+                            tracing::warn!(topic = name, %error, "a topic could not be auto-created")
                         }
                     }
-                    broker.wait_applied().await;
                 }
-                Err(error) => tracing::warn!(%error, "topics could not be auto-created"),
+                broker.wait_applied().await;
             }
-            response(&broker, &request, &message)
-        })
-    })
+            Err(error) => tracing::warn!(%error, "topics could not be auto-created"),
+        }
+        to_response(&broker, &request, &self)
+    }
 }
 
 /// First version in which an answer may be without a topic's name, and topics be asked for by id.
-const ID_LOOKUP_SINCE: i16 = 12;
+const ID_LOOKUP: i16 = 12;
 
 fn asks_by_name_only(message: &MetadataRequest) -> bool {
     message.topics.iter().flatten().all(|topic| topic.topic_id.is_nil() && topic.name.is_some())
-}
-
-/// Kafka's answer to a request that asks for what its version cannot: nothing but the error.
-fn refused(message: &MetadataRequest) -> MetadataResponse {
-    let topics = message.topics.iter().flatten().map(|topic| {
-        MetadataResponseTopic::default()
-            .with_error_code(ResponseError::InvalidRequest.code())
-            .with_name(Some(topic.name.clone().unwrap_or_default()))
-            .with_topic_id(topic.topic_id)
-            .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
-    });
-    MetadataResponse::default()
-        .with_cluster_id(None)
-        .with_controller_id(BrokerId(-1))
-        .with_topics(topics.collect())
 }
 
 /// Names that are asked for, not there, and allowed to be created.
@@ -104,32 +130,32 @@ fn missing_topics(broker: &Broker, message: &MetadataRequest) -> Vec<String> {
     missing
 }
 
-fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> MetadataResponse {
+fn to_response(broker: &Broker, request: &Request, message: &MetadataRequest) -> MetadataResponse {
     let image = broker.image();
     let listener = broker.listener_names.get(request.listener).map_or("", String::as_str);
     let brokers = image.brokers().values().filter(|known| !known.fenced).filter_map(|known| {
         let address = known.listener(listener)?;
-        let told = MetadataResponseBroker::default()
+        let described = MetadataResponseBroker::default()
             .with_node_id(BrokerId(known.id.0))
             .with_host(text(&address.host))
             .with_port(i32::from(address.port))
             .with_rack(known.rack.as_deref().map(text));
-        Some(told)
+        Some(described)
     });
     let operations =
         if message.include_topic_authorized_operations { TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED };
     let all = message.topics.is_none()
         || (request.version == 0 && message.topics.iter().flatten().next().is_none());
     let topics = if all {
-        image.topics().map(|topic| described(broker, &image, topic, operations)).collect()
+        image.topics().map(|topic| describe(broker, &image, topic, operations)).collect()
     } else {
-        // Who asks twice is told once, as by Kafka.
+        // What is asked for twice is answered once, as by Kafka.
         let mut seen = std::collections::HashSet::new();
         let asked = message.topics.iter().flatten();
         asked
             .filter(|topic| seen.insert((topic.name.as_ref().map(|name| name.as_str()), topic.topic_id)))
             .map(|topic| {
-                asked_topic(
+                find(
                     broker,
                     &image,
                     topic.name.as_ref().map(|name| name.as_str()),
@@ -150,7 +176,7 @@ fn response(broker: &Broker, request: &Request, message: &MetadataRequest) -> Me
     }
 }
 
-fn asked_topic(
+fn find(
     broker: &Broker,
     image: &MetadataImage,
     name: Option<&str>,
@@ -167,18 +193,18 @@ fn asked_topic(
     match name {
         // An id of zero is none; beside any other, clients leave the name empty.
         Some(name) if id.is_nil() => match image.topic(name) {
-            Some(topic) => described(broker, image, topic, operations),
+            Some(topic) => describe(broker, image, topic, operations),
             None if validate_topic_name(name).is_err() => failed(ResponseError::InvalidTopicException),
             None => failed(ResponseError::UnknownTopicOrPartition),
         },
         _ => match image.topic_by_id(TopicId(id)) {
-            Some(topic) => described(broker, image, topic, operations),
+            Some(topic) => describe(broker, image, topic, operations),
             None => failed(ResponseError::UnknownTopicId),
         },
     }
 }
 
-fn described(
+fn describe(
     broker: &Broker,
     image: &MetadataImage,
     topic: &TopicImage,
@@ -235,21 +261,19 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-    use kafka_protocol::protocol::Encodable;
-
     use super::*;
+    use crate::protocol::messages;
+    use crate::protocol::messages::metadata_request::MetadataRequestTopic;
 
     #[test]
     fn topics_asked_for_by_id_in_versions_without_it_are_refused_readably() {
         let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(7));
         let message = MetadataRequest::default().with_topics(Some(vec![by_id]));
         assert!(!asks_by_name_only(&message));
-        for version in 0..ID_LOOKUP_SINCE {
-            let refused = refused(&message);
+        for version in 0..ID_LOOKUP {
+            let refused = message.error_response(version, &ResponseError::InvalidRequest.into());
             assert_eq!(refused.topics[0].name, Some(topic_name("")), "null cannot be read");
-            let mut bytes = bytes::BytesMut::new();
-            refused.encode(&mut bytes, version).unwrap();
+            messages::encode(&refused, version).unwrap();
         }
         assert!(asks_by_name_only(&MetadataRequest::default().with_topics(None)));
     }

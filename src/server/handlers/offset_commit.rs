@@ -1,51 +1,115 @@
-//! OffsetCommit (key 8), versions 2 to 10. Since 10 topics are named by id; see [`topic_ids`](crate::protocol::topic_ids).
+//! OffsetCommit (key 8): how far a group has read.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_commit_response::{
+
+use super::find_topic;
+use super::groups::{to_owned_optional, to_owned_text};
+use crate::coordinator::CoordinatorError;
+use crate::coordinator::group::request::{CommitOffsets, GroupError, OffsetToCommit};
+use crate::metadata::MetadataImage;
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{ApiKey, OffsetCommitRequest, OffsetCommitResponse};
+use crate::protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::{WireError, group_error};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{code, kept, kept_optional};
-use super::{called, later, later_by_id};
-use crate::coordinator::group::request::{CommitOffsets, OffsetToCommit};
-use crate::coordinator::group::{self, Response};
-use crate::protocol::topic_ids::TOPIC_IDS;
+pub const API: Api = Api {
+    shape: &shapes::OFFSET_COMMIT,
+    versions: 2..=10,
+    notes: &[
+        (5, "how long offsets are kept is the broker's to say (KIP-211)"),
+        (6, "leader epochs (KIP-320)"),
+        (7, "static members (KIP-345)"),
+        (10, "topics by id (KIP-848)"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::GroupCoordinator,
+    needs: &[Need(Operation::Read, Resource::Group), Need(Operation::Read, Resource::Topic)],
+    handler: Handler::later::<OffsetCommitRequest>(),
+};
 
-pub const API: Api = Api { key: ApiKey::OffsetCommit, least: 2, greatest: 10, handle };
+error_codes!(OffsetCommitResponse: [topics partitions]);
 
-fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
-    let broker = broker.clone();
-    let version = request.version;
-    request.version = version.min(TOPIC_IDS - 1);
-    with_message(request, |request, message: OffsetCommitRequest| {
-        let answer = async move { committed(&broker, &request, message, version).await };
-        if version >= TOPIC_IDS { later_by_id(API.key, answer) } else { later(version, answer) }
-    })
+/// The first version in which a client knows how to be told that its coordinator loads.
+const KNOWS_LOADING: i16 = 3;
+/// The first version in which a client may be told that there is no such group.
+const KNOWS_MISSING_GROUP: i16 = 9;
+/// The first version that names topics by id.
+const TOPIC_IDS: i16 = 10;
+
+impl Answered for OffsetCommitRequest {
+    type Response = OffsetCommitResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> OffsetCommitResponse {
+        let topics = self.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|partition| {
+                OffsetCommitResponsePartition::default()
+                    .with_partition_index(partition.partition_index)
+                    .with_error_code(error.number())
+            });
+            OffsetCommitResponseTopic::default()
+                .with_name(topic.name.clone())
+                .with_topic_id(topic.topic_id)
+                .with_partitions(partitions.collect())
+        });
+        OffsetCommitResponse::default().with_topics(topics.collect())
+    }
+}
+
+impl AnswerLater for OffsetCommitRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> OffsetCommitResponse {
+        let image = broker.image();
+        // Partitions that are not there have their error, whatever becomes of the rest.
+        let offsets = known_offsets(&self, &image);
+        if offsets.is_empty() {
+            return to_response(&self, &image, request.version, &Ok(Vec::new()));
+        }
+        let commit = CommitOffsets {
+            group_id: to_owned_text(&self.group_id),
+            generation_id: self.generation_id_or_member_epoch,
+            member_id: to_owned_text(&self.member_id),
+            group_instance_id: to_owned_optional(&self.group_instance_id),
+            retention_ms: Some(self.retention_time_ms).filter(|retention| *retention >= 0),
+            offsets,
+        };
+        let committed = broker.groups.commit_offsets(commit).await.map_err(|error| match error {
+            // Older clients know no other way to be told to come again.
+            GroupError::Coordinator(CoordinatorError::Loading) if request.version < KNOWS_LOADING => {
+                ResponseError::CoordinatorNotAvailable
+            }
+            GroupError::GroupIdNotFound if request.version < KNOWS_MISSING_GROUP => {
+                ResponseError::IllegalGeneration
+            }
+            error => group_error(&error),
+        });
+        if let Ok(committed) = &committed
+            && committed.is_reset
+        {
+            log_reset(&request, &self, &committed.results);
+        }
+        to_response(&self, &image, request.version, &committed.map(|committed| committed.results))
+    }
 }
 
 /// Somebody sets what the members of a group go on from, as administrators do.
-fn log_reset(request: &Request, message: &OffsetCommitRequest, results: &[Result<(), ResponseError>]) {
+fn log_reset(request: &Request, message: &OffsetCommitRequest, results: &[Result<(), GroupError>]) {
     let offsets = results.iter().filter(|result| result.is_ok()).count();
-    let (group, client) = (message.group_id.as_str(), request.client_id.as_deref().unwrap_or(""));
-    tracing::info!(%group, offsets, client, host = %request.client_host, "offsets of a group without members were set");
+    tracing::info!(group = %message.group_id.as_str(), offsets, client = request.client(), host = %request.client_host, "offsets of a group without members were set");
 }
 
-async fn committed(
-    broker: &Broker,
-    request: &Request,
-    message: OffsetCommitRequest,
-    version: i16,
-) -> OffsetCommitResponse {
-    let image = broker.image();
-    // Partitions that are not there are told so, whatever becomes of the rest.
+/// What is to be committed for partitions that are there.
+fn known_offsets(message: &OffsetCommitRequest, image: &MetadataImage) -> Vec<OffsetToCommit> {
     let mut offsets = Vec::new();
     for topic in &message.topics {
-        let Some(known) = called(&image, &topic.name, version) else { continue };
+        let Some(known) = find_topic(image, &topic.name, topic.topic_id) else { continue };
         for partition in &topic.partitions {
             if known.partition(partition.partition_index).is_some() {
                 offsets.push(OffsetToCommit {
@@ -54,69 +118,55 @@ async fn committed(
                     partition: partition.partition_index,
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.as_ref().map(kept).unwrap_or_default(),
+                    metadata: partition.committed_metadata.as_ref().map(to_owned_text).unwrap_or_default(),
                 });
             }
         }
     }
-    let is_any_known = !offsets.is_empty();
-    let commit = CommitOffsets {
-        group_id: kept(&message.group_id),
-        generation_id: message.generation_id_or_member_epoch,
-        member_id: kept(&message.member_id),
-        group_instance_id: kept_optional(&message.group_instance_id),
-        retention_ms: Some(message.retention_time_ms).filter(|retention| *retention >= 0),
-        offsets,
-    };
-    let answer = match is_any_known {
-        true => match broker.groups.ask(&message.group_id, group::Request::CommitOffsets(commit)).await {
-            Response::CommitOffsets(Ok(committed)) => {
-                if committed.is_reset {
-                    log_reset(request, &message, &committed.results);
-                }
-                Ok(committed.results)
-            }
-            Response::CommitOffsets(Err(error)) => Err(error),
-            // Older clients know no other way to be told to come again.
-            Response::Failed(ResponseError::CoordinatorLoadInProgress) if version < 3 => {
-                Err(ResponseError::CoordinatorNotAvailable)
-            }
-            Response::Failed(error) => Err(error),
-            _ => Err(ResponseError::UnknownServerError),
-        },
-        false => Ok(Vec::new()),
-    };
-    // Only since version 9 a client may be told that there is no such group.
-    let answer = answer.map_err(|error| match error {
-        ResponseError::GroupIdNotFound if version < 9 => ResponseError::IllegalGeneration,
-        error => error,
-    });
-    let mut each = answer.as_ref().ok().into_iter().flatten();
+    offsets
+}
+
+/// `committed`: what became of each known partition in the order of the request, or of all of them.
+fn to_response(
+    message: &OffsetCommitRequest,
+    image: &MetadataImage,
+    version: i16,
+    committed: &Result<Vec<Result<(), GroupError>>, ResponseError>,
+) -> OffsetCommitResponse {
+    let mut each = committed.as_ref().ok().into_iter().flatten();
     let mut topics = Vec::with_capacity(message.topics.len());
     for topic in message.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
-        let known = called(&image, &topic.name, version);
-        let error = match known {
+        let known = find_topic(image, &topic.name, topic.topic_id);
+        let missing_error = match known {
             None if version >= TOPIC_IDS => ResponseError::UnknownTopicId,
             _ => ResponseError::UnknownTopicOrPartition,
         };
         let is_there = |index| known.is_some_and(|known| known.partition(index).is_some());
-        let told = |index, result| {
-            OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code(result))
+        let result = |index, error: Option<ResponseError>| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(error.map_or(0, |error| error.code()))
         };
-        // As by Kafka, what is not there is told first.
+        // As by Kafka, what is not there comes first.
         let indexes = || topic.partitions.iter().map(|partition| partition.partition_index);
         let missing = indexes().filter(|index| !is_there(*index));
-        let missing = missing.map(|index| told(index, Err(error)));
+        let missing = missing.map(|index| result(index, Some(missing_error)));
         let there = indexes().filter(|index| is_there(*index)).map(|index| {
-            let result = match &answer {
-                Ok(_) => each.next().copied().unwrap_or(Err(ResponseError::UnknownServerError)),
-                Err(error) => Err(*error),
+            let error = match committed {
+                Ok(_) => match each.next() {
+                    Some(result) => result.as_ref().err().map(group_error),
+                    None => Some(ResponseError::UnknownServerError),
+                },
+                Err(error) => Some(*error),
             };
-            told(index, result)
+            result(index, error)
         });
         let partitions = missing.chain(there).collect();
         topics.push(
-            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+            OffsetCommitResponseTopic::default()
+                .with_name(topic.name.clone())
+                .with_topic_id(topic.topic_id)
+                .with_partitions(partitions),
         );
     }
     OffsetCommitResponse::default().with_topics(topics)

@@ -1,33 +1,54 @@
-//! Produce (key 0), versions 3 to 13: appends in order, and waits for the acknowledgements that are
-//! asked for while the next request is taken.
+//! Produce (key 0): appends in order, and waits for the acknowledgements that are asked for while the next
+//! request is taken.
 //!
-//! Topics go by name, from version 13 by id. With acks=0 nothing is answered; an error then closes
-//! the connection, so that the client learns that something is wrong.
+//! With acks=0 nothing is answered; an error then closes the connection, so that the client learns that
+//! something is wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
-};
-use kafka_protocol::messages::{ApiKey, BrokerId, ProduceResponse, TopicName};
 use tokio::task::JoinHandle;
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, body};
-use super::super::request_memory::Held;
-use super::{absent_error, leader_id, text};
+use super::{leader_id, text};
 use crate::metadata::is_internal_topic;
-use crate::partition::checks::CheckError;
 use crate::partition::{Appending, ProduceError, Produced, Topic};
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::check::check_codec_for_version;
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use crate::protocol::messages::{BrokerId, ProduceResponse, TopicName};
 use crate::protocol::produce::{ProducePartition, ProduceTopic, ProduceView, TopicReference};
+use crate::server::Broker;
+use crate::server::api::{
+    AnsweredBy, Api, BROKERS, Handler, Need, Operation, Reply, Request, Resource, body,
+};
+use crate::server::errors::error_codes;
+use crate::server::request_memory::Held;
+use crate::server::wire_errors::{WireError, absent_error, batch_error, produce_error};
 use crate::types::TopicId;
 
-pub const API: Api = Api { key: ApiKey::Produce, least: 3, greatest: 13, handle };
+pub const API: Api = Api {
+    shape: &shapes::PRODUCE,
+    versions: 3..=13,
+    notes: &[
+        (5, "answers with the log start offset"),
+        (7, "zstd (KIP-110)"),
+        (8, "says which records were refused, and why (KIP-467)"),
+        (10, "a client that asks the wrong broker is told the leader (KIP-951)"),
+        (13, "topics by id (KIP-516)"),
+    ],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::PartitionLeader,
+    // The second with a transactional id.
+    needs: &[Need(Operation::Write, Resource::Topic), Need(Operation::Write, Resource::TransactionalId)],
+    handler: Handler { answer: produce, refuse },
+};
+
+error_codes!(ProduceResponse: [responses partition_responses]);
 
 type Outcome = Result<Produced, (ResponseError, String)>;
 
@@ -43,7 +64,25 @@ struct PendingTopic {
     partitions: Vec<(i32, Pending)>,
 }
 
-fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
+fn refuse(mut request: Request, error: &WireError) -> Reply {
+    let version = request.version;
+    let view = match ProduceView::parse(std::mem::take(&mut request.body), version) {
+        Ok(view) => view,
+        Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
+    };
+    if view.acks == 0 {
+        return Reply::Close(format!("a produce with acks=0 is refused: {:?} {}", error.code, error.message));
+    }
+    let topics = view.topics.into_iter().map(|ProduceTopic { topic, partitions }| {
+        let partitions = partitions
+            .into_iter()
+            .map(|partition| error_partition(version, partition.index, error.code, error.message.clone()));
+        to_topic(topic, partitions.collect())
+    });
+    Reply::Now(body(&ProduceResponse::default().with_responses(topics.collect()), version))
+}
+
+fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
     let version = request.version;
     let view = match ProduceView::parse(std::mem::take(&mut request.body), version) {
         Ok(view) => view,
@@ -63,7 +102,7 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     let may_write_internal = request.client_id.as_deref() == Some("__admin_client");
     let mut topics = Vec::with_capacity(view.topics.len());
     for ProduceTopic { topic, partitions } in view.topics {
-        let found = lookup(broker, &topic);
+        let found = find_topic(broker, &topic);
         let name = found.as_ref().ok().map(|topic| topic.name.clone());
         let partitions = partitions.into_iter().map(|partition| {
             let index = partition.index;
@@ -119,7 +158,7 @@ fn handle(broker: &Arc<Broker>, mut request: Request) -> Reply {
     }))
 }
 
-fn lookup(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
+fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
     match topic {
         TopicReference::Name(name) => {
             broker.partitions.topic(name).ok_or(ResponseError::UnknownTopicOrPartition)
@@ -146,39 +185,26 @@ fn append(
     if let Ok(header) = BatchHeader::parse(&records)
         && let Err(error) = check_codec_for_version(&header, version)
     {
-        return Pending::Done(Err((error.kafka_error(), error.to_string())));
+        return Pending::Done(Err((batch_error(&error), error.to_string())));
     }
     let traffic = &topic.traffic;
     traffic.produced_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
     traffic.produced_batches.fetch_add(1, Ordering::Relaxed);
     match partition.produce(records, acks, now_ms, timeout) {
-        Appending::Done(outcome) => Pending::Done(outcome.map_err(told)),
+        Appending::Done(outcome) => Pending::Done(outcome.map_err(to_error)),
         Appending::Coming(coming) => Pending::Coming(coming),
     }
 }
 
 fn finished(joined: Result<Result<Produced, ProduceError>, tokio::task::JoinError>) -> Outcome {
     match joined {
-        Ok(outcome) => outcome.map_err(told),
+        Ok(outcome) => outcome.map_err(to_error),
         Err(error) => Err((ResponseError::UnknownServerError, error.to_string())),
     }
 }
 
-/// What a client is told of an error: Kafka's code, and the reason.
-fn told(error: ProduceError) -> (ResponseError, String) {
-    let code = match &error {
-        ProduceError::NotLeader => ResponseError::NotLeaderOrFollower,
-        ProduceError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
-        ProduceError::NotEnoughReplicasAfterAppend { .. } => ResponseError::NotEnoughReplicasAfterAppend,
-        ProduceError::TimedOut => ResponseError::RequestTimedOut,
-        ProduceError::Check(CheckError::Batch(error)) => error.kafka_error(),
-        ProduceError::Check(CheckError::TooLarge { .. }) => ResponseError::MessageTooLarge,
-        ProduceError::Check(CheckError::Timestamp { .. }) => ResponseError::InvalidTimestamp,
-        ProduceError::Check(CheckError::Transactional) => ResponseError::InvalidTxnState,
-        ProduceError::Append(error) => error.kafka_error(),
-        ProduceError::Sync(_) => ResponseError::KafkaStorageError,
-    };
-    (code, error.to_string())
+fn to_error(error: ProduceError) -> (ResponseError, String) {
+    (produce_error(&error), error.to_string())
 }
 
 /// With acks=0 nobody is answered. An error closes the connection, which is all a client can notice.
@@ -212,6 +238,37 @@ fn without_answer(topics: Vec<PendingTopic>, held: Held) -> Reply {
     Reply::Nothing
 }
 
+fn to_topic(topic: TopicReference, partitions: Vec<PartitionProduceResponse>) -> TopicProduceResponse {
+    let response = match topic {
+        TopicReference::Name(name) => TopicProduceResponse::default().with_name(TopicName(name)),
+        TopicReference::Id(id) => TopicProduceResponse::default().with_topic_id(id),
+    };
+    response.with_partition_responses(partitions)
+}
+
+fn error_partition(
+    version: i16,
+    index: i32,
+    error: ResponseError,
+    reason: String,
+) -> PartitionProduceResponse {
+    let failed = PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(error.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1);
+    if version < 8 {
+        return failed;
+    }
+    let failed =
+        failed.with_error_message(Some(reason).filter(|text| !text.is_empty()).map(|reason| text(&reason)));
+    if error != ResponseError::InvalidRecord {
+        return failed;
+    }
+    failed.with_record_errors(vec![BatchIndexAndErrorMessage::default().with_batch_index(0)])
+}
+
 type Done = (TopicReference, Option<Arc<str>>, Vec<(i32, Outcome)>);
 
 fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> ProduceResponse {
@@ -225,21 +282,7 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
                 .with_log_append_time_ms(produced.log_append_time_ms)
                 .with_log_start_offset(produced.log_start_offset.0),
             Err((error, reason)) => {
-                let mut failed = PartitionProduceResponse::default()
-                    .with_index(index)
-                    .with_error_code(error.code())
-                    .with_base_offset(-1)
-                    .with_log_append_time_ms(-1)
-                    .with_log_start_offset(-1);
-                if version >= 8 {
-                    failed = failed.with_error_message(
-                        Some(reason).filter(|text| !text.is_empty()).map(|reason| text(&reason)),
-                    );
-                    if error == ResponseError::InvalidRecord {
-                        let first = BatchIndexAndErrorMessage::default().with_batch_index(0);
-                        failed = failed.with_record_errors(vec![first]);
-                    }
-                }
+                let mut failed = error_partition(version, index, error, reason);
                 if version >= 10 && error == ResponseError::NotLeaderOrFollower {
                     let image = broker.image();
                     let known = name.as_deref().and_then(|name| image.partition(name, index));
@@ -255,11 +298,7 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
             }
         });
         let partitions = partitions.collect();
-        let response = match topic {
-            TopicReference::Name(name) => TopicProduceResponse::default().with_name(TopicName(name)),
-            TopicReference::Id(id) => TopicProduceResponse::default().with_topic_id(id),
-        };
-        responses.push(response.with_partition_responses(partitions));
+        responses.push(to_topic(topic, partitions));
     }
     let response = ProduceResponse::default().with_responses(responses);
     if leaders.is_empty() {

@@ -1,66 +1,82 @@
-//! SyncGroup (key 14), versions 0 to 5. The answer waits for the leader's assignment.
+//! SyncGroup (key 14). The answer waits for the leader's assignment.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 
-use super::super::Broker;
-use super::super::api::{Api, Reply, Request, with_message};
-use super::groups::{kept, kept_optional, told_optional};
-use super::later;
+use super::groups::{optional_text, to_owned_optional, to_owned_text};
 use crate::coordinator::group::request::{SyncGroup, SyncedGroup};
-use crate::coordinator::group::{self, Response};
+use crate::protocol::guard::shapes;
+use crate::protocol::messages::{SyncGroupRequest, SyncGroupResponse};
+use crate::server::Broker;
+use crate::server::api::{
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS, Handler, Need, Operation, Request, Resource,
+};
+use crate::server::errors::error_codes;
+use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api { key: ApiKey::SyncGroup, least: 0, greatest: 5, handle };
+pub const API: Api = Api {
+    shape: &shapes::SYNC_GROUP,
+    versions: 0..=5,
+    notes: &[(3, "static members (KIP-345)"), (5, "a member says what it thinks the group is (KIP-559)")],
+    served_on: BROKERS,
+    answered_by: AnsweredBy::GroupCoordinator,
+    needs: &[Need(Operation::Read, Resource::Group)],
+    handler: Handler::later::<SyncGroupRequest>(),
+};
 
-fn handle(broker: &Arc<Broker>, request: Request) -> Reply {
-    let broker = broker.clone();
-    with_message(request, |request, message: SyncGroupRequest| {
+error_codes!(SyncGroupResponse: []);
+
+/// The first version in which both sides name the group's protocol (KIP-559).
+const NAMES_PROTOCOL: i16 = 5;
+
+impl Answered for SyncGroupRequest {
+    type Response = SyncGroupResponse;
+
+    fn error_response(&self, _: i16, error: &WireError) -> SyncGroupResponse {
+        error_response(error)
+    }
+}
+
+impl AnswerLater for SyncGroupRequest {
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> SyncGroupResponse {
         let version = request.version;
         let sync = SyncGroup {
-            group_id: kept(&message.group_id),
-            generation_id: message.generation_id,
-            member_id: kept(&message.member_id),
-            group_instance_id: kept_optional(&message.group_instance_id),
-            protocol_type: kept_optional(&message.protocol_type),
-            protocol_name: kept_optional(&message.protocol_name),
-            assignments: message
+            group_id: to_owned_text(&self.group_id),
+            generation_id: self.generation_id,
+            member_id: to_owned_text(&self.member_id),
+            group_instance_id: to_owned_optional(&self.group_instance_id),
+            protocol_type: to_owned_optional(&self.protocol_type),
+            protocol_name: to_owned_optional(&self.protocol_name),
+            assignments: self
                 .assignments
                 .iter()
-                .map(|each| (kept(&each.member_id), Bytes::copy_from_slice(&each.assignment)))
+                .map(|each| (to_owned_text(&each.member_id), Bytes::copy_from_slice(&each.assignment)))
                 .collect(),
         };
         // A member may wait for minutes: nothing of its request is held meanwhile.
-        drop((message, request));
-        later(version, async move {
-            // KIP-559: both name what they think the group is.
-            if version >= 5 && (sync.protocol_type.is_none() || sync.protocol_name.is_none()) {
-                return refused(ResponseError::InconsistentGroupProtocol);
-            }
-            let group_id = sync.group_id.clone();
-            match broker.groups.ask(&group_id, group::Request::Sync(sync)).await {
-                Response::Sync(synced) => told(synced, version),
-                Response::Failed(error) => refused(error),
-                _ => refused(ResponseError::UnknownServerError),
-            }
-        })
-    })
+        drop((self, request));
+        if version >= NAMES_PROTOCOL && (sync.protocol_type.is_none() || sync.protocol_name.is_none()) {
+            return error_response(&ResponseError::InconsistentGroupProtocol.into());
+        }
+        match broker.groups.sync(sync).await {
+            Ok(synced) => to_response(synced, version),
+            Err(error) => error_response(&group_error(&error).into()),
+        }
+    }
 }
 
-fn refused(error: ResponseError) -> SyncGroupResponse {
-    SyncGroupResponse::default().with_error_code(error.code())
+fn error_response(error: &WireError) -> SyncGroupResponse {
+    SyncGroupResponse::default().with_error_code(error.number())
 }
 
-fn told(synced: SyncedGroup, version: i16) -> SyncGroupResponse {
-    let mut response = SyncGroupResponse::default()
-        .with_error_code(synced.error.map_or(0, |error| error.code()))
-        .with_assignment(synced.assignment);
-    if version >= 5 {
-        response = response
-            .with_protocol_type(told_optional(&synced.protocol_type))
-            .with_protocol_name(told_optional(&synced.protocol_name));
+fn to_response(synced: SyncedGroup, version: i16) -> SyncGroupResponse {
+    let response = SyncGroupResponse::default().with_assignment(synced.assignment);
+    if version < NAMES_PROTOCOL {
+        return response;
     }
     response
+        .with_protocol_type(optional_text(&synced.protocol_type))
+        .with_protocol_name(optional_text(&synced.protocol_name))
 }

@@ -607,6 +607,38 @@ func addVersions(list *List) {
 		}
 		return nil
 	})
+	list.Add("ListOffsets knows -3 to -6 from the versions on that have them, and nothing beyond", func() error {
+		prepare()
+		since := map[int64]int16{-3: 7, -4: 8, -5: 9, -6: 11}
+		for version := int16(1); version <= advertised[2].MaxVersion; version++ {
+			for timestamp := int64(-3); timestamp >= -7; timestamp-- {
+				r := kmsg.NewPtrListOffsetsRequest()
+				r.SetVersion(version)
+				topic := kmsg.NewListOffsetsRequestTopic()
+				topic.Topic = given.topic
+				p := kmsg.NewListOffsetsRequestTopicPartition()
+				p.Timestamp = timestamp
+				topic.Partitions = append(topic.Partitions, p)
+				r.Topics = append(r.Topics, topic)
+				c := Must(wire.Dial(bootstrap))
+				got := Must(c.Ask(r)).(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
+				c.Close()
+				about := fmt.Sprintf("version %d, timestamp %d", version, timestamp)
+				if first, ok := since[timestamp]; !ok || version < first {
+					Same(code(kerr.UnsupportedVersion), got.ErrorCode, about+": error")
+					continue
+				}
+				Same(int16(0), got.ErrorCode, about+": error")
+				switch timestamp {
+				case -4:
+					Same(int64(0), got.Offset, about+": offset")
+				case -5, -6:
+					Same(int64(-1), got.Offset, about+": offset")
+				}
+			}
+		}
+		return nil
+	})
 	list.Add("a fetch whose limit holds no whole batch has no records in any partition but the first", func() error {
 		prepare()
 		to := topic("whole", 2)

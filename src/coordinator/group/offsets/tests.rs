@@ -1,6 +1,6 @@
 use super::*;
 use crate::coordinator::group::records::{self, GroupRecord};
-use crate::coordinator::group::request::OffsetToCommit;
+use crate::coordinator::group::request::{GroupError, OffsetToCommit};
 use crate::types::TopicId;
 
 const AT: Now = Now { wall_ms: 1_000_000, monotonic_ms: 5 };
@@ -90,7 +90,7 @@ fn metadata_that_is_too_large_fails_its_partition_alone() {
     let mut asked = request("g", &[("a", 0, 1), ("a", 1, 2), ("a", 2, 3)]);
     asked.offsets[1].metadata = "12345".into();
     let (records, answers) = offsets.commit(&asked, &none(), 4, AT).unwrap();
-    assert_eq!(answers, [Ok(()), Err(ResponseError::OffsetMetadataTooLarge), Ok(())]);
+    assert_eq!(answers, [Ok(()), Err(GroupError::OffsetMetadataTooLarge), Ok(())]);
     assert_eq!(records.len(), 2);
 }
 
@@ -102,7 +102,7 @@ fn what_is_gone_is_gone_by_group_by_topic_and_by_partition() {
         partitions: partitions.iter().map(|(topic, at)| (Arc::from(*topic), *at)).collect(),
     };
     let (records, answers) = offsets.delete(&asked(&[("a", 1), ("b", 0), ("a", 7)]), |topic| topic == "b");
-    assert_eq!(answers, [Ok(true), Err(ResponseError::GroupSubscribedToTopic), Ok(false)]);
+    assert_eq!(answers, [Ok(true), Err(GroupError::GroupSubscribedToTopic), Ok(false)]);
     assert_eq!(records.len(), 1, "nothing is written for what is not committed");
     follow(&mut offsets, &records);
     assert_eq!(fetched(&offsets, "g", None), [("a".into(), 0, 1), ("b".into(), 0, 3)]);
@@ -175,7 +175,7 @@ fn a_topic_made_anew_has_nothing_committed() {
     assert!(offsets.tombstones_of_topics(&[("t".into(), first)]).is_empty());
     // A commit for the earlier topic is late too.
     let (_, answers) = commit(&mut offsets, first, second, &[("t", 1, 12)]);
-    assert_eq!(answers, [Err(ResponseError::UnknownTopicOrPartition)]);
+    assert_eq!(answers, [Err(GroupError::UnknownTopicOrPartition)]);
 
     // Loaded when the tombstones were not written: records of the earlier topic alone, or of both.
     for later in [&[][..], &records[2..]] {

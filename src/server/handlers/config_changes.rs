@@ -1,0 +1,91 @@
+//! What AlterConfigs and IncrementalAlterConfigs share.
+
+use kafka_protocol::ResponseError;
+
+use super::describe_configs::check_own_id;
+use super::text;
+use crate::controller::{Answers, ControllerError};
+use crate::metadata::{ConfigResource, ConfigResourceType};
+use crate::protocol::messages::StrBytes;
+use crate::server::Broker;
+use crate::server::api::Request;
+use crate::server::wire_errors::WireError;
+
+/// What became of a resource, which is named as on the wire.
+pub struct ConfigOutcome {
+    pub resource_type: i8,
+    pub resource_name: StrBytes,
+    pub error: Option<WireError>,
+}
+
+impl ConfigOutcome {
+    pub fn done(resource: &ConfigResource) -> Self {
+        Self { resource_type: resource.kind.number(), resource_name: text(&resource.name), error: None }
+    }
+
+    pub fn failed(resource: &ConfigResource, error: WireError) -> Self {
+        Self { error: Some(error), ..Self::done(resource) }
+    }
+
+    pub fn error_code(&self) -> i16 {
+        self.error.as_ref().map_or(0, WireError::number)
+    }
+
+    pub fn error_message(&self) -> Option<StrBytes> {
+        self.error.as_ref().and_then(WireError::text)
+    }
+}
+
+/// The resource that is to be changed.
+pub fn find_resource(broker: &Broker, kind: i8, name: &StrBytes) -> Result<ConfigResource, ConfigOutcome> {
+    let Some(resource_type) = ConfigResourceType::from_number(kind) else {
+        let error = WireError::new(ResponseError::InvalidRequest, format!("Unknown resource type {kind}"));
+        let resource_name = name.clone();
+        return Err(ConfigOutcome { resource_type: kind, resource_name, error: Some(error) });
+    };
+    let resource = ConfigResource { kind: resource_type, name: name.to_string() };
+    let is_this_brokers = match resource_type {
+        ConfigResourceType::Broker => !name.is_empty(),
+        ConfigResourceType::BrokerLogger => true,
+        _ => false,
+    };
+    match check_own_id(broker, name) {
+        Err(error) if is_this_brokers => Err(ConfigOutcome::failed(&resource, error)),
+        _ => Ok(resource),
+    }
+}
+
+/// A value on the wire, copied.
+pub fn to_owned_value(value: &Option<StrBytes>) -> Option<String> {
+    value.as_ref().map(ToString::to_string)
+}
+
+/// The log has who changed what. Keys alone: a value may be a secret.
+pub fn log_change(request: &Request, resource: &ConfigResource, keys: &[String]) {
+    // As text, which is logged with its control characters escaped: groups have any name.
+    let (resource, keys) = (resource.to_string(), keys.join(", "));
+    tracing::info!(client = request.client(), host = %request.client_host, resource, keys, "configuration changed");
+}
+
+/// The controller's answers on `named` resources, with the keys that were asked for; what was changed is logged.
+pub fn to_outcomes(
+    request: &Request,
+    named: Vec<(ConfigResource, Vec<String>)>,
+    answers: Result<Answers<ConfigResource, ()>, ControllerError>,
+    validate_only: bool,
+) -> Vec<ConfigOutcome> {
+    let answers = match answers {
+        Ok(answers) => answers.into_iter().map(|(_, answer)| answer).collect(),
+        Err(error) => vec![Err(error); named.len()],
+    };
+    let outcomes = named.into_iter().zip(answers).map(|((resource, keys), answer)| match answer {
+        Ok(()) => {
+            if !validate_only {
+                log_change(request, &resource, &keys);
+            }
+            ConfigOutcome::done(&resource)
+        }
+        Err(error) => ConfigOutcome::failed(&resource, error.into()),
+    });
+    outcomes.collect()
+}
