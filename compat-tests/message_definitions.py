@@ -185,6 +185,8 @@ class Codec:
         return field.null_since < NEVER
 
     def rust_type(self, field):
+        if field.element not in RUST and not field.element[0].isupper():
+            sys.exit(f"{self.name}.{field.name}: codecs have no {field.element} yet; give value.rs and RUST one")
         element = NEW_TYPES.get(field.entity) or RUST.get(field.element, field.element)
         whole = f"Vec<{element}>" if field.is_array else element
         return f"Option<{whole}>" if self.is_nullable(field) else whole
@@ -208,7 +210,8 @@ class Codec:
 
     def lines(self):
         message = self.message
-        assert all(field.tag is None for field in self.fields), "no codec of tagged fields is needed yet"
+        if any(field.tag is not None for field in self.fields):
+            sys.exit(f"{self.name}: codecs have no tagged fields yet, but unknown ones")
         out = ["    #[derive(Debug, Clone, PartialEq)]", "    #[non_exhaustive]", f"    pub struct {self.name} {{"]
         for field in self.fields:
             condition = self.when(field).replace("version ", "").replace(" && ", ", ")

@@ -163,6 +163,29 @@ impl FromStr for TopicPartition {
     }
 }
 
+/// Whose acknowledgement a producer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Nobody's: it is not even answered.
+    None,
+    /// The leader's.
+    Leader,
+    /// That of every in-sync replica.
+    All,
+}
+
+impl Acks {
+    /// As on the wire, where it may be anything.
+    pub fn from_number(number: i16) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Leader),
+            -1 => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use super::syncing::Syncing;
 use super::waiting::{Committed, WaitingFetch, WaitingFetches, WaitingProduces};
 use crate::metadata::PartitionImage;
 use crate::segment::{Append, AppendError, AppendRequest, Appended, Log, LogSlice, Origin, ReadError};
-use crate::types::{LeaderEpoch, NodeId, Offset, TopicPartition};
+use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// A partition that this node holds.
 #[derive(Debug)]
@@ -178,11 +178,11 @@ impl Partition {
         if replica.is_leader() { Ok(replica.leader_epoch()) } else { Err(FetchError::NotLeader) }
     }
 
-    /// Appends a producer's records. `acks`: 0, 1 or -1 (all).
+    /// Appends a producer's records.
     pub fn produce(
         self: &Arc<Self>,
         records: BytesMut,
-        acks: i16,
+        acks: Acks,
         now_ms: i64,
         timeout: Duration,
     ) -> Appending {
@@ -195,7 +195,7 @@ impl Partition {
             Append::Done(Err(error)) => Appending::Done(Err(error.into())),
             Append::Done(Ok(appended)) if !appended.flush_due => {
                 self.appended(&appended);
-                if acks != -1 || self.high_watermark() > appended.last_offset {
+                if acks != Acks::All || self.high_watermark() > appended.last_offset {
                     return Appending::Done(self.acknowledge(&appended, acks, log_append_time_ms));
                 }
                 let partition = self.clone();
@@ -230,7 +230,7 @@ impl Partition {
         epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Result<Offset, ProduceError> {
-        let (append, _) = self.append(records, -1, now_ms, Some(epoch))?;
+        let (append, _) = self.append(records, Acks::All, now_ms, Some(epoch))?;
         let appended = match append {
             Append::Done(appended) => appended?,
             Append::Queued(receiver) => receiver.await.unwrap_or(Err(AppendError::Closed))?,
@@ -274,7 +274,7 @@ impl Partition {
     fn append(
         &self,
         records: BytesMut,
-        acks: i16,
+        acks: Acks,
         now_ms: i64,
         own_epoch: Option<LeaderEpoch>,
     ) -> Result<(Append, i64), ProduceError> {
@@ -286,7 +286,7 @@ impl Partition {
                 return Err(ProduceError::NotLeader);
             }
             let (in_sync, needed) = (replica.isr().len(), replica.needed_in_sync(config.min_insync_replicas));
-            if acks == -1 && in_sync < needed {
+            if acks == Acks::All && in_sync < needed {
                 return Err(ProduceError::NotEnoughReplicas { in_sync, needed });
             }
             epoch
@@ -306,7 +306,7 @@ impl Partition {
     async fn finish(
         self: Arc<Self>,
         appended: Appended,
-        acks: i16,
+        acks: Acks,
         log_append_time_ms: i64,
         timeout: Duration,
     ) -> Result<Produced, ProduceError> {
@@ -314,7 +314,7 @@ impl Partition {
             self.syncing.sync(&self.log).await.map_err(ProduceError::Sync)?;
         }
         self.appended(&appended);
-        if acks == -1 {
+        if acks == Acks::All {
             self.committed(appended.last_offset.plus(1), timeout).await?;
         }
         self.acknowledge(&appended, acks, log_append_time_ms)
@@ -334,10 +334,10 @@ impl Partition {
     fn acknowledge(
         &self,
         appended: &Appended,
-        acks: i16,
+        acks: Acks,
         log_append_time_ms: i64,
     ) -> Result<Produced, ProduceError> {
-        if acks == -1 {
+        if acks == Acks::All {
             let replica = self.replica.read();
             let needed = replica.needed_in_sync(self.topic.config().min_insync_replicas);
             let in_sync = replica.isr().len();

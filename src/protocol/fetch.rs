@@ -43,7 +43,7 @@ const NODE_ENDPOINTS: i16 = 16;
 
 /// Why a response cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub enum EncodeError {
     #[error("Fetch version {0} is not supported")]
     Version(i16),
     #[error("Fetch: {0} is too long")]
@@ -52,7 +52,7 @@ pub enum FetchError {
 
 /// A part of the response's body. `S` is the caller's slice of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece<S> {
+pub enum ResponsePart<S> {
     Bytes(Bytes),
     Slice(S),
 }
@@ -160,9 +160,9 @@ impl<S> FetchBody<S> {
     ///
     /// # Errors
     /// `Version`, and `TooLong` for records of 2 GiB or more, or a name that the version cannot hold.
-    pub fn into_pieces(self, version: i16) -> Result<VecDeque<Piece<S>>, FetchError> {
+    pub fn into_pieces(self, version: i16) -> Result<VecDeque<ResponsePart<S>>, EncodeError> {
         if !(VERSION_MIN..=VERSION_MAX).contains(&version) {
-            return Err(FetchError::Version(version));
+            return Err(EncodeError::Version(version));
         }
         let partitions = self.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
         let names = self.topics.iter().map(|topic| topic.name.len()).sum::<usize>();
@@ -192,21 +192,21 @@ struct Writer<S> {
     version: i16,
     /// After the last of the pieces.
     bytes: BytesMut,
-    pieces: VecDeque<Piece<S>>,
+    pieces: VecDeque<ResponsePart<S>>,
 }
 
 impl<S> Writer<S> {
     /// What was written so far becomes a piece.
     fn cut(&mut self) {
         if !self.bytes.is_empty() {
-            self.pieces.push_back(Piece::Bytes(self.bytes.split().freeze()));
+            self.pieces.push_back(ResponsePart::Bytes(self.bytes.split().freeze()));
         }
     }
 
     /// The length of an array or of bytes; none for null.
-    fn length(&mut self, length: Option<usize>, what: &'static str) -> Result<(), FetchError> {
+    fn length(&mut self, length: Option<usize>, what: &'static str) -> Result<(), EncodeError> {
         let length = match length {
-            Some(length) => i32::try_from(length).map_err(|_| FetchError::TooLong(what))?,
+            Some(length) => i32::try_from(length).map_err(|_| EncodeError::TooLong(what))?,
             None => -1,
         };
         match self.version >= FLEXIBLE {
@@ -223,8 +223,8 @@ impl<S> Writer<S> {
         }
     }
 
-    fn topic(&mut self, topic: FetchTopic<S>) -> Result<(), FetchError> {
-        let name_too_long = FetchError::TooLong("a topic's name");
+    fn topic(&mut self, topic: FetchTopic<S>) -> Result<(), EncodeError> {
+        let name_too_long = EncodeError::TooLong("a topic's name");
         if self.version >= TOPIC_IDS {
             self.bytes.put_slice(topic.id.as_bytes());
         } else if self.version >= FLEXIBLE {
@@ -241,7 +241,7 @@ impl<S> Writer<S> {
         Ok(())
     }
 
-    fn partition(&mut self, partition: FetchPartition<S>) -> Result<(), FetchError> {
+    fn partition(&mut self, partition: FetchPartition<S>) -> Result<(), EncodeError> {
         self.bytes.put_i32(partition.index);
         self.bytes.put_i16(partition.error_code);
         self.bytes.put_i64(partition.high_watermark);
@@ -261,8 +261,8 @@ impl<S> Writer<S> {
         }
         let (length, piece) = match partition.records {
             FetchRecords::Null => (None, None),
-            FetchRecords::Bytes(bytes) => (Some(bytes.len()), Some(Piece::Bytes(bytes))),
-            FetchRecords::Slice(slice, length) => (Some(length), Some(Piece::Slice(slice))),
+            FetchRecords::Bytes(bytes) => (Some(bytes.len()), Some(ResponsePart::Bytes(bytes))),
+            FetchRecords::Slice(slice, length) => (Some(length), Some(ResponsePart::Slice(slice))),
         };
         self.length(length, "a partition's records")?;
         // No piece for no bytes: all that follows may share a write.
@@ -312,8 +312,8 @@ impl<S> Writer<S> {
         }
     }
 
-    fn node_endpoints(&mut self, endpoints: &[NodeEndpoint]) -> Result<(), FetchError> {
-        let too_long = FetchError::TooLong("the list of node endpoints");
+    fn node_endpoints(&mut self, endpoints: &[NodeEndpoint]) -> Result<(), EncodeError> {
+        let too_long = EncodeError::TooLong("the list of node endpoints");
         // Written aside, for their size comes first.
         let mut field = BytesMut::new();
         put_unsigned_varint(&mut field, u32::try_from(endpoints.len() + 1).map_err(|_| too_long)?);
@@ -503,11 +503,11 @@ mod tests {
             let slices = slices.count();
             for version in VERSION_MIN..=VERSION_MAX {
                 let pieces = body.clone().into_pieces(version).expect("writes");
-                let is_slice = |piece: &&Piece<Bytes>| matches!(piece, Piece::Slice(_));
+                let is_slice = |piece: &&ResponsePart<Bytes>| matches!(piece, ResponsePart::Slice(_));
                 prop_assert_eq!(pieces.iter().filter(is_slice).count(), slices);
                 let mut bytes = BytesMut::new();
                 for piece in &pieces {
-                    let (Piece::Bytes(piece) | Piece::Slice(piece)) = piece;
+                    let (ResponsePart::Bytes(piece) | ResponsePart::Slice(piece)) = piece;
                     prop_assert!(!piece.is_empty());
                     bytes.extend_from_slice(piece);
                 }
@@ -530,11 +530,11 @@ mod tests {
             node_endpoints: Vec::new(),
         };
         let short = FetchRecords::Slice((), 1);
-        assert_eq!(body(short.clone()).into_pieces(3), Err(FetchError::Version(3)));
-        let error = FetchError::TooLong("a topic's name");
+        assert_eq!(body(short.clone()).into_pieces(3), Err(EncodeError::Version(3)));
+        let error = EncodeError::TooLong("a topic's name");
         assert_eq!(body(short.clone()).into_pieces(11), Err(error));
         assert_eq!(body(short).into_pieces(12).map(|pieces| pieces.len()), Ok(3));
         let long = FetchRecords::Slice((), 1 << 31);
-        assert_eq!(body(long).into_pieces(13), Err(FetchError::TooLong("a partition's records")));
+        assert_eq!(body(long).into_pieces(13), Err(EncodeError::TooLong("a partition's records")));
     }
 }

@@ -71,7 +71,7 @@ pub enum GuardError {
 
 /// What a walk found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walked {
+pub struct Measured {
     /// How many bytes the request took. Those behind it are ignored, as Kafka ignores them.
     pub wire_bytes: usize,
     /// About how much the decoder will allocate, rounded up.
@@ -91,7 +91,7 @@ pub fn check(shape: &'static Shape, version: i16, body: &[u8]) -> Result<(), Gua
 }
 
 /// Walks the body of a request, as [`check`] does, and says how far it went.
-pub fn walk(shape: &'static Shape, version: i16, body: &[u8]) -> Result<Walked, GuardError> {
+pub fn walk(shape: &'static Shape, version: i16, body: &[u8]) -> Result<Measured, GuardError> {
     let (least, greatest) = shape.versions;
     if !shape.has_version(version) {
         return Err(GuardError::UnknownVersion { version, least, greatest });
@@ -104,7 +104,7 @@ pub fn walk(shape: &'static Shape, version: i16, body: &[u8]) -> Result<Walked, 
         limit_bytes: memory_limit_bytes(body.len()),
     };
     walk.fields(shape.fields)?;
-    Ok(Walked { wire_bytes: body.len() - walk.reader.remaining(), memory_bytes: walk.memory_bytes })
+    Ok(Measured { wire_bytes: body.len() - walk.reader.remaining(), memory_bytes: walk.memory_bytes })
 }
 
 /// How many bytes a request may occupy in memory that has `wire_bytes` on the wire.

@@ -242,7 +242,7 @@ fn refuse<Q: Answered>(request: Request, error: &WireError) -> Reply {
 /// Encodes a response message as a body.
 pub fn body<M: ErrorCodes>(message: &M, version: i16) -> Body {
     let mut errors = Errors::default();
-    message.note_errors(&mut errors);
+    message.count_errors(&mut errors);
     let bytes = messages::encode(message, version).unwrap_or_else(|error| {
         // Only a field that the version cannot carry gets here: a defect, and the client will
         // fail to read the empty body rather than believe a wrong one.

@@ -7,7 +7,7 @@ use crate::protocol::messages::Encodable;
 pub struct Errors(Vec<(i16, u64)>);
 
 impl Errors {
-    pub fn note(&mut self, code: i16) {
+    pub fn count(&mut self, code: i16) {
         if code == 0 {
             return;
         }
@@ -24,7 +24,7 @@ impl Errors {
 
 /// A response message that knows where its error codes are; see [`error_codes!`].
 pub trait ErrorCodes: Encodable + 'static {
-    fn note_errors(&self, errors: &mut Errors);
+    fn count_errors(&self, errors: &mut Errors);
 }
 
 /// Says of a response the ways to its error codes: `[]` is its own, `[topics partitions]` that of each
@@ -32,12 +32,12 @@ pub trait ErrorCodes: Encodable + 'static {
 macro_rules! error_codes {
     ($message:ty: $([$($way:ident)*])*) => {
         impl crate::server::errors::ErrorCodes for $message {
-            fn note_errors(&self, errors: &mut crate::server::errors::Errors) {
+            fn count_errors(&self, errors: &mut crate::server::errors::Errors) {
                 $(error_codes!(@ errors, self, $($way)*);)*
             }
         }
     };
-    (@ $errors:ident, $at:expr,) => { $errors.note($at.error_code) };
+    (@ $errors:ident, $at:expr,) => { $errors.count($at.error_code) };
     (@ $errors:ident, $at:expr, $list:ident $($rest:ident)*) => {
         for each in &$at.$list { error_codes!(@ $errors, each, $($rest)*); }
     };
@@ -66,7 +66,7 @@ mod tests {
             OffsetFetchResponseGroup::default().with_error_code(refused),
         ];
         let mut errors = Errors::default();
-        OffsetFetchResponse::default().with_groups(groups).note_errors(&mut errors);
+        OffsetFetchResponse::default().with_groups(groups).count_errors(&mut errors);
         assert_eq!(errors.iter().collect::<Vec<_>>(), [(refused, 1), (failed, 2)]);
     }
 }

@@ -42,13 +42,13 @@ pub struct Wanted {
 
 /// What a partition was last said to be, to tell what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Known {
     pub high_watermark: i64,
     pub log_start_offset: i64,
 }
 
 /// Nothing has been said yet.
-const NOTHING_TOLD: Told = Told { high_watermark: -2, log_start_offset: -2 };
+const NOTHING_KNOWN: Known = Known { high_watermark: -2, log_start_offset: -2 };
 
 #[derive(Debug)]
 struct Session {
@@ -56,7 +56,7 @@ struct Session {
     uses_topic_ids: bool,
     last_used_ms: i64,
     /// In the order in which they are served: who got data goes to the end, so that all get some.
-    partitions: Vec<(Wanted, Told)>,
+    partitions: Vec<(Wanted, Known)>,
 }
 
 /// The sessions of this broker.
@@ -104,7 +104,7 @@ impl FetchSessions {
             if epoch == FINAL_EPOCH || wanted.is_empty() {
                 return Ok(FetchContext { wanted, session_id: 0, session: None, is_incremental: false });
             }
-            let partitions = wanted.iter().map(|wanted| (wanted.clone(), NOTHING_TOLD)).collect();
+            let partitions = wanted.iter().map(|wanted| (wanted.clone(), NOTHING_KNOWN)).collect();
             let session = Session { epoch: 1, uses_topic_ids, last_used_ms: now_ms, partitions };
             let kept = self.keep(session, now_ms);
             let session_id = kept.as_ref().map_or(0, |(id, _)| *id);
@@ -180,7 +180,7 @@ impl Session {
         for wanted in changed {
             match places.get(&(wanted.topic.clone(), wanted.partition)) {
                 Some(at) => self.partitions[*at].0 = wanted,
-                None => self.partitions.push((wanted, NOTHING_TOLD)),
+                None => self.partitions.push((wanted, NOTHING_KNOWN)),
             }
         }
     }
@@ -189,7 +189,7 @@ impl Session {
 impl FetchContext {
     /// Which partitions go into the answer, given what each has to say (records or an error always
     /// do). Notes what is told, and puts those that got records at the end of the session's order.
-    pub fn tell(&self, news: &[(Told, bool, bool)]) -> Vec<bool> {
+    pub fn report(&self, news: &[(Known, bool, bool)]) -> Vec<bool> {
         let Some(session) = &self.session else { return vec![true; news.len()] };
         let mut session = session.lock();
         let mut include = Vec::with_capacity(news.len());
@@ -197,15 +197,15 @@ impl FetchContext {
         let mut served = Vec::new();
         let mut rest = Vec::with_capacity(session.partitions.len());
         let partitions = std::mem::take(&mut session.partitions);
-        for (at, (wanted, told)) in partitions.into_iter().enumerate() {
+        for (at, (wanted, known)) in partitions.into_iter().enumerate() {
             let Some((now, has_records, has_error)) = news.get(at).copied() else {
-                rest.push((wanted, told));
+                rest.push((wanted, known));
                 continue;
             };
-            include.push(!self.is_incremental || has_records || has_error || now != told);
+            include.push(!self.is_incremental || has_records || has_error || now != known);
             // An error is told again, until it is gone and the truth is told.
-            let told = if has_error { NOTHING_TOLD } else { now };
-            if has_records { served.push((wanted, told)) } else { rest.push((wanted, told)) }
+            let known = if has_error { NOTHING_KNOWN } else { now };
+            if has_records { served.push((wanted, known)) } else { rest.push((wanted, known)) }
         }
         rest.append(&mut served);
         session.partitions = rest;
@@ -260,24 +260,24 @@ mod tests {
         context.wanted.iter().map(|wanted| wanted.partition).collect()
     }
 
-    const AT_ZERO: Told = Told { high_watermark: 0, log_start_offset: 0 };
+    const AT_ZERO: Known = Known { high_watermark: 0, log_start_offset: 0 };
 
     #[test]
     fn a_session_remembers_partitions_and_tells_what_changed() {
         let sessions = FetchSessions::new(10);
         let first = sessions.context(&request(0, 0, &[0, 1, 2], &[]), false, 0).unwrap();
         assert_ne!(first.session_id, 0);
-        assert_eq!(first.tell(&[(AT_ZERO, false, false); 3]), [true; 3]);
+        assert_eq!(first.report(&[(AT_ZERO, false, false); 3]), [true; 3]);
         let id = first.session_id;
         let second = sessions.context(&request(id, 1, &[], &[1]), false, 0).unwrap();
         assert_eq!(indexes(&second), [0, 2]);
-        assert_eq!(second.tell(&[(AT_ZERO, true, false), (AT_ZERO, false, false)]), [true, false]);
+        assert_eq!(second.report(&[(AT_ZERO, true, false), (AT_ZERO, false, false)]), [true, false]);
         // Who got records is served last.
         let third = sessions.context(&request(id, 2, &[3], &[]), false, 0).unwrap();
         assert_eq!(indexes(&third), [2, 0, 3]);
-        let moved = Told { high_watermark: 5, ..AT_ZERO };
+        let moved = Known { high_watermark: 5, ..AT_ZERO };
         assert_eq!(
-            third.tell(&[(moved, false, false), (AT_ZERO, false, true), (AT_ZERO, false, false)]),
+            third.report(&[(moved, false, false), (AT_ZERO, false, true), (AT_ZERO, false, false)]),
             [true; 3]
         );
         let wrong_epoch = sessions.context(&request(id, 2, &[], &[]), false, 0).unwrap_err();

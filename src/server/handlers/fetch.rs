@@ -17,8 +17,7 @@ use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
 use crate::protocol::fetch::{
-    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch,
-    Piece as ResponsePart,
+    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, ResponsePart,
 };
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::{FetchRequest, StrBytes};
@@ -28,7 +27,7 @@ use crate::server::api::{
     AnsweredBy, Api, BROKERS, Body, Handler, Need, Operation, Reply, Request, Resource, with_message,
 };
 use crate::server::errors::Errors;
-use crate::server::fetch_session::{FetchContext, Told, TopicKey, Wanted};
+use crate::server::fetch_session::{FetchContext, Known, TopicKey, Wanted};
 use crate::server::wire_errors::{WireError, absent_error, fetch_error};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 use crate::zerocopy::{FileSlice, Piece};
@@ -278,17 +277,17 @@ impl Fetch {
                 partition.topic.traffic.fetched_bytes.fetch_add(slice.len as u64, Ordering::Relaxed);
             }
         }
-        let news: Vec<(Told, bool, bool)> = answers
+        let news: Vec<(Known, bool, bool)> = answers
             .iter()
             .map(|answer| {
-                let told = Told {
+                let known = Known {
                     high_watermark: answer.high_watermark.0,
                     log_start_offset: answer.log_start_offset.0,
                 };
-                (told, answer.bytes() > 0, answer.ends_the_wait())
+                (known, answer.bytes() > 0, answer.ends_the_wait())
             })
             .collect();
-        let include = self.context.tell(&news);
+        let include = self.context.report(&news);
         let is_committed_only = self.bound == ReadBound::LastStableOffset;
         let mut topics: Vec<FetchTopic<LogSlice>> = Vec::new();
         let mut last: Option<&TopicKey> = None;
@@ -338,9 +337,9 @@ fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPar
 /// Encodes the response; slices of logs become pieces that leave by `sendfile`.
 fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, version: i16) -> Body {
     let mut errors = Errors::default();
-    errors.note(error_code);
+    errors.count(error_code);
     for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-        errors.note(partition.error_code);
+        errors.count(partition.error_code);
     }
     let response =
         FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };

@@ -29,7 +29,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::request_memory::Held;
 use crate::server::wire_errors::{WireError, absent_error, batch_error, produce_error};
-use crate::types::TopicId;
+use crate::types::{Acks, TopicId};
 
 pub const API: Api = Api {
     shape: &shapes::PRODUCE,
@@ -70,7 +70,7 @@ fn refuse(mut request: Request, error: &WireError) -> Reply {
         Ok(view) => view,
         Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
     };
-    if view.acks == 0 {
+    if Acks::from_number(view.acks) == Some(Acks::None) {
         return Reply::Close(format!("a produce with acks=0 is refused: {:?} {}", error.code, error.message));
     }
     let topics = view.topics.into_iter().map(|ProduceTopic { topic, partitions }| {
@@ -88,13 +88,13 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
         Ok(view) => view,
         Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
     };
-    let (acks, listener) = (view.acks, request.listener);
-    let refusal = if !(-1..=1).contains(&acks) {
-        Some((ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or -1 (all)"))
-    } else if view.transactional_id.is_some() {
-        Some((ResponseError::UnsupportedVersion, "transactions are not served by this broker"))
-    } else {
-        None
+    let (acks, listener) = (Acks::from_number(view.acks), request.listener);
+    let accepted = match acks {
+        None => Err((ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or -1 (all)")),
+        Some(_) if view.transactional_id.is_some() => {
+            Err((ResponseError::UnsupportedVersion, "transactions are not served by this broker"))
+        }
+        Some(acks) => Ok(acks),
     };
     let now_ms = broker.now_ms();
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms.max(0)).unwrap_or_default());
@@ -106,14 +106,14 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
         let name = found.as_ref().ok().map(|topic| topic.name.clone());
         let partitions = partitions.into_iter().map(|partition| {
             let index = partition.index;
-            let pending = match (&refusal, &found) {
-                (None, Ok(topic)) if is_internal_topic(&topic.name) && !may_write_internal => {
+            let pending = match (&accepted, &found) {
+                (Ok(_), Ok(topic)) if is_internal_topic(&topic.name) && !may_write_internal => {
                     let reason = format!("Cannot append to internal topic {}", topic.name);
                     Pending::Done(Err((ResponseError::InvalidTopicException, reason)))
                 }
-                (Some((error, reason)), _) => Pending::Done(Err((*error, (*reason).to_owned()))),
-                (None, Err(error)) => Pending::Done(Err((*error, String::new()))),
-                (None, Ok(topic)) => append(topic, partition, version, acks, now_ms, timeout),
+                (Err((error, reason)), _) => Pending::Done(Err((*error, (*reason).to_owned()))),
+                (Ok(_), Err(error)) => Pending::Done(Err((*error, String::new()))),
+                (Ok(acks), Ok(topic)) => append(topic, partition, version, *acks, now_ms, timeout),
             };
             (index, pending)
         });
@@ -121,7 +121,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
     }
     // Records that queue for their log are still in memory: they are charged for until they are written.
     let held = request.held;
-    if acks == 0 {
+    if acks == Some(Acks::None) {
         return without_answer(topics, held);
     }
     let is_done = topics
@@ -173,7 +173,7 @@ fn append(
     topic: &Topic,
     produced: ProducePartition,
     version: i16,
-    acks: i16,
+    acks: Acks,
     now_ms: i64,
     timeout: Duration,
 ) -> Pending {
