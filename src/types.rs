@@ -79,21 +79,6 @@ pub struct TopicId(pub Uuid);
 
 impl TopicId {
     pub const ZERO: TopicId = TopicId(Uuid::nil());
-
-    pub fn random() -> Self {
-        Self(kafka_uuid())
-    }
-}
-
-/// A random id as Kafka makes them: never one whose text starts with a dash (it would look like a
-/// command-line flag), never one of the reserved low values.
-pub fn kafka_uuid() -> Uuid {
-    loop {
-        let id = Uuid::new_v4();
-        if !uuid_to_base64(id).starts_with('-') {
-            return id;
-        }
-    }
 }
 
 /// Kafka's text form of an id: 22 characters of URL-safe base64.

@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::BytesMut;
-use raftsman::env::real::{RealDisk, SystemClock};
+use raftsman::env::real;
 use raftsman::protocol::batch::{BatchHeader, batches};
 use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 use raftsman::protocol::records::RecordView;
@@ -62,7 +61,7 @@ fn open(folder: &Path) -> (DataDir, OpenedLog) {
         producer_id_expiration_ms: i64::MAX,
         accepts_missing_data: false,
     };
-    let (data, mut opened) = DataDir::open(Arc::new(RealDisk), Arc::new(SystemClock), options).unwrap();
+    let (data, mut opened) = DataDir::open(&real::surroundings(), options).unwrap();
     assert_eq!(opened.len(), 1);
     (data, opened.remove(0))
 }

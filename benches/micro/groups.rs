@@ -15,8 +15,8 @@ use raftsman::coordinator::group::request::{
 };
 use raftsman::coordinator::group::shard::GroupShardConfig;
 use raftsman::coordinator::{Decision, Now, Shard, Ticket};
+use raftsman::env::real::RealChance;
 use raftsman::types::TopicId;
-use uuid::Uuid;
 
 use super::cpu_time::CpuTime;
 
@@ -41,7 +41,7 @@ impl World {
             offset_metadata_bytes_max: 4096,
             offsets_retention_ms: 7 * 24 * 3600 * 1000,
             retention_check_interval_ms: 600_000,
-            new_id: Uuid::new_v4,
+            chance: Arc::new(RealChance),
         };
         let mut shard = GroupShard::new(config, TopicIds::new(|_| None));
         shard.loaded(NOW);

@@ -14,7 +14,7 @@ pub enum CliError {
     #[error("{0}")]
     Failed(String),
     /// The cluster could not be asked, or refused. Exit code 1.
-    #[error(transparent)]
+    #[error("{}", with_advice(.0))]
     Client(#[from] ClientError),
     /// Standard output cannot be written. A closed pipe (`| head`) ends the command quietly.
     #[error("cannot write the output: {0}")]
@@ -28,6 +28,16 @@ impl CliError {
     /// A failure with what was attempted in front: `cannot create topic 'x': TOPIC_ALREADY_EXISTS: …`.
     pub fn while_doing(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
         CliError::Failed(format!("cannot {what}: {error}"))
+    }
+}
+
+/// What a client cannot know: what to do about it at a terminal.
+fn with_advice(error: &ClientError) -> String {
+    match error {
+        ClientError::Unreachable { .. } => {
+            format!("{error}; is the broker running? try: raftsman server")
+        }
+        error => error.to_string(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::output::{CliError, Output};
 use super::properties::{ConnectionArguments, Properties};
 use super::record_text::{Format, LineReader, parse_hex, parse_json};
 use super::time;
-use crate::client::producer::{Producer, ProducerOptions, ProducerRecord};
+use crate::client::producer::{Producer, ProducerError, ProducerOptions, ProducerRecord};
 use crate::client::records::{Compression, Record};
 
 /// Bytes of input handed over at once.
@@ -494,8 +494,15 @@ pub async fn run(arguments: ProduceArguments, out: &mut Output) -> Result<(), Cl
     failure.map_or(Ok(()), Err)
 }
 
-fn failed(error: crate::client::producer::ProducerError) -> CliError {
-    CliError::Failed(error.to_string())
+fn failed(error: ProducerError) -> CliError {
+    match error {
+        ProducerError::Client(error) => error.into(),
+        ProducerError::UnknownTopic(topic) => {
+            let error = ProducerError::UnknownTopic(topic.clone());
+            CliError::Failed(format!("{error}; try: raftsman topics --create --topic {topic}"))
+        }
+        error => CliError::Failed(error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output::CliError;
 use crate::client::{Client, ClientOptions};
+use crate::env::real;
 
 /// Where the cluster is, common to all tools that talk to one.
 #[derive(Debug, Clone, Args)]
@@ -90,7 +91,8 @@ impl ConnectionArguments {
         if options.bootstrap_servers.is_empty() {
             return Err(CliError::Usage("--bootstrap-server names no address".to_owned()));
         }
-        Client::new(options).map_err(|error| CliError::Usage(format!("--bootstrap-server: {error}")))
+        Client::new(options, &real::surroundings())
+            .map_err(|error| CliError::Usage(format!("--bootstrap-server: {error}")))
     }
 }
 

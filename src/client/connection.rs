@@ -1,5 +1,9 @@
 //! One pipelined connection to one broker.
 //!
+//! Two tasks own it, one for each direction; whoever asks hands over a whole frame and waits. So a caller that goes away
+//! (a timeout, a dropped future) leaves no half of a request behind: its request has not been handed over and is never sent,
+//! or it is sent whole and its answer dropped.
+//!
 //! Requests leave in the order in which they were sent, and Kafka answers in that order, so the answers
 //! need no table: a queue of waiting senders is matched with the frames that arrive, and the correlation
 //! id only proves that both sides still count alike. Any error ends the connection for all who wait.
@@ -15,11 +19,10 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, Respon
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::error::{ClientError, LossReason, io_reason};
+use crate::env::{Network, SocketReader, SocketWriter};
 
 /// No answer of a broker is larger than this; a length beyond it means that this is no Kafka broker.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -83,22 +86,16 @@ impl<R: Request> Answer<R> {
 impl Connection {
     /// Connects and negotiates versions with ApiVersions. `address` is `host:port`.
     pub async fn open(
+        network: &dyn Network,
         address: &str,
         client_id: &str,
-        connect_timeout_ms: u64,
+        connect_limit: Duration,
         request_timeout_ms: u64,
     ) -> Result<Self, ClientError> {
-        let unreachable = |reason: String| ClientError::Unreachable { address: address.to_owned(), reason };
-        let connecting =
-            tokio::time::timeout(Duration::from_millis(connect_timeout_ms), TcpStream::connect(address));
-        let stream = match connecting.await {
-            Err(_) => return Err(unreachable(format!("no connection within {connect_timeout_ms} ms"))),
-            Ok(Err(error)) => return Err(unreachable(io_reason(&error))),
-            Ok(Ok(stream)) => stream,
-        };
-        stream.set_nodelay(true).map_err(|error| unreachable(io_reason(&error)))?;
-
-        let (reader, writer) = stream.into_split();
+        let socket = network.connect(address, connect_limit).await.map_err(|error| {
+            ClientError::Unreachable { address: address.to_owned(), reason: io_reason(&error) }
+        })?;
+        let (reader, writer) = socket.into_split();
         let (sender, receiver) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let waiting = Waiting::default();
         let loss = LossReason::default();
@@ -254,7 +251,7 @@ fn api_name(key: i16) -> String {
 /// Writes frames until the handle is dropped or the connection fails. The waiting sender is queued
 /// before its bytes leave, so that no answer can overtake it.
 async fn write_requests(
-    mut writer: OwnedWriteHalf,
+    mut writer: SocketWriter,
     mut requests: mpsc::Receiver<Outgoing>,
     waiting: Waiting,
     mut closed: oneshot::Receiver<()>,
@@ -273,6 +270,7 @@ async fn write_requests(
             waiting.lock().push_back((outgoing.correlation_id, reply));
         }
         let written = tokio::select! {
+            biased;
             _ = &mut closed => break,
             () = closing.notified() => break,
             written = writer.write_all(&outgoing.frame) => written,
@@ -291,7 +289,7 @@ async fn write_requests(
 
 /// Reads answers and hands each to the first who waits. Ends the writer when it ends.
 async fn read_answers(
-    mut reader: OwnedReadHalf,
+    mut reader: SocketReader,
     waiting: Waiting,
     closed: oneshot::Sender<()>,
     loss: LossReason,
@@ -306,7 +304,7 @@ async fn read_answers(
 }
 
 async fn read_frames(
-    reader: &mut OwnedReadHalf,
+    reader: &mut SocketReader,
     waiting: &Waiting,
 ) -> Result<std::convert::Infallible, String> {
     let mut buffer = BytesMut::with_capacity(64 * 1024);
@@ -336,10 +334,173 @@ async fn read_frames(
     }
 }
 
-async fn read_some(reader: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<(), String> {
+async fn read_some(reader: &mut SocketReader, buffer: &mut BytesMut) -> Result<(), String> {
     match reader.read_buf(buffer).await {
         Ok(0) => Err("closed by the broker".to_owned()),
         Ok(_) => Ok(()),
         Err(error) => Err(io_reason(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use kafka_protocol::ResponseError;
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::messages::{ApiVersionsResponse, MetadataRequest, MetadataResponse, TopicName};
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+
+    use super::*;
+    use crate::env::{Acceptor, Duplex, ListenOptions, Pending, Socket};
+
+    /// A pipe that holds a few bytes: whatever is larger is sent in pieces.
+    #[derive(Debug)]
+    struct Narrow(DuplexStream);
+
+    impl Duplex for Narrow {
+        fn poll_readable(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn peer_addr(&self) -> io::Result<SocketAddr> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    impl AsyncRead for Narrow {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+            bytes: &[u8],
+        ) -> std::task::Poll<io::Result<usize>> {
+            std::pin::Pin::new(&mut self.0).poll_write(context, bytes)
+        }
+
+        fn poll_flush(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    /// A network of one connection.
+    #[derive(Debug)]
+    struct OnePipe(Mutex<Option<DuplexStream>>);
+
+    impl Network for OnePipe {
+        fn bind<'a>(
+            &'a self,
+            _: &'a str,
+            _: u16,
+            _: ListenOptions,
+        ) -> Pending<'a, io::Result<Box<dyn Acceptor>>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+
+        fn connect<'a>(&'a self, _: &'a str, _: Duration) -> Pending<'a, io::Result<Socket>> {
+            Box::pin(async {
+                let pipe = self.0.lock().take().ok_or(io::ErrorKind::ConnectionRefused)?;
+                Ok(Socket::Other(Box::new(Narrow(pipe))))
+            })
+        }
+
+        fn host_name(&self) -> String {
+            "here".to_owned()
+        }
+    }
+
+    async fn frame(pipe: &mut DuplexStream) -> Bytes {
+        let length = pipe.read_u32().await.unwrap();
+        let mut frame = vec![0; length as usize];
+        pipe.read_exact(&mut frame).await.unwrap();
+        frame.into()
+    }
+
+    /// Answers with the request's correlation id and that body, in version 0.
+    async fn answer(pipe: &mut DuplexStream, request: &Bytes, body: &impl Encodable) {
+        let mut bytes = BytesMut::new();
+        bytes.extend_from_slice(&request[4..8]);
+        body.encode(&mut bytes, 0).unwrap();
+        pipe.write_u32(u32::try_from(bytes.len()).unwrap()).await.unwrap();
+        pipe.write_all(&bytes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_no_half_of_a_request_behind() {
+        let (near, mut broker) = tokio::io::duplex(16);
+        let network = OnePipe(Mutex::new(Some(near)));
+        let serving = async {
+            let served = |key: ApiKey| {
+                ApiVersion::default().with_api_key(key as i16).with_min_version(0).with_max_version(0)
+            };
+            let versions = vec![served(ApiKey::ApiVersions), served(ApiKey::Metadata)];
+            let answered = ApiVersionsResponse::default().with_api_keys(versions);
+            // It speaks version 0 only, and says so first.
+            for code in [ResponseError::UnsupportedVersion.code(), 0] {
+                let asked = frame(&mut broker).await;
+                answer(&mut broker, &asked, &answered.clone().with_error_code(code)).await;
+            }
+            broker
+        };
+        let opening = Connection::open(&network, "broker:9092", "client", Duration::from_secs(60), 60_000);
+        let (connection, mut broker) = tokio::join!(opening, serving);
+        let connection = connection.unwrap();
+        let asking = |name: &str| {
+            let topic = TopicName(StrBytes::from_string(name.repeat(1000)));
+            MetadataRequest::default()
+                .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic))]))
+        };
+        // The first caller goes away while the pipe holds the beginning of its request.
+        let (first, second) = (asking("a"), asking("b"));
+        let mut going = Box::pin(connection.call(&first));
+        assert!(poll_once(&mut going).await.is_none());
+        let length = broker.read_u32().await.unwrap();
+        drop(going);
+        let staying = connection.call(&second);
+        let serving = async {
+            let mut whole = vec![0; length as usize];
+            broker.read_exact(&mut whole).await.unwrap();
+            assert!(whole.ends_with(&[b'a'; 1000]));
+            answer(&mut broker, &whole.into(), &MetadataResponse::default()).await;
+            let next = frame(&mut broker).await;
+            assert!(next.ends_with(&[b'b'; 1000]));
+            answer(&mut broker, &next, &MetadataResponse::default()).await;
+        };
+        let (answered, ()) = tokio::join!(staying, serving);
+        answered.unwrap();
+    }
+
+    /// Polls once.
+    async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        std::future::poll_fn(|context| match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between a tool and a broker, in words that say where and what to do.
+//! What can go wrong between a client and a broker, in words that say where.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use kafka_protocol::ResponseError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClientError {
     /// No bootstrap address could be reached; the last failure is given.
-    #[error("cannot reach {address}: {reason}; is the broker running? try: raftsman server")]
+    #[error("cannot reach {address}: {reason}")]
     Unreachable { address: String, reason: String },
     /// An address does not have the form `host:port`.
     #[error("'{0}' is not an address: expected host:port, as in 127.0.0.1:9092")]
@@ -27,7 +27,7 @@ pub enum ClientError {
     #[error("cannot encode {api}: {reason}")]
     Encode { api: String, reason: String },
     /// The two sides have no version of this request in common.
-    #[error("{address} does not serve {api} in a version that this tool speaks (UNSUPPORTED_VERSION)")]
+    #[error("{address} does not serve {api} in a version that this client speaks (UNSUPPORTED_VERSION)")]
     Unsupported { address: String, api: String },
     /// The broker answered with an error.
     #[error("{}", describe(*.code, .message.as_deref()))]

@@ -14,13 +14,15 @@ pub mod consumer_protocol;
 pub mod coordinator;
 pub mod error;
 pub mod groups;
+mod link;
 pub mod member;
 pub mod partitioner;
 pub mod producer;
 pub mod pulse;
 pub mod records;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -30,8 +32,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::env::{Chance, Network, Surroundings};
 pub use connection::Connection;
 pub use error::{ClientError, error_name};
+
+/// Longest wait for a connection.
+const CONNECT_MS_MAX: u64 = 10_000;
 
 /// How a client reaches its cluster. Names and defaults are Kafka's.
 #[derive(Debug, Clone)]
@@ -86,22 +92,25 @@ struct State {
     /// `host:port` by broker id.
     brokers: BTreeMap<i32, String>,
     controller: Option<i32>,
-    connections: HashMap<String, Connection>,
+    connections: BTreeMap<String, Connection>,
 }
 
 /// A client of one cluster.
 pub struct Client {
     options: ClientOptions,
+    network: Arc<dyn Network>,
+    chance: Arc<dyn Chance>,
     state: Mutex<State>,
 }
 
 impl Client {
     /// Makes a client; nothing is connected yet.
-    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+    pub fn new(options: ClientOptions, surroundings: &Surroundings) -> Result<Self, ClientError> {
         for address in &options.bootstrap_servers {
             check_address(address)?;
         }
-        Ok(Self { options, state: Mutex::default() })
+        let Surroundings { network, chance, .. } = surroundings.clone();
+        Ok(Self { options, network, chance, state: Mutex::default() })
     }
 
     pub fn options(&self) -> &ClientOptions {
@@ -149,12 +158,22 @@ impl Client {
         if let Some(open) = self.state.lock().connections.get(address).filter(|c| c.is_open()) {
             return Ok(open.clone());
         }
-        let timeout_ms = self.options.request_timeout_ms.min(10_000);
-        let connection =
-            Connection::open(address, &self.options.client_id, timeout_ms, self.options.request_timeout_ms)
-                .await?;
+        let connection = self.connect_anew(address).await?;
         self.state.lock().connections.insert(address.to_owned(), connection.clone());
         Ok(connection)
+    }
+
+    /// A connection of its own.
+    pub(super) async fn connect_anew(&self, address: &str) -> Result<Connection, ClientError> {
+        let limit = Duration::from_millis(self.options.request_timeout_ms.min(CONNECT_MS_MAX));
+        Connection::open(
+            &*self.network,
+            address,
+            &self.options.client_id,
+            limit,
+            self.options.request_timeout_ms,
+        )
+        .await
     }
 
     /// The ids of the brokers that the last metadata named.

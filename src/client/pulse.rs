@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::committed::Committer;
 use super::coordinator::group_id;
-use super::member::{Interest, Link, counts_of};
+use super::link::{Interest, Link, counts_of};
 use super::{Backoff, ClientError, Connection, text};
 
 /// LeaveGroup takes a list of members from this version on, and a reason for the log from the next but one.

@@ -581,6 +581,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
             voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
+            chance: Arc::new(RealChance),
             blocking: Arc::new(BlockingThreads),
         })
     };

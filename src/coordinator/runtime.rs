@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::loading::{self, LoadError};
 use super::{CoordinatorError, CoordinatorRecord, Decision, Now, Shard, Ticket};
-use crate::env::Clock;
+use crate::env::{Blocking, Clock, Surroundings, Tasks};
 use crate::partition::{Partition, PartitionManager, ProduceError};
 use crate::protocol::batch::Compression;
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
@@ -46,9 +46,11 @@ pub struct Runtime<S: Shard> {
     config: RuntimeConfig,
     partitions: Arc<PartitionManager>,
     clock: Arc<dyn Clock>,
+    blocking: Arc<dyn Blocking>,
+    tasks: Tasks,
     started: Instant,
     new_shard: Box<dyn Fn() -> S + Send + Sync>,
-    places: RwLock<HashMap<i32, Arc<Place<S>>>>,
+    places: RwLock<BTreeMap<i32, Arc<Place<S>>>>,
     /// Told when a deadline comes before the one that is slept for.
     earlier: Notify,
     /// When the clock's task wakes, in monotonic milliseconds.
@@ -95,13 +97,16 @@ impl<S: Shard> Runtime<S> {
     pub fn new(
         config: RuntimeConfig,
         partitions: Arc<PartitionManager>,
-        clock: Arc<dyn Clock>,
+        surroundings: &Surroundings,
+        tasks: &Tasks,
         new_shard: impl Fn() -> S + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
             partitions,
-            clock,
+            clock: surroundings.clock.clone(),
+            blocking: surroundings.blocking.clone(),
+            tasks: tasks.clone(),
             started: Instant::now(),
             new_shard: Box::new(new_shard),
             places: RwLock::default(),
@@ -134,7 +139,7 @@ impl<S: Shard> Runtime<S> {
             if !stays {
                 place.loaded.send_replace(Loaded::No);
                 let place = place.clone();
-                tokio::spawn(async move { place.drop_shard().await });
+                self.tasks.spawn(async move { place.drop_shard().await });
             }
             stays
         });
@@ -151,7 +156,7 @@ impl<S: Shard> Runtime<S> {
             });
             places.insert(index, place.clone());
             let runtime = self.clone();
-            tokio::spawn(async move { runtime.load(&place).await });
+            self.tasks.spawn(async move { runtime.load(&place).await });
         }
     }
 
@@ -159,9 +164,8 @@ impl<S: Shard> Runtime<S> {
     async fn load(self: &Arc<Self>, place: &Arc<Place<S>>) {
         let reading = {
             let (partition, mut shard, now) = (place.partition.clone(), (self.new_shard)(), self.now());
-            tokio::task::spawn_blocking(move || {
-                loading::replay(&partition, &mut shard, now).map(|replayed| (shard, replayed))
-            })
+            self.blocking
+                .run(move || loading::replay(&partition, &mut shard, now).map(|replayed| (shard, replayed)))
         };
         let read = reading.await.unwrap_or_else(|error| Err(LoadError(error.to_string())));
         let (mut shard, replayed) = match read {
@@ -194,7 +198,7 @@ impl<S: Shard> Runtime<S> {
 
     /// Drops all shards: who waits is told that this node coordinates no more.
     pub async fn stop(&self) {
-        let places: Vec<_> = self.places.write().drain().map(|(_, place)| place).collect();
+        let places = std::mem::take(&mut *self.places.write()).into_values();
         for place in places {
             place.loaded.send_replace(Loaded::No);
             place.drop_shard().await;
@@ -246,7 +250,7 @@ impl<S: Shard> Runtime<S> {
         place.wait_loaded().await?;
         let (runtime, deciding) = (self.clone(), place.clone());
         // Once begun, a decision is carried out to its end, also when the client goes away meanwhile.
-        let decided = tokio::spawn(async move { runtime.decide(&deciding, request).await });
+        let decided = self.tasks.spawn(async move { runtime.decide(&deciding, request).await });
         match decided.await.map_err(|_| CoordinatorError::Unwritable)?? {
             Answer::Now(answer, end) => {
                 place.committed(end, self.config.commit_timeout).await.map(|()| answer)
@@ -313,7 +317,7 @@ impl<S: Shard> Runtime<S> {
             return Ok(());
         }
         let (place, end, timeout) = (place.clone(), active.end, self.config.commit_timeout);
-        tokio::spawn(async move { send(due, place.committed(end, timeout).await) });
+        self.tasks.spawn(async move { send(due, place.committed(end, timeout).await) });
         Ok(())
     }
 
@@ -361,6 +365,7 @@ impl<S: Shard> Runtime<S> {
             self.wakes_at.store(next, Ordering::SeqCst);
             let left = u64::try_from(next.saturating_sub(self.now().monotonic_ms)).unwrap_or(0);
             tokio::select! {
+                biased;
                 () = self.earlier.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(left)), if next != NEVER => {}
             }

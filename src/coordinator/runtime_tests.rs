@@ -15,9 +15,11 @@ use super::group::shard::{GroupShard, GroupShardConfig};
 use super::runtime::{Runtime, RuntimeConfig};
 use super::{CoordinatorError, CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
 use crate::config::BrokerConfig;
+use crate::env::real::{self, RealChance};
 use crate::env::sim::{Faults, SimClock, SimDisk};
+use crate::env::{Chance, Surroundings, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
-use crate::partition::PartitionManager;
+use crate::partition::{PartitionManager, Work};
 use crate::protocol::batch::Compression;
 use crate::segment::{DataDir, DataDirOptions};
 use crate::types::{LeaderEpoch, NodeId, TopicId};
@@ -123,7 +125,7 @@ struct Place<S: Shard = Counters> {
 
 impl<S: Shard> Place<S> {
     fn of(new_shard: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        let topic = TopicId::random();
+        let topic = RealChance.topic_id();
         let partition = |index| {
             MetadataRecord::Partition(PartitionRegistration {
                 topic_id: topic,
@@ -163,16 +165,22 @@ impl<S: Shard> Place<S> {
             producer_id_expiration_ms: 1000,
             accepts_missing_data: false,
         };
-        let clock = SimClock::new(1_000);
-        let (data, found) = DataDir::open(Arc::new(disk.clone()), clock.clone(), options).unwrap();
-        let partitions = Arc::new(PartitionManager::new(NODE, data, found, broker_config()));
+        let surroundings = Surroundings {
+            clock: SimClock::new(1_000),
+            disk: Arc::new(disk.clone()),
+            ..real::surroundings()
+        };
+        let tasks = Tasks::new();
+        let (data, found) = DataDir::open(&surroundings, options).unwrap();
+        let work = Work::new(surroundings.blocking.clone(), tasks.clone());
+        let partitions = Arc::new(PartitionManager::new(NODE, data, found, broker_config(), work));
         partitions.start(&image);
         let config = RuntimeConfig {
             topic: TOPIC,
             commit_timeout: Duration::from_secs(5),
             compression: Compression::None,
         };
-        let runtime = Runtime::new(config, partitions.clone(), clock, {
+        let runtime = Runtime::new(config, partitions.clone(), &surroundings, &tasks, {
             let new_shard = new_shard.clone();
             move || new_shard()
         });
@@ -311,13 +319,13 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() {
 /// The node dies before it followed the deletion of a topic, and the topic is made anew.
 #[tokio::test]
 async fn what_was_committed_for_an_earlier_topic_is_gone_after_a_restart() {
-    let (first, second) = (TopicId::random(), TopicId::random());
+    let (first, second) = (RealChance.topic_id(), RealChance.topic_id());
     let is_now = Arc::new(Mutex::new(first));
     let topics = TopicIds::new({
         let is_now = is_now.clone();
         move |_| Some(*is_now.lock())
     });
-    let config = GroupShardConfig::from(&broker_config().load().groups);
+    let config = GroupShardConfig::new(&broker_config().load().groups, Arc::new(RealChance));
     let place = Place::of(move || GroupShard::new(config.clone(), topics.clone()));
     let offset = OffsetToCommit {
         topic: "t".into(),

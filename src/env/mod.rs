@@ -1,15 +1,16 @@
 //! The ports to the outside world: clock, disk, network, chance, and threads that may block.
 //!
 //! A node is a value of its [`Surroundings`]: what it does depends on its configuration and on what these five
-//! answer, and on nothing else. On [`real`] ones it is a broker; on [`sim`]ulated ones the same code runs on one
+//! answer, and on nothing else. On [`real`] ones it is a broker; on `sim`ulated ones the same code runs on one
 //! thread in virtual time, on a disk that loses unsynced bytes and a network that cuts, and the same seed gives the
 //! same run. Hence the rule that clippy holds (`clippy.toml`): no clock, randomness, thread, socket or file outside of
-//! this room, the terminal's tools and tests.
+//! this room, the terminal's tools and tests. The simulated surroundings are not part of the released binary: they are
+//! compiled for tests and benches, which switch the feature `sim` on.
 //!
 //! | port | real | what a simulation must do |
 //! |---|---|---|
 //! | [`Clock`] | the machine's | give the virtual time |
-//! | [`Disk`] | files | see [`sim`] |
+//! | [`Disk`] | files | see `sim` |
 //! | [`Network`] | TCP | hand over [`Socket::Other`]s |
 //! | [`Chance`] | the kernel's randomness | draw from the seed |
 //! | [`Blocking`] | tokio's threads for blocking work | run the work inline, after some virtual time |
@@ -23,6 +24,7 @@ pub mod chance;
 pub mod disk;
 pub mod network;
 pub mod real;
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod tasks;
 

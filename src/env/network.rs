@@ -1,5 +1,8 @@
 //! The port to the network: listening, connecting, and the two directions of a connection.
 
+// The real variant of a port's enum.
+#![allow(clippy::disallowed_types)]
+
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! `raftsman server`: from a properties file to a running node, until a signal stops it.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Node;
 use crate::config::{BrokerConfig, properties};
-use crate::env::{Surroundings, real};
+use crate::env::{Disk, Surroundings, real};
 use crate::server::loggers;
 
 /// Run a broker.
@@ -44,7 +44,7 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
     let surroundings = real::surroundings();
     let started = surroundings.clock.monotonic();
     start_logging();
-    let config = match read_config(arguments) {
+    let config = match read_config(arguments, &*surroundings.disk) {
         Ok(config) => config,
         Err(reason) => {
             eprintln!("raftsman: {reason}");
@@ -136,11 +136,15 @@ fn banner(node: &Node, took: Duration) -> String {
 }
 
 /// Reads file and overrides; says once what has no meaning or is unknown.
-fn read_config(arguments: &ServerArguments) -> Result<BrokerConfig, String> {
+fn read_config(arguments: &ServerArguments, disk: &dyn Disk) -> Result<BrokerConfig, String> {
     let mut values = BTreeMap::new();
     if let Some(path) = &arguments.properties {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("the properties file {} cannot be read: {error}", path.display()))?;
+        let text = disk.read(path).and_then(|content| {
+            String::from_utf8(content)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+        });
+        let text =
+            text.map_err(|error| format!("the properties file {} cannot be read: {error}", path.display()))?;
         values = properties::parse(&text);
     }
     for text in &arguments.overrides {

@@ -31,8 +31,8 @@ use crate::controller::{BrokerIdentity, BrokerRegistration, Controller, Controll
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
 use crate::metadata::{Listener as AdvertisedListener, MetadataDelta};
-use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
+use crate::partition::{PartitionManager, Work};
 use crate::raft::{MetadataQuorum, OpenError};
 use crate::segment::DataDirError;
 use crate::segment::ownership::OwnershipError;
@@ -43,6 +43,7 @@ use crate::server::metrics::Metrics;
 use crate::server::request_memory::RequestMemory;
 use crate::server::{Broker, handlers};
 use crate::types::NodeId;
+use crate::zerocopy::Sent;
 use applier::Applier;
 pub use storage::MissingData;
 use storage::{Storage, open_storage};
@@ -176,6 +177,8 @@ impl Node {
         self.broker.groups.stop().await;
         self.drain().await;
         self.connections.close_all().await;
+        // Nobody is left to be told of acknowledgements that have not come.
+        self.broker.partitions.close();
         self.tasks.background.stop().await;
         self.controller.stop().await;
         self.tasks.following.stop().await;
@@ -289,7 +292,13 @@ async fn take_over(
     let subscription = storage.quorum.subscribe();
     let dynamic = DynamicConfig::new(node, config, subscription.image());
     let connections = Connections::new(&dynamic.current(), surroundings.clock.clone());
-    let partitions = Arc::new(PartitionManager::new(node, storage.data, storage.logs, dynamic.shared()));
+    let partitions = Arc::new(PartitionManager::new(
+        node,
+        storage.data,
+        storage.logs,
+        dynamic.shared(),
+        Work::new(surroundings.blocking.clone(), tasks.background.clone()),
+    ));
     let taking_over = {
         let (partitions, image) = (partitions.clone(), subscription.image().clone());
         surroundings.blocking.run(move || partitions.start(&image))
@@ -298,7 +307,8 @@ async fn take_over(
     let groups = GroupCoordinator::new(
         config.groups.clone(),
         partitions.clone(),
-        surroundings.clock.clone(),
+        surroundings,
+        &tasks.background,
         member.controller.handle(),
         storage.quorum.clone(),
     );
@@ -335,14 +345,15 @@ fn serve(
         groups,
         applied,
         request_memory: RequestMemory::new(config.queued_request_bytes_max),
-        sent: Default::default(),
-        fetch_sessions: FetchSessions::new(config.fetch_session_slots),
+        sent: Sent::new(surroundings.blocking.clone()),
+        fetch_sessions: FetchSessions::new(config.fetch_session_slots, surroundings.chance.clone()),
         producer_ids: Default::default(),
         metrics: Metrics::new(handlers::APIS.iter().map(|api| api.shape)),
-        log_cleaner: LogCleaner::new(dynamic.shared()),
+        log_cleaner: LogCleaner::new(dynamic.shared(), surroundings.clone()),
         config,
         dynamic,
         surroundings,
+        tasks: tasks.background.clone(),
     });
     let admin_address = bound.admin.map(|(acceptor, address)| {
         tasks.front.spawn(admin::serve(acceptor, broker.clone(), tasks.front.clone()));

@@ -62,12 +62,12 @@ pub(super) async fn open_storage(
         producer_id_expiration_ms: config.producer_id_expiration_ms,
         accepts_missing_data: config.accepts_missing_data,
     };
-    let Surroundings { clock, disk, blocking, .. } = surroundings;
     let taking = {
-        let (disk, clock) = (disk.clone(), clock.clone());
-        blocking.run(move || DataDir::take(disk, clock, options))
+        let surroundings = surroundings.clone();
+        move || DataDir::take(&surroundings, options)
     };
-    let data = taking.await.map_err(|error| DataDirError::stopped(&error))??;
+    let Surroundings { clock, disk, chance, blocking, .. } = surroundings;
+    let data = blocking.run(taking).await.map_err(|error| DataDirError::stopped(&error))??;
     let cluster_id = data.cluster_id().to_owned();
     let opening = blocking.run(move || data.open_logs().map(|logs| (data, logs)));
     // Beside the logs: neither needs the other.
@@ -81,6 +81,7 @@ pub(super) async fn open_storage(
         )]),
         disk: disk.clone(),
         clock: clock.clone(),
+        chance: chance.clone(),
         blocking: blocking.clone(),
     });
     let (opened, quorum) = tokio::join!(opening, quorum);

@@ -4,13 +4,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{Partition, PartitionManager};
 use crate::config::BrokerConfig;
+use crate::env::Surroundings;
 use crate::segment::cleaner::{CleanOptions, CleanStats, Cleanable, Stop};
 
 /// A full disk is told of this often.
@@ -40,12 +41,12 @@ pub struct LogCleaner {
     config: Arc<ArcSwap<BrokerConfig>>,
     pub counted: Counted,
     throttle: Throttle,
-    full_disk_told: Mutex<Option<Instant>>,
+    full_disk_told: Mutex<Option<Duration>>,
 }
 
 impl LogCleaner {
-    pub fn new(config: Arc<ArcSwap<BrokerConfig>>) -> Self {
-        let throttle = Throttle::default();
+    pub fn new(config: Arc<ArcSwap<BrokerConfig>>, surroundings: Surroundings) -> Self {
+        let throttle = Throttle { surroundings, free_at: Mutex::default() };
         Self { config, counted: Counted::default(), throttle, full_disk_told: Mutex::default() }
     }
 
@@ -143,6 +144,7 @@ impl LogCleaner {
             dedupe_buffer_bytes: config.dedupe_buffer_bytes / threads,
             load_factor: config.load_factor,
             io_bytes: config.io_buffer_bytes / threads / 2,
+            seeds: [0; 2].map(|_| self.throttle.surroundings.chance.next_u64()),
         };
         let pace = |bytes: u64| {
             let rate = self.config.load().log_cleaner.io_bytes_per_second_max;
@@ -181,9 +183,10 @@ impl LogCleaner {
     }
 
     fn tell_full_disk(&self, partition: &Partition, error: &io::Error) {
+        let now = self.throttle.surroundings.clock.monotonic();
         let mut told = self.full_disk_told.lock();
-        if told.is_none_or(|told| told.elapsed() >= FULL_DISK_TOLD_EVERY) {
-            *told = Some(Instant::now());
+        if told.is_none_or(|told| now.saturating_sub(told) >= FULL_DISK_TOLD_EVERY) {
+            *told = Some(now);
             tracing::warn!(partition = %partition.name, %error, "there is no room to compact; it is tried again later");
         }
     }
@@ -203,10 +206,11 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Keeps several threads to a rate together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Throttle {
+    surroundings: Surroundings,
     /// When what was read and written so far will have been allowed.
-    free_at: Mutex<Option<Instant>>,
+    free_at: Mutex<Duration>,
 }
 
 impl Throttle {
@@ -216,21 +220,21 @@ impl Throttle {
         if bytes_per_second > 1e15 {
             return;
         }
+        let Surroundings { clock, blocking, .. } = &self.surroundings;
         let due = {
             let mut free_at = self.free_at.lock();
-            let now = Instant::now();
-            let from = free_at.map_or(now, |free_at| free_at.max(now));
+            let from = (*free_at).max(clock.monotonic());
             let took = Duration::try_from_secs_f64(bytes as f64 / bytes_per_second.max(1.0))
                 .unwrap_or(Duration::MAX);
             let due = from.checked_add(took).unwrap_or(from);
-            *free_at = Some(due);
+            *free_at = due;
             due
         };
-        while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) = due.checked_sub(clock.monotonic()).filter(|left| !left.is_zero()) {
             if is_stopping() {
                 return;
             }
-            std::thread::sleep(left.min(SLEEP_MAX));
+            blocking.pause(left.min(SLEEP_MAX));
         }
     }
 }

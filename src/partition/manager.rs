@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::Partition;
 use super::offline::{Absent, Offline};
+use super::syncing::Work;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{Configs, MetadataDelta, MetadataImage, PartitionImage, TopicImage};
 use crate::segment::{DataDir, LogConfig, LogError, OpenedLog};
@@ -101,6 +102,7 @@ pub struct PartitionManager {
     pub data: DataDir,
     /// The broker's configuration as it is now, which topics take their defaults from.
     broker_config: Arc<ArcSwap<BrokerConfig>>,
+    work: Work,
     topics: ArcSwap<Topics>,
     /// Logs found at start that no topic of the image has claimed yet.
     unclaimed: Mutex<BTreeMap<TopicPartition, OpenedLog>>,
@@ -116,12 +118,14 @@ impl PartitionManager {
         data: DataDir,
         found: Vec<OpenedLog>,
         broker_config: Arc<ArcSwap<BrokerConfig>>,
+        work: Work,
     ) -> Self {
         let unclaimed = found.into_iter().map(|opened| (opened.name.clone(), opened)).collect();
         Self {
             node,
             data,
             broker_config,
+            work,
             topics: ArcSwap::default(),
             unclaimed: Mutex::new(unclaimed),
             changing: Mutex::default(),
@@ -390,7 +394,10 @@ impl PartitionManager {
             None => (self.data.create_log(&name, topic.id, config)?, true),
         };
         let OpenedLog { log, high_watermark, .. } = opened;
-        Ok((Arc::new(Partition::new(name, topic.clone(), log, self.node, high_watermark)), is_new))
+        Ok((
+            Arc::new(Partition::new(name, topic.clone(), log, self.node, high_watermark, self.work.clone())),
+            is_new,
+        ))
     }
 
     /// Closes what this node no longer is to hold, and removes it from the disk.
@@ -414,6 +421,13 @@ impl PartitionManager {
     fn remove(&self, topic: &Topic) {
         topic.partitions.swap(Arc::default()).iter().for_each(|slot| self.give_up(topic, slot));
         tracing::info!(topic = %topic.name, id = %topic.id, "the topic is deleted");
+    }
+
+    /// Tells all who wait that this node leads nothing any more.
+    pub fn close(&self) {
+        for partition in self.partitions() {
+            partition.closed();
+        }
     }
 
     /// High watermarks of all partitions, for their checkpoint.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{Absent, Partition, PartitionManager, ReadBound};
+use super::{Absent, Partition, PartitionManager, ReadBound, Work};
 use crate::config::BrokerConfig;
-use crate::env::Disk;
+use crate::env::real::{self, RealChance};
 use crate::env::sim::{Bad, Faults, SimClock, SimDisk};
+use crate::env::{Chance, Disk, Surroundings, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
 use crate::segment::{Append, AppendRequest, DataDir, DataDirOptions, Origin};
@@ -35,9 +36,12 @@ fn manager(disk: &SimDisk, clock: &Arc<SimClock>, image: &MetadataImage) -> Part
         producer_id_expiration_ms: 1000,
         accepts_missing_data: false,
     };
-    let (data, found) = DataDir::open(Arc::new(disk.clone()), clock.clone(), options).unwrap();
+    let (clock, disk) = (clock.clone(), Arc::new(disk.clone()));
+    let surroundings = Surroundings { clock, disk, ..real::surroundings() };
+    let (data, found) = DataDir::open(&surroundings, options).unwrap();
+    let work = Work::new(surroundings.blocking.clone(), Tasks::new());
     let (config, _) = BrokerConfig::from_values(BTreeMap::new()).unwrap();
-    let manager = PartitionManager::new(NODE, data, found, Arc::new(ArcSwap::from_pointee(config)));
+    let manager = PartitionManager::new(NODE, data, found, Arc::new(ArcSwap::from_pointee(config)), work);
     manager.start(image);
     manager
 }
@@ -57,7 +61,7 @@ impl Place {
     }
 
     fn create(&mut self, name: &str, partitions: i32) -> TopicId {
-        let topic_id = TopicId::random();
+        let topic_id = RealChance.topic_id();
         let topic = MetadataRecord::Topic { name: name.into(), id: topic_id };
         let partition = |partition| {
             MetadataRecord::Partition(PartitionRegistration {

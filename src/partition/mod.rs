@@ -29,3 +29,4 @@ pub use offline::Absent;
 pub use replica_partition::{
     Appending, DeleteRecordsError, FetchError, FetchView, Partition, ProduceError, Produced, ReadBound,
 };
+pub use syncing::Work;

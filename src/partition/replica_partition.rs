@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::checks::{self, CheckError};
 use super::manager::Topic;
 use super::replica::{EpochError, Replica};
-use super::syncing::Syncing;
+use super::syncing::{Syncing, Work};
 use super::waiting::{Committed, WaitingFetch, WaitingFetches, WaitingProduces};
 use crate::metadata::PartitionImage;
 use crate::segment::{Append, AppendError, AppendRequest, Appended, Log, LogSlice, Origin, ReadError};
@@ -28,6 +28,7 @@ pub struct Partition {
     waiting_fetches: WaitingFetches,
     waiting_produces: WaitingProduces,
     syncing: Arc<Syncing>,
+    work: Work,
     /// True while a timer runs that will sync the log (`flush.ms`).
     has_sync_timer: AtomicBool,
 }
@@ -108,6 +109,7 @@ impl Partition {
         log: Arc<Log>,
         node: NodeId,
         high_watermark: Offset,
+        work: Work,
     ) -> Self {
         let high_watermark = high_watermark.clamp(log.log_start_offset(), log.log_end_offset());
         Self {
@@ -119,6 +121,7 @@ impl Partition {
             waiting_fetches: WaitingFetches::default(),
             waiting_produces: WaitingProduces::default(),
             syncing: Arc::default(),
+            work,
             has_sync_timer: AtomicBool::new(false),
         }
     }
@@ -199,19 +202,19 @@ impl Partition {
                     return Appending::Done(self.acknowledge(&appended, acks, log_append_time_ms));
                 }
                 let partition = self.clone();
-                Appending::Coming(tokio::spawn(async move {
+                Appending::Coming(self.work.tasks.spawn(async move {
                     partition.finish(appended, acks, log_append_time_ms, timeout).await
                 }))
             }
             Append::Done(Ok(appended)) => {
                 let partition = self.clone();
-                Appending::Coming(tokio::spawn(async move {
+                Appending::Coming(self.work.tasks.spawn(async move {
                     partition.finish(appended, acks, log_append_time_ms, timeout).await
                 }))
             }
             Append::Queued(receiver) => {
                 let partition = self.clone();
-                Appending::Coming(tokio::spawn(async move {
+                Appending::Coming(self.work.tasks.spawn(async move {
                     let appended = receiver.await.unwrap_or(Err(AppendError::Closed))?;
                     partition.finish(appended, acks, log_append_time_ms, timeout).await
                 }))
@@ -237,8 +240,8 @@ impl Partition {
         };
         if appended.flush_due {
             let partition = self.clone();
-            tokio::spawn(async move {
-                match partition.syncing.sync(&partition.log).await {
+            self.work.tasks.spawn(async move {
+                match partition.syncing.sync(&partition.log, &partition.work).await {
                     Ok(_) => partition.appended(&appended),
                     Err(error) => {
                         tracing::error!(partition = %partition.name, %error, "the log could not be synced");
@@ -311,7 +314,7 @@ impl Partition {
         timeout: Duration,
     ) -> Result<Produced, ProduceError> {
         if appended.flush_due {
-            self.syncing.sync(&self.log).await.map_err(ProduceError::Sync)?;
+            self.syncing.sync(&self.log, &self.work).await.map_err(ProduceError::Sync)?;
         }
         self.appended(&appended);
         if acks == Acks::All {
@@ -379,7 +382,8 @@ impl Partition {
             return;
         }
         let partition = Arc::downgrade(self);
-        tokio::spawn(async move {
+        // What it would have synced is synced when the log is closed.
+        self.work.tasks.spawn_until_stopped(async move {
             tokio::time::sleep(Duration::from_millis(u64::try_from(flush_ms).unwrap_or_default())).await;
             let Some(partition) = partition.upgrade() else { return };
             partition.has_sync_timer.store(false, Ordering::Release);
@@ -391,7 +395,7 @@ impl Partition {
 
     /// Waits until all that the log holds now is on disk.
     pub async fn sync(&self) -> Result<Offset, Arc<io::Error>> {
-        let synced = self.syncing.sync(&self.log).await;
+        let synced = self.syncing.sync(&self.log, &self.work).await;
         self.advance_high_watermark();
         synced
     }

@@ -6,18 +6,32 @@
 //! its journal.
 
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::env::{Blocking, Tasks};
 use crate::segment::Log;
 use crate::types::Offset;
 
 /// Most syncs that run at a time.
 pub const SYNCS_AT_A_TIME: usize = 16;
 
-static SLOTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SYNCS_AT_A_TIME)));
+/// What the partitions of a node have in common for work that takes its time. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub blocking: Arc<dyn Blocking>,
+    /// End with the node.
+    pub tasks: Tasks,
+    syncs: Arc<Semaphore>,
+}
+
+impl Work {
+    pub fn new(blocking: Arc<dyn Blocking>, tasks: Tasks) -> Self {
+        Self { blocking, tasks, syncs: Arc::new(Semaphore::new(SYNCS_AT_A_TIME)) }
+    }
+}
 
 type Answer = Result<Offset, Arc<io::Error>>;
 
@@ -34,7 +48,7 @@ struct State {
 impl Syncing {
     /// Waits until all that the log held at this call is on disk; returns the offset below which
     /// everything is.
-    pub async fn sync(self: &Arc<Self>, log: &Arc<Log>) -> Answer {
+    pub async fn sync(self: &Arc<Self>, log: &Arc<Log>, work: &Work) -> Answer {
         let (sender, receiver) = oneshot::channel();
         let must_start = {
             let mut state = self.0.lock();
@@ -43,9 +57,10 @@ impl Syncing {
         };
         if must_start {
             let (syncing, log) = (self.clone(), log.clone());
-            tokio::spawn(async move {
-                let _slot = SLOTS.clone().acquire_owned().await;
-                let _ = tokio::task::spawn_blocking(move || syncing.run(&log)).await;
+            let (slots, blocking) = (work.syncs.clone(), work.blocking.clone());
+            work.tasks.spawn(async move {
+                let _slot = slots.acquire_owned().await;
+                let _ = blocking.run(move || syncing.run(&log)).await;
             });
         }
         receiver.await.unwrap_or_else(|_| Err(Arc::new(io::Error::other("the broker is shutting down"))))

@@ -284,6 +284,7 @@ fn entries_for_followers_are_bounded_in_bytes_and_come_from_memory_or_the_disk()
         let disk = SimDisk::new(7);
         let dir = PathBuf::from("/metadata");
         disk.create_dir_all(&dir).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
         let room = Arc::new(Room::default());
         let open = || LogStore::open(Arc::new(disk.clone()), Arc::new(Inline), &dir, room.clone(), None);
         let mut store = open().unwrap();
@@ -317,6 +318,7 @@ fn a_power_cut_after_the_log_began_another_file_costs_nothing() {
             let disk = SimDisk::new(seed);
             let dir = PathBuf::from("/metadata");
             disk.create_dir_all(&dir).unwrap();
+            disk.sync_dir(Path::new("/")).unwrap();
             let open = || {
                 LogStore::open(
                     Arc::new(disk.clone()),

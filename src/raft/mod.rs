@@ -38,6 +38,7 @@ mod planted;
 mod proposing;
 mod quorum;
 mod room;
+mod runtime;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
@@ -70,7 +71,7 @@ openraft::declare_raft_types!(
         Node = openraft::BasicNode,
         Entry = openraft::Entry<Types>,
         SnapshotData = snapshot::SnapshotFile,
-        AsyncRuntime = openraft::TokioRuntime,
+        AsyncRuntime = runtime::NodeRuntime,
 );
 
 pub(in crate::raft) type StorageError = openraft::StorageError<u64>;

@@ -14,10 +14,11 @@ use super::log_store::{LogStore, LogStoreError};
 use super::network::OnlyVoter;
 use super::quorum::Inner;
 use super::room::Room;
+use super::runtime::with_chance;
 use super::snapshot::{SnapshotError, SnapshotStore};
 use super::state_machine::{Shared, StateMachine};
 use super::{LogId, MetadataQuorum, NewerVersion, ProposeError, Raft, Types};
-use crate::env::{Blocking, Clock, Disk, WorkPanicked};
+use crate::env::{Blocking, Chance, Clock, Disk, WorkPanicked};
 use crate::metadata::{METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
 use crate::types::NodeId;
 
@@ -52,6 +53,7 @@ pub struct QuorumConfig {
     pub voters: BTreeMap<NodeId, String>,
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
+    pub chance: Arc<dyn Chance>,
     pub blocking: Arc<dyn Blocking>,
 }
 
@@ -154,9 +156,8 @@ impl MetadataQuorum {
         let led = vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == id);
         let is_alone = voters.len() == 1;
         let stopped = |e: &dyn std::fmt::Display| OpenError::Stopped(e.to_string());
-        let raft = Raft::new(id, Arc::new(settings(is_alone)), network, store.clone(), machine)
-            .await
-            .map_err(|e| stopped(&e))?;
+        let opening = Raft::new(id, Arc::new(settings(is_alone)), network, store.clone(), machine);
+        let raft = with_chance(config.chance.clone(), opening).await.map_err(|e| stopped(&e))?;
         let (clock, blocking) = (config.clock.clone(), config.blocking.clone());
         let inner = Inner { raft, shared, store, room, clock, blocking, active: Default::default() };
         let quorum = Self { inner: Arc::new(inner) };

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use super::snapshot::SnapshotFile;
 use super::*;
+use crate::env::real::RealChance;
 use crate::env::sim::{SimClock, SimDisk};
 use crate::env::{Blocking, Pending, WorkPanicked};
 use crate::types::{NodeId, TopicId};
@@ -53,6 +54,7 @@ pub fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
         voters: (1..=count).map(|id| (NodeId(id), format!("node-{id}:9093"))).collect(),
         disk: Arc::new(disk.clone()),
         clock: SimClock::new(0),
+        chance: Arc::new(RealChance),
         blocking: Arc::new(Inline),
     }
 }

@@ -9,7 +9,7 @@ use super::room::Room;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
 use super::*;
-use crate::env::real::{BlockingThreads, RealDisk, SystemClock};
+use crate::env::real::{BlockingThreads, RealChance, RealDisk, SystemClock};
 use crate::types::{NodeId, TopicId};
 use std::sync::Arc;
 
@@ -41,6 +41,7 @@ fn config(dir: &Path) -> QuorumConfig {
         voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock),
+        chance: Arc::new(RealChance),
         blocking: Arc::new(BlockingThreads),
     }
 }

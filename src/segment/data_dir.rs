@@ -30,8 +30,8 @@ use super::file_cache::FileCache;
 use super::log::{Log, LogPlace};
 use super::meta_properties::{self, META_PROPERTIES, MetaProperties, PARTITION_METADATA};
 use super::ownership;
-use crate::env::{Clock, Disk, OpenMode, Space};
-use crate::types::{NodeId, Offset, TopicId, TopicPartition, kafka_uuid};
+use crate::env::{Blocking, Chance, Clock, Disk, OpenMode, Space, Surroundings};
+use crate::types::{NodeId, Offset, TopicId, TopicPartition};
 
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
@@ -115,6 +115,8 @@ pub struct OpenedLog {
 pub struct DataDir {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    blocking: Arc<dyn Blocking>,
     cache: Arc<FileCache>,
     options: DataDirOptions,
     meta: MetaProperties,
@@ -182,21 +184,17 @@ impl DataDir {
     /// Opens the folder, made when missing, and all logs in it. Logs that cannot be opened are left
     /// out, and reported; [`Self::create_log`] tries them again.
     pub fn open(
-        disk: Arc<dyn Disk>,
-        clock: Arc<dyn Clock>,
+        surroundings: &Surroundings,
         options: DataDirOptions,
     ) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
-        let data = Self::take(disk, clock, options)?;
+        let data = Self::take(surroundings, options)?;
         let opened = data.open_logs()?;
         Ok((data, opened))
     }
 
     /// Takes the folder, made when missing, for this process alone. Its logs are opened by [`Self::open_logs`].
-    pub fn take(
-        disk: Arc<dyn Disk>,
-        clock: Arc<dyn Clock>,
-        options: DataDirOptions,
-    ) -> Result<DataDir, DataDirError> {
+    pub fn take(surroundings: &Surroundings, options: DataDirOptions) -> Result<DataDir, DataDirError> {
+        let Surroundings { clock, disk, chance, blocking, .. } = surroundings.clone();
         let dir = options.dir.clone();
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -208,11 +206,13 @@ impl DataDir {
             io::ErrorKind::WouldBlock => DataDirError::Locked(dir.clone()),
             _ => DataDirError::Io { path: lock_path.clone(), error },
         })?;
-        let meta = meta_of(&*disk, &options)?;
+        let meta = meta_of(&*disk, &*chance, &options)?;
         Ok(DataDir {
             cache: Arc::new(FileCache::new(options.open_files_max)),
             disk,
             clock,
+            chance,
+            blocking,
             options,
             meta,
             logs: Mutex::default(),
@@ -279,34 +279,32 @@ impl DataDir {
             }
         }
         let (next, opened) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(names.len())));
-        std::thread::scope(|scope| {
-            for _ in 0..self.options.recovery_threads.clamp(1, 64).min(names.len()) {
-                scope.spawn(|| {
-                    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let noted = Noted {
-                            log_start: starts.get(name).copied(),
-                            recovery_point: recovery_points.get(name).copied(),
-                            first_dirty: first_dirty.get(name).copied(),
-                            high_watermark: high_watermarks.get(name).copied(),
-                            is_missing: false,
-                        };
-                        let place = LogPlace { was_closed, ..self.place(name, noted) };
-                        let dir = place.dir.clone();
-                        match self.open_log(place) {
-                            Ok((topic_id, log)) => {
-                                let high_watermark = noted.high_watermark.unwrap_or_default();
-                                let name = name.clone();
-                                opened.lock().push(OpenedLog { name, topic_id, log, high_watermark });
-                            }
-                            Err(error) => {
-                                tracing::error!(dir = %dir.display(), %error, "a log cannot be opened");
-                                self.unopened.lock().insert(name.clone(), noted);
-                            }
-                        }
+        let threads = self.options.recovery_threads.clamp(1, 64).min(names.len());
+        let each = || {
+            while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let noted = Noted {
+                    log_start: starts.get(name).copied(),
+                    recovery_point: recovery_points.get(name).copied(),
+                    first_dirty: first_dirty.get(name).copied(),
+                    high_watermark: high_watermarks.get(name).copied(),
+                    is_missing: false,
+                };
+                let place = LogPlace { was_closed, ..self.place(name, noted) };
+                let dir = place.dir.clone();
+                match self.open_log(place) {
+                    Ok((topic_id, log)) => {
+                        let high_watermark = noted.high_watermark.unwrap_or_default();
+                        let name = name.clone();
+                        opened.lock().push(OpenedLog { name, topic_id, log, high_watermark });
                     }
-                });
+                    Err(error) => {
+                        tracing::error!(dir = %dir.display(), %error, "a log cannot be opened");
+                        self.unopened.lock().insert(name.clone(), noted);
+                    }
+                }
             }
-        });
+        };
+        self.blocking.side_by_side((0..threads).map(|_| Box::new(each) as _).collect());
         let mut opened = opened.into_inner();
         opened.sort_by(|a, b| a.name.cmp(&b.name));
         *self.checkpoints.lock() = BTreeMap::from([
@@ -528,7 +526,7 @@ impl DataDir {
     /// What a partition's folder is called on its way out.
     fn away(&self, path: &Path, why: &str) -> PathBuf {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let ending = format!(".{}-{why}", kafka_uuid().simple());
+        let ending = format!(".{}-{why}", self.chance.kafka_uuid().simple());
         // Names of topics are ASCII; should this one not be, its end is cut where a letter starts.
         let mut room = name.len().min(NAME_BYTES_MAX.saturating_sub(ending.len()));
         while !name.is_char_boundary(room) {
@@ -674,21 +672,19 @@ impl DataDir {
     pub fn close(&self, high_watermarks: Vec<(TopicPartition, Offset)>) -> io::Result<()> {
         let logs: Vec<_> = self.logs.lock().iter().map(|(name, log)| (name.clone(), log.clone())).collect();
         let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
-        std::thread::scope(|scope| {
-            // Closing waits for syncs, which gather when they come together.
-            for _ in 0..self.options.recovery_threads.clamp(8, 64).min(logs.len()) {
-                scope.spawn(|| {
-                    while let Some((name, log)) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let closed = log.close();
-                        if log.is_failed() || closed.is_err() {
-                            tracing::error!(partition = %name, ?closed, "the log could not be closed");
-                            let error = closed.err().unwrap_or_else(|| io::Error::other("a log is offline"));
-                            failure.lock().get_or_insert(error);
-                        }
-                    }
-                });
+        // Closing waits for syncs, which gather when they come together.
+        let threads = self.options.recovery_threads.clamp(8, 64).min(logs.len());
+        let each = || {
+            while let Some((name, log)) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let closed = log.close();
+                if log.is_failed() || closed.is_err() {
+                    tracing::error!(partition = %name, ?closed, "the log could not be closed");
+                    let error = closed.err().unwrap_or_else(|| io::Error::other("a log is offline"));
+                    failure.lock().get_or_insert(error);
+                }
             }
-        });
+        };
+        self.blocking.side_by_side((0..threads).map(|_| Box::new(each) as _).collect());
         let points = logs.iter().map(|(name, log)| (name.clone(), log.recovery_point())).collect();
         {
             let mut written = self.checkpoints.lock();
@@ -737,7 +733,11 @@ fn starts(logs: &[(TopicPartition, Arc<Log>)]) -> BTreeMap<TopicPartition, Offse
 }
 
 /// Reads `meta.properties`, or makes it.
-fn meta_of(disk: &dyn Disk, options: &DataDirOptions) -> Result<MetaProperties, DataDirError> {
+fn meta_of(
+    disk: &dyn Disk,
+    chance: &dyn Chance,
+    options: &DataDirOptions,
+) -> Result<MetaProperties, DataDirError> {
     let path = options.dir.join(META_PROPERTIES);
     let meta = match disk.read(&path) {
         Ok(content) => String::from_utf8(content)
@@ -748,7 +748,7 @@ fn meta_of(disk: &dyn Disk, options: &DataDirOptions) -> Result<MetaProperties, 
             let meta = MetaProperties {
                 cluster_id: options.cluster_id.clone(),
                 node_id: options.node_id,
-                directory_id: kafka_uuid(),
+                directory_id: chance.kafka_uuid(),
             };
             disk.write_atomic(&path, meta.encode().as_bytes())
                 .map_err(|error| DataDirError::Io { path, error })?;
@@ -767,7 +767,7 @@ fn meta_of(disk: &dyn Disk, options: &DataDirOptions) -> Result<MetaProperties, 
 mod tests {
     use super::super::tests::{SetClock, append, batch_of, read_all};
     use super::*;
-    use crate::env::real::RealDisk;
+    use crate::env::real::{self, RealChance};
     use crate::protocol::builder::BatchOptions;
 
     fn open(dir: &Path, node_id: i32) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
@@ -780,7 +780,8 @@ mod tests {
             producer_id_expiration_ms: 1000,
             accepts_missing_data: false,
         };
-        DataDir::open(Arc::new(RealDisk), Arc::new(SetClock::default()), options)
+        let clock = Arc::new(SetClock::default());
+        DataDir::open(&Surroundings { clock, ..real::surroundings() }, options)
     }
 
     #[test]
@@ -790,7 +791,7 @@ mod tests {
         let (data, found) = open(dir.path(), 1).unwrap();
         assert!(found.is_empty());
         assert!(matches!(open(dir.path(), 1), Err(DataDirError::Locked(_))));
-        let (topic, directory) = (TopicId::random(), data.directory_id());
+        let (topic, directory) = (RealChance.topic_id(), data.directory_id());
         let names: Vec<_> = (0..20).map(|at| TopicPartition::new("a-topic", at)).collect();
         let create = |data: &DataDir, name| data.create_log(name, topic, LogConfig::default()).unwrap().log;
         let logs: Vec<_> = names.iter().map(|name| create(&data, name)).collect();
@@ -831,12 +832,12 @@ mod tests {
         let path = dir.path().join("data");
         let (data, _) = open(dir.path(), 1).unwrap();
         let name = TopicPartition::new("x".repeat(249).as_str(), 0);
-        let topic = TopicId::random();
+        let topic = RealChance.topic_id();
         let log = data.create_log(&name, topic, LogConfig::default()).unwrap().log;
         append(&log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
         let content = read_all(&log, 0, 1000);
         let under_way = log.read(Offset(0), 1000, Offset(1), true).unwrap();
-        let other = data.create_log(&name, TopicId::random(), LogConfig::default());
+        let other = data.create_log(&name, RealChance.topic_id(), LogConfig::default());
         assert!(matches!(other, Err(LogError::OtherTopic { .. })));
         data.delete_log(&log).unwrap();
         let folders = |ending: &str| {
@@ -845,7 +846,7 @@ mod tests {
         };
         assert_eq!((path.join(name.to_string()).exists(), folders("-delete")), (false, 1));
         // The name is free at once.
-        let again = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap().log;
+        let again = data.create_log(&name, RealChance.topic_id(), LogConfig::default()).unwrap().log;
         assert_eq!(again.log_end_offset(), Offset(0));
         data.remove_deleted(59_999);
         assert_eq!(folders("-delete"), 1);

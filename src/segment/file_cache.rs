@@ -4,7 +4,7 @@
 //! goes on using it: being put out of the cache closes it only when nobody else does.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,8 @@ struct Open {
 #[derive(Debug)]
 pub struct FileCache {
     shards: [Mutex<HashMap<FileKey, Open>>; SHARDS],
-    hasher: RandomState,
+    /// Not seeded: nobody outside chooses the keys.
+    hasher: BuildHasherDefault<DefaultHasher>,
     uses: AtomicU64,
     logs: AtomicU64,
     per_shard_max: usize,
@@ -65,7 +66,7 @@ impl FileCache {
     pub fn new(files_max: usize) -> Self {
         Self {
             shards: Default::default(),
-            hasher: RandomState::new(),
+            hasher: BuildHasherDefault::default(),
             uses: AtomicU64::new(0),
             logs: AtomicU64::new(0),
             per_shard_max: files_max.div_ceil(SHARDS).max(4),

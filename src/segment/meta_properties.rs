@@ -72,14 +72,15 @@ pub fn decode_partition(text: &str) -> Option<TopicId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::kafka_uuid;
+    use crate::env::Chance;
+    use crate::env::real::RealChance;
 
     #[test]
     fn both_files_read_back() {
         let meta = MetaProperties {
             cluster_id: "the-cluster".into(),
             node_id: NodeId(7),
-            directory_id: kafka_uuid(),
+            directory_id: RealChance.kafka_uuid(),
         };
         assert_eq!(MetaProperties::decode(&meta.encode()), Ok(meta.clone()));
         let other_order = format!(
@@ -88,7 +89,7 @@ mod tests {
         );
         assert_eq!(MetaProperties::decode(&other_order), Ok(meta));
         assert!(MetaProperties::decode("version=1\n").is_err());
-        let id = TopicId::random();
+        let id = RealChance.topic_id();
         assert_eq!(decode_partition(&encode_partition(id)), Some(id));
         assert_eq!(decode_partition("version: 0\n"), None);
     }

@@ -13,7 +13,10 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
+
 use uuid::Uuid;
+
+use crate::env::Chance;
 
 /// `min.incremental.fetch.session.eviction.ms` of Kafka.
 const IDLE_MS: i64 = 120_000;
@@ -63,6 +66,7 @@ struct Session {
 #[derive(Debug)]
 pub struct FetchSessions {
     slots: usize,
+    chance: Arc<dyn Chance>,
     sessions: Mutex<HashMap<i32, Arc<Mutex<Session>>>>,
 }
 
@@ -79,8 +83,8 @@ pub struct FetchContext {
 }
 
 impl FetchSessions {
-    pub fn new(slots: i32) -> Self {
-        Self { slots: usize::try_from(slots).unwrap_or_default(), sessions: Mutex::default() }
+    pub fn new(slots: i32, chance: Arc<dyn Chance>) -> Self {
+        Self { slots: usize::try_from(slots).unwrap_or_default(), chance, sessions: Mutex::default() }
     }
 
     pub fn count(&self) -> usize {
@@ -145,8 +149,7 @@ impl FetchSessions {
         }
         let id = loop {
             // Random ids, as in Kafka: a client of an earlier process must not hit a stranger's.
-            let bits = Uuid::new_v4().as_u128() as u32;
-            let id = i32::try_from(bits >> 1).unwrap_or_default();
+            let id = i32::try_from(self.chance.next_u64() >> 33).unwrap_or_default();
             if id != 0 && !sessions.contains_key(&id) {
                 break id;
             }
@@ -240,6 +243,7 @@ mod tests {
     use kafka_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic};
 
     use super::*;
+    use crate::env::real::RealChance;
 
     fn request(id: i32, epoch: i32, partitions: &[i32], forgotten: &[i32]) -> FetchRequest {
         let name = TopicName(StrBytes::from_static_str("t"));
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_session_remembers_partitions_and_tells_what_changed() {
-        let sessions = FetchSessions::new(10);
+        let sessions = FetchSessions::new(10, Arc::new(RealChance));
         let first = sessions.context(&request(0, 0, &[0, 1, 2], &[]), false, 0).unwrap();
         assert_ne!(first.session_id, 0);
         assert_eq!(first.report(&[(AT_ZERO, false, false); 3]), [true; 3]);
@@ -294,7 +298,7 @@ mod tests {
 
     #[test]
     fn slots_are_limited_and_idle_sessions_give_theirs() {
-        let sessions = FetchSessions::new(1);
+        let sessions = FetchSessions::new(1, Arc::new(RealChance));
         let first = sessions.context(&request(0, 0, &[0], &[]), false, 0).unwrap();
         assert_ne!(first.session_id, 0);
         assert_eq!(sessions.context(&request(0, 0, &[0], &[]), false, 0).unwrap().session_id, 0);
@@ -307,7 +311,7 @@ mod tests {
     fn a_session_keeps_no_view_of_the_request_that_made_it() {
         let request = request(0, 0, &[0], &[]);
         let sent = request.topics[0].topic.as_ptr();
-        let context = FetchSessions::new(1).context(&request, false, 0).unwrap();
+        let context = FetchSessions::new(1, Arc::new(RealChance)).context(&request, false, 0).unwrap();
         let TopicKey::Name(kept) = &context.wanted[0].topic else { panic!("by name") };
         assert!(kept.as_str() == "t" && kept.as_ptr() != sent);
     }

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerIdentity, ControllerHandle};
 use crate::coordinator::group::GroupCoordinator;
-use crate::env::Surroundings;
+use crate::env::{Surroundings, Tasks};
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
@@ -49,6 +49,8 @@ pub struct Broker {
     pub dynamic: DynamicConfig,
     /// What this node has to do with outside of itself.
     pub surroundings: Surroundings,
+    /// What goes on beside the requests, and ends with the node.
+    pub tasks: Tasks,
     pub cluster_id: Arc<str>,
     pub node: NodeId,
     /// This process as the controller knows it.

@@ -72,6 +72,7 @@ impl RequestMemory {
         let permits = match budget.units.clone().try_acquire_many_owned(count) {
             Ok(permits) => Some(permits),
             Err(_) => tokio::select! {
+                biased;
                 permits = budget.units.clone().acquire_many_owned(count), if units <= budget.units_max => permits.ok(),
                 guard = budget.overdraft.clone().lock_owned() => {
                     held.overdraft = Some(guard);

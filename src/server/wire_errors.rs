@@ -9,6 +9,7 @@ use super::loggers::LoggerError;
 use crate::controller::ControllerError;
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::group::request::GroupError;
+use crate::env::WorkPanicked;
 use crate::partition::checks::CheckError;
 use crate::partition::replica::EpochError;
 use crate::partition::{Absent, DeleteRecordsError, FetchError, ProduceError};
@@ -64,9 +65,9 @@ impl From<BatchError> for WireError {
     }
 }
 
-/// A task of ours ended without its result.
-impl From<tokio::task::JoinError> for WireError {
-    fn from(error: tokio::task::JoinError) -> Self {
+/// Work of ours ended without its result.
+impl From<WorkPanicked> for WireError {
+    fn from(error: WorkPanicked) -> Self {
         Self::new(ResponseError::UnknownServerError, error.to_string())
     }
 }

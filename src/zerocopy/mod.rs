@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::env::{File, Socket};
+use crate::env::{Blocking, File, Socket};
 
 /// Part of a file. It keeps the file open (and so its content alive) when the file is removed.
 #[derive(Clone, Debug)]
@@ -50,9 +50,11 @@ impl Piece {
     }
 }
 
-/// Bytes of file slices that left the broker, by the way they took; `/metrics` shows them.
-#[derive(Debug, Default)]
+/// How file slices leave the broker; counts them by the way they took, which `/metrics` shows.
+#[derive(Debug)]
 pub struct Sent {
+    /// Where a device is waited for.
+    blocking: Arc<dyn Blocking>,
     pub sendfile_bytes: AtomicU64,
     pub copied_bytes: AtomicU64,
     /// Runs of files that were not in memory when they were asked for.
@@ -60,6 +62,10 @@ pub struct Sent {
 }
 
 impl Sent {
+    pub fn new(blocking: Arc<dyn Blocking>) -> Self {
+        Self { blocking, sendfile_bytes: 0.into(), copied_bytes: 0.into(), cold_runs: 0.into() }
+    }
+
     pub(crate) fn count_copied(&self, bytes: u64) {
         self.copied_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -105,7 +111,7 @@ pub async fn read_slice_warm(slice: &FileSlice, sent: &Sent) -> io::Result<Bytes
     }
     sent.cold_runs.fetch_add(1, Ordering::Relaxed);
     let slice = slice.clone();
-    let read = tokio::task::spawn_blocking(move || read_slice(&slice, &mut buffer).map(|()| buffer.freeze()));
+    let read = sent.blocking.run(move || read_slice(&slice, &mut buffer).map(|()| buffer.freeze()));
     read.await.map_err(io::Error::other)?
 }
 
@@ -198,7 +204,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::env::real::RealDisk;
+    use crate::env::real::{self, RealDisk};
     use crate::env::{Disk, OpenMode};
 
     /// Sizes around every threshold: empty, small (copied), large (sendfile), several in a row.
@@ -226,7 +232,7 @@ mod tests {
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let sent = Sent::default();
+        let sent = Sent::new(real::surroundings().blocking);
         let receive = async {
             let mut received = Vec::new();
             TcpStream::connect(address).await.unwrap().read_to_end(&mut received).await.unwrap();
@@ -241,7 +247,7 @@ mod tests {
         assert_eq!(sent.sendfile_bytes.load(Ordering::Relaxed), 2_570_000);
         assert_eq!(sent.copied_bytes.load(Ordering::Relaxed), 10 + 4096 + 9);
 
-        let sent = Sent::default();
+        let sent = Sent::new(real::surroundings().blocking);
         let (near, mut far) = tokio::io::duplex(1000);
         let send = async {
             Copying(near).send(&mut to_send.clone(), &sent).await.unwrap();
@@ -262,10 +268,16 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (_client, mut stream) = (client.unwrap(), accepted.unwrap().0);
-        let error = stream.send(&mut VecDeque::from([slice.clone()]), &Sent::default()).await.unwrap_err();
+        let error = stream
+            .send(&mut VecDeque::from([slice.clone()]), &Sent::new(real::surroundings().blocking))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         let (near, _far) = tokio::io::duplex(1_000_000);
-        let error = Copying(near).send(&mut VecDeque::from([slice]), &Sent::default()).await.unwrap_err();
+        let error = Copying(near)
+            .send(&mut VecDeque::from([slice]), &Sent::new(real::surroundings().blocking))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

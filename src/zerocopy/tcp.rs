@@ -1,5 +1,8 @@
 //! Sending over a TCP socket: `send` with `MSG_MORE` for bytes, `sendfile` for slices of files.
 
+// What `Socket::Tcp` holds: only it has a descriptor for `sendfile`.
+#![allow(clippy::disallowed_types)]
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -112,7 +115,7 @@ async fn warm(run: &FileSlice, sent: &Sent) -> io::Result<()> {
     const READ_BYTES: u64 = 128 * 1024;
     sent.cold_runs.fetch_add(1, Ordering::Relaxed);
     let run = run.clone();
-    let reading = tokio::task::spawn_blocking(move || {
+    let reading = sent.blocking.run(move || {
         let mut buffer = vec![0; usize::try_from(run.len.min(READ_BYTES)).unwrap_or(0)];
         let mut at = run.position;
         while at < run.position + run.len {

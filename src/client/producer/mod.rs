@@ -123,8 +123,7 @@ impl Producer {
             true => Some(init_producer_id(&client).await?),
             false => None,
         };
-        let seed =
-            producer.map_or(0, |(id, _)| id as u64) ^ 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
+        let seed = client.chance.next_u64();
         let mut this = Self {
             client,
             options,

@@ -58,9 +58,7 @@ pub struct ProducerRecord {
 /// Why producing ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ProducerError {
-    #[error(
-        "topic '{0}' does not exist (UNKNOWN_TOPIC_OR_PARTITION); try: raftsman topics --create --topic {0}"
-    )]
+    #[error("topic '{0}' does not exist (UNKNOWN_TOPIC_OR_PARTITION)")]
     UnknownTopic(String),
     #[error("topic '{topic}' has no partition {partition}: it has {partitions}, counted from 0")]
     UnknownPartition { topic: String, partition: i32, partitions: usize },

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use super::classic::{ClassicGroup, State};
 use super::offsets::TopicIds;
@@ -16,6 +15,7 @@ use super::records::GroupMetadata;
 use super::request::*;
 use super::shard::{GroupShard, GroupShardConfig};
 use crate::coordinator::{CoordinatorError, CoordinatorRecord, Decision, Now, Shard, Ticket};
+use crate::env::Chance;
 use crate::env::sim::SimRandom;
 use crate::types::TopicId;
 
@@ -24,10 +24,15 @@ thread_local! {
 }
 
 /// Ids that look random and are the same in every run.
-fn next_id() -> Uuid {
-    let count = IDS.get() + 1;
-    IDS.set(count);
-    Uuid::from_u64_pair(SimRandom::new(count).next_u64(), count)
+#[derive(Debug)]
+struct NextId;
+
+impl Chance for NextId {
+    fn next_u64(&self) -> u64 {
+        let count = IDS.get() + 1;
+        IDS.set(count);
+        SimRandom::new(count).next_u64()
+    }
 }
 
 pub fn config() -> GroupShardConfig {
@@ -39,7 +44,7 @@ pub fn config() -> GroupShardConfig {
         offset_metadata_bytes_max: 4096,
         offsets_retention_ms: 7 * 24 * 3600 * 1000,
         retention_check_interval_ms: 600_000,
-        new_id: next_id,
+        chance: Arc::new(NextId),
     }
 }
 

@@ -68,7 +68,7 @@ impl ClassicGroup {
         let request = joining.request;
         let name = request.group_instance_id.as_deref().unwrap_or(&request.client.id);
         let name = &name[..name.floor_char_boundary(NAME_IN_ID_MAX)];
-        let member_id: Arc<str> = format!("{name}-{}", (joining.config.new_id)()).into();
+        let member_id: Arc<str> = format!("{name}-{}", joining.config.chance.uuid()).into();
         if let Some(instance_id) = &request.group_instance_id {
             match self.static_members.get(instance_id).cloned() {
                 Some(old) => self.replace_static(joining, instance_id, &old, &member_id, effects),

@@ -1,6 +1,6 @@
 //! The offsets that groups have committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ type Committing = (Vec<CoordinatorRecord>, Vec<Result<(), GroupError>>);
 /// All committed offsets of a shard.
 #[derive(Debug, Default)]
 pub struct CommittedOffsets {
-    groups: HashMap<GroupId, OffsetsOfGroup>,
+    groups: BTreeMap<GroupId, OffsetsOfGroup>,
     count: usize,
 }
 

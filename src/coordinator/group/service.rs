@@ -16,7 +16,7 @@ use crate::config::groups::GroupsConfig;
 use crate::controller::{ControllerHandle, CreateTopics, NewTopic};
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::runtime::{Runtime, RuntimeConfig};
-use crate::env::Clock;
+use crate::env::{Surroundings, Tasks};
 use crate::metadata::{GROUP_METADATA_TOPIC, MetadataDelta};
 use crate::partition::PartitionManager;
 use crate::protocol::batch::Compression;
@@ -36,6 +36,7 @@ macro_rules! answer {
 /// Groups and their offsets, as handlers ask for them.
 #[derive(Clone)]
 pub struct GroupCoordinator {
+    tasks: Tasks,
     runtime: Arc<Runtime<GroupShard>>,
     controller: ControllerHandle,
     quorum: MetadataQuorum,
@@ -47,7 +48,8 @@ impl GroupCoordinator {
     pub fn new(
         config: GroupsConfig,
         partitions: Arc<PartitionManager>,
-        clock: Arc<dyn Clock>,
+        surroundings: &Surroundings,
+        tasks: &Tasks,
         controller: ControllerHandle,
         quorum: MetadataQuorum,
     ) -> Self {
@@ -59,15 +61,15 @@ impl GroupCoordinator {
                 .find(|codec| *codec as i16 == config.topic_compression)
                 .unwrap_or(Compression::None),
         };
-        let shard = GroupShardConfig::from(&config);
+        let shard = GroupShardConfig::new(&config, surroundings.chance.clone());
         let topics = TopicIds::new({
             let quorum = quorum.clone();
             move |name| quorum.image().topic(name).map(|topic| topic.id)
         });
         let new_shard = move || GroupShard::new(shard.clone(), topics.clone());
-        let runtime = Runtime::new(runtime, partitions, clock, new_shard);
-        tokio::spawn(runtime.clone().watch_clock());
-        Self { runtime, controller, quorum, config }
+        let runtime = Runtime::new(runtime, partitions, surroundings, tasks, new_shard);
+        tasks.spawn_until_stopped(runtime.clone().watch_clock());
+        Self { tasks: tasks.clone(), runtime, controller, quorum, config }
     }
 
     /// Follows a change of the metadata, once the partitions have followed it: leaderships begin and end,
@@ -80,7 +82,7 @@ impl GroupCoordinator {
         let removed = delta.topics_removed.values();
         let gone: Vec<(Arc<str>, TopicId)> = removed.map(|topic| (topic.name.clone(), topic.id)).collect();
         let runtime = self.runtime.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             for answer in runtime.ask_all(|| Request::TopicsDeleted(gone.clone())).await {
                 match answer {
                     // A shard that is loaded later looks itself which topics there still are.

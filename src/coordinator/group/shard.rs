@@ -1,9 +1,7 @@
 //! The groups and offsets of one partition of `__consumer_offsets`: takes each request to its group.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-use uuid::Uuid;
 
 use super::classic::{ClassicGroup, Effects, State, refused_join, refused_sync};
 use super::joining::Joining;
@@ -15,6 +13,7 @@ use super::request::{
 };
 use crate::config::groups::GroupsConfig;
 use crate::coordinator::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
+use crate::env::Chance;
 
 /// Most groups that are looked at in one turn of the clock.
 const GROUPS_PER_TICK: usize = 64;
@@ -33,11 +32,11 @@ pub struct GroupShardConfig {
     pub offsets_retention_ms: i64,
     pub retention_check_interval_ms: i64,
     /// Makes the unique part of a member id.
-    pub new_id: fn() -> Uuid,
+    pub chance: Arc<dyn Chance>,
 }
 
-impl From<&GroupsConfig> for GroupShardConfig {
-    fn from(config: &GroupsConfig) -> Self {
+impl GroupShardConfig {
+    pub fn new(config: &GroupsConfig, chance: Arc<dyn Chance>) -> Self {
         Self {
             session_timeout_min_ms: config.session_timeout_min_ms,
             session_timeout_max_ms: config.session_timeout_max_ms,
@@ -46,7 +45,7 @@ impl From<&GroupsConfig> for GroupShardConfig {
             offset_metadata_bytes_max: usize::try_from(config.offset_metadata_bytes_max).unwrap_or(0),
             offsets_retention_ms: config.offsets_retention_ms,
             retention_check_interval_ms: config.offsets_retention_check_interval_ms,
-            new_id: Uuid::new_v4,
+            chance,
         }
     }
 }
@@ -76,7 +75,7 @@ pub enum Change {
 pub struct GroupShard {
     config: GroupShardConfig,
     topics: TopicIds,
-    groups: HashMap<GroupId, Arc<ClassicGroup>>,
+    groups: BTreeMap<GroupId, Arc<ClassicGroup>>,
     offsets: CommittedOffsets,
     /// When to look at a group again: at its earliest deadline or before.
     timers: BTreeSet<(i64, GroupId)>,
@@ -95,7 +94,7 @@ impl GroupShard {
         Self {
             config,
             topics,
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             offsets: CommittedOffsets::default(),
             timers: BTreeSet::new(),
             timer_of: HashMap::new(),

@@ -8,6 +8,8 @@ use super::classic::State;
 use super::harness::{Harness, client, config, join, sync};
 use super::request::*;
 use crate::coordinator::{Shard, Ticket};
+use crate::env::Chance;
+use crate::env::real::RealChance;
 use crate::types::TopicId;
 
 const GROUP: &str = "g";
@@ -447,7 +449,7 @@ fn offsets_of_a_topic_that_was_made_anew_meanwhile_are_gone_after_a_crash() {
             other => panic!("a commit is answered {other:?}"),
         }
     };
-    let (first, second) = (TopicId::random(), TopicId::random());
+    let (first, second) = (RealChance.topic_id(), RealChance.topic_id());
     harness.topics.lock().insert("t".into(), first);
     commit(&mut harness, first);
     harness.crash();

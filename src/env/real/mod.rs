@@ -1,5 +1,8 @@
 //! The machine itself: Linux files, TCP, the system's clocks, randomness and threads.
 
+// The place for them.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod disk;
 mod network;
 mod pacing;

@@ -86,6 +86,8 @@ pub struct CleanOptions {
     pub load_factor: f64,
     /// Read and written at once.
     pub io_bytes: usize,
+    /// Seeds of the map's hashes, which producers must not guess.
+    pub seeds: [u64; 2],
 }
 
 /// Called with bytes that were just read or written; says when to stop, and takes its time where they were too many.
@@ -321,7 +323,8 @@ impl Cleaning<'_> {
     fn map_of(&self, closed: &[Arc<Segment>], from: i64, up_to: i64) -> Result<OffsetMap, Stop> {
         let (files, options) = (&self.log.files, self.options);
         let offsets = u64::try_from(up_to.saturating_sub(from)).unwrap_or_default();
-        let mut map = OffsetMap::new(options.dedupe_buffer_bytes, options.load_factor, offsets);
+        let mut map =
+            OffsetMap::new(options.dedupe_buffer_bytes, options.load_factor, offsets, options.seeds);
         let mut transactions = Transactions;
         for segment in closed.iter().filter(|segment| segment.next_offset() > from) {
             let file = segment.log_file(files)?;

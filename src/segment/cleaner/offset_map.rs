@@ -4,7 +4,7 @@
 //! themselves are not kept. The hash is keyed anew for each map, so nobody can choose keys that collide.
 //! Pages of the table that no key falls into are never touched, and so never take memory.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hasher};
 
 /// Bytes of a slot.
 pub const SLOT_BYTES: usize = 24;
@@ -16,29 +16,28 @@ pub struct OffsetMap {
     slots: Vec<[u64; 3]>,
     len: usize,
     len_max: usize,
-    hashers: [RandomState; 2],
+    seeds: [u64; 2],
     latest_offset: i64,
 }
 
 impl OffsetMap {
     /// A map that takes `buffer_bytes`, or less where only `records` are to come; it is full at `load_factor`
-    /// (0 to 1) of its slots. One key always fits.
-    pub fn new(buffer_bytes: usize, load_factor: f64, records: u64) -> Self {
+    /// (0 to 1) of its slots. One key always fits. The seeds are not to be guessed.
+    pub fn new(buffer_bytes: usize, load_factor: f64, records: u64, seeds: [u64; 2]) -> Self {
         let load_factor = load_factor.clamp(0.01, 0.99);
         let needed = (records as f64 / load_factor).ceil() + 1.0;
         let slots = ((buffer_bytes / SLOT_BYTES) as f64).min(needed).max(2.0) as usize;
         let len_max = ((slots as f64 * load_factor) as usize).clamp(1, slots - 1);
-        Self {
-            slots: vec![[0; 3]; slots],
-            len: 0,
-            len_max,
-            hashers: [RandomState::new(), RandomState::new()],
-            latest_offset: -1,
-        }
+        Self { slots: vec![[0; 3]; slots], len: 0, len_max, seeds, latest_offset: -1 }
     }
 
     fn slot_of(&self, key: &[u8]) -> (usize, u64, u64) {
-        let [first, second] = [0, 1].map(|at: usize| self.hashers[at].hash_one(key));
+        let [first, second] = self.seeds.map(|seed| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u64(seed);
+            hasher.write(key);
+            hasher.finish()
+        });
         let start = (u128::from(first) * self.slots.len() as u128) >> 64;
         (start as usize, first, second)
     }
@@ -90,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_last_offset_of_each_key_is_found_until_the_map_is_full() {
-        let mut map = OffsetMap::new(100 * SLOT_BYTES, 0.9, u64::MAX);
+        let mut map = OffsetMap::new(100 * SLOT_BYTES, 0.9, u64::MAX, [1, 2]);
         let key = |n: i64| format!("key-{n}").into_bytes();
         for round in 0..2 {
             for n in 0..89 {
@@ -102,10 +101,10 @@ mod tests {
         assert!(map.put(b"", 2000) && !map.put(b"one more", 2001));
         assert_eq!((map.get(b""), map.get(b"one more"), map.latest_offset()), (Some(2000), None, 2000));
         // The least map takes one key.
-        let mut map = OffsetMap::new(0, 0.5, 0);
+        let mut map = OffsetMap::new(0, 0.5, 0, [1, 2]);
         assert!(map.put(b"a", 0) && !map.put(b"a", 1));
         assert_eq!((map.get(b"a"), map.get(b"b")), (Some(0), None));
         // A small dirty part needs no large table.
-        assert!(OffsetMap::new(1 << 27, 0.9, 1000).slots.len() < 1200);
+        assert!(OffsetMap::new(1 << 27, 0.9, 1000, [1, 2]).slots.len() < 1200);
     }
 }

@@ -190,8 +190,13 @@ impl World {
         let now_ms = self.clock.now_ms();
         let cleanable = self.log().cleanable(stable, now_ms)?;
         self.reached = self.reached.max(cleanable.first_uncleanable_offset.0);
-        let options =
-            CleanOptions { now_ms, dedupe_buffer_bytes: buffer_bytes, load_factor: 0.9, io_bytes: bytes };
+        let options = CleanOptions {
+            now_ms,
+            dedupe_buffer_bytes: buffer_bytes,
+            load_factor: 0.9,
+            io_bytes: bytes,
+            seeds: [1, 2],
+        };
         tracing::debug!(?cleanable, files = ?self.files(), "a round");
         let stats = self.log().clean(&cleanable, Offset(self.recovery_point), &options, &go)?;
         let log = self.log();
@@ -483,8 +488,13 @@ fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
             while !is_done.load(Ordering::Acquire) {
                 let cleanable = log.cleanable(Offset(stable.load(Ordering::Acquire)), 0).unwrap();
                 let recovery_point = log.flush().unwrap();
-                let options =
-                    CleanOptions { now_ms: 0, dedupe_buffer_bytes: 1 << 16, load_factor: 0.9, io_bytes: 1 };
+                let options = CleanOptions {
+                    now_ms: 0,
+                    dedupe_buffer_bytes: 1 << 16,
+                    load_factor: 0.9,
+                    io_bytes: 1,
+                    seeds: [1, 2],
+                };
                 match log.clean(&cleanable, recovery_point, &options, &go) {
                     Ok(_) => drop(rounds.fetch_add(1, Ordering::AcqRel)),
                     Err(Stop::Aborted) => {}

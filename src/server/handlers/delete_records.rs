@@ -42,7 +42,8 @@ impl Answered for DeleteRecordsRequest {
 impl AnswerLater for DeleteRecordsRequest {
     async fn answer(self, broker: Arc<Broker>, request: Request) -> DeleteRecordsResponse {
         let (version, message) = (request.version, self.clone());
-        let deleting = tokio::task::spawn_blocking(move || {
+        let blocking = broker.surroundings.blocking.clone();
+        let deleting = blocking.run(move || {
             to_response(&message, |topic, index, offset| {
                 let low_watermark = delete(&broker, topic, index, offset)?;
                 tracing::info!(topic, partition = index, %low_watermark, client = request.client(), "deleted records");

@@ -80,7 +80,8 @@ impl AnswerLater for ListOffsetsRequest {
 
     async fn answer(self, broker: Arc<Broker>, request: Request) -> ListOffsetsResponse {
         let (version, message) = (request.version, self.clone());
-        let looking = tokio::task::spawn_blocking(move || to_response(&broker, version, &message));
+        let blocking = broker.surroundings.blocking.clone();
+        let looking = blocking.run(move || to_response(&broker, version, &message));
         looking.await.unwrap_or_else(|error| self.error_response(version, &error.into()))
     }
 }

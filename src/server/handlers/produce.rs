@@ -12,6 +12,7 @@ use kafka_protocol::ResponseError;
 use tokio::task::JoinHandle;
 
 use super::{leader_id, text};
+use crate::env::Tasks;
 use crate::metadata::is_internal_topic;
 use crate::partition::{Appending, ProduceError, Produced, Topic};
 use crate::protocol::batch::BatchHeader;
@@ -122,7 +123,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
     // Records that queue for their log are still in memory: they are charged for until they are written.
     let held = request.held;
     if acks == Some(Acks::None) {
-        return without_answer(topics, held);
+        return without_answer(&broker.tasks, topics, held);
     }
     let is_done = topics
         .iter()
@@ -208,7 +209,7 @@ fn to_error(error: ProduceError) -> (ResponseError, String) {
 }
 
 /// With acks=0 nobody is answered. An error closes the connection, which is all a client can notice.
-fn without_answer(topics: Vec<PendingTopic>, held: Held) -> Reply {
+fn without_answer(tasks: &Tasks, topics: Vec<PendingTopic>, held: Held) -> Reply {
     for topic in &topics {
         for (index, pending) in &topic.partitions {
             if let Pending::Done(Err((error, reason))) = pending {
@@ -226,7 +227,7 @@ fn without_answer(topics: Vec<PendingTopic>, held: Held) -> Reply {
         });
     let coming: Vec<_> = coming.collect();
     if !coming.is_empty() {
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             for append in coming {
                 if let Err((error, reason)) = finished(append.await) {
                     tracing::warn!(?error, reason, "a produce with acks=0 failed after it had queued");

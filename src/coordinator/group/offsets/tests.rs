@@ -1,6 +1,8 @@
 use super::*;
 use crate::coordinator::group::records::{self, GroupRecord};
 use crate::coordinator::group::request::{GroupError, OffsetToCommit};
+use crate::env::Chance;
+use crate::env::real::RealChance;
 use crate::types::TopicId;
 
 const AT: Now = Now { wall_ms: 1_000_000, monotonic_ms: 5 };
@@ -107,7 +109,7 @@ fn what_is_gone_is_gone_by_group_by_topic_and_by_partition() {
     follow(&mut offsets, &records);
     assert_eq!(fetched(&offsets, "g", None), [("a".into(), 0, 1), ("b".into(), 0, 3)]);
 
-    let gone = offsets.tombstones_of_topics(&["a", "never"].map(|name| (name.into(), TopicId::random())));
+    let gone = offsets.tombstones_of_topics(&["a", "never"].map(|name| (name.into(), RealChance.topic_id())));
     follow(&mut offsets, &gone);
     assert_eq!(fetched(&offsets, "g", None), [("b".into(), 0, 3)]);
     assert!(!offsets.has_group("h"));
@@ -151,7 +153,7 @@ fn offsets_expire_from_the_time_that_counts() {
 /// Topic `t` with the first id, made anew with the second.
 #[test]
 fn a_topic_made_anew_has_nothing_committed() {
-    let (first, second) = (TopicId::random(), TopicId::random());
+    let (first, second) = (RealChance.topic_id(), RealChance.topic_id());
     let is = |id| TopicIds::new(move |name| Some(id).filter(|_| name == "t"));
     let with_id = |topic_id, committed: &Committed| {
         let mut request = request("g", committed);

@@ -1,0 +1,120 @@
+//! A node in this process: from its start to its end, nothing of it is left.
+
+#![allow(clippy::unwrap_used)] // A test that unwraps says what failed.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, JoinGroupRequest};
+use raftsman::config::BrokerConfig;
+use raftsman::env::real;
+use raftsman::node::{Node, StartError};
+use support::{Client, PATIENCE, batch, fetch_request, produce_request};
+use tokio::runtime::Handle;
+
+fn config(folder: &Path, overrides: &[(&str, &str)]) -> BrokerConfig {
+    let data = folder.to_str().unwrap();
+    let own = [
+        ("listeners", "PLAINTEXT://127.0.0.1:0"),
+        ("raftsman.admin.listener", "127.0.0.1:0"),
+        ("log.dirs", data),
+        ("log.flush.interval.ms", "3600000"),
+        ("group.initial.rebalance.delay.ms", "3600000"),
+    ];
+    let pairs = own.iter().chain(overrides);
+    let values: BTreeMap<_, _> = pairs.map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    BrokerConfig::from_values(values).unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_stopped_leaves_no_task_and_all_its_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+
+    let node = Node::start(config(folder.path(), &[]), real::surroundings()).await.unwrap();
+    let address = node.addresses[0];
+    let (mut producing, mut fetching) =
+        (Client::connect(address).unwrap(), Client::connect(address).unwrap());
+    producing.create_topic("a", 3, &[]);
+    producing.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+    for partition in 0..3 {
+        assert_eq!(producing.produce("a", partition, -1, batch(&[b"value"], None)).unwrap(), (0, 0));
+    }
+    assert_eq!(producing.produce("a", 0, 1, batch(&[b"another"], None)).unwrap(), (0, 1));
+    // All that can be under way: a fetch that waits, a member that waits for others, half a request, a monitor.
+    fetching.send(&fetch_request("a", 0, 2, 1024, 3_600_000), 12).unwrap();
+    let mut joining = Client::connect(address).unwrap();
+    let asked = FindCoordinatorRequest::default().with_key("g".into());
+    assert_eq!(joining.call(&asked, 3).unwrap().error_code, 0);
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name("range".into())
+        .with_metadata(bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"));
+    let join = JoinGroupRequest::default()
+        .with_group_id(GroupId("g".into()))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(60_000)
+        .with_protocol_type("consumer".into())
+        .with_protocols(vec![protocol]);
+    joining.send(&join, 3).unwrap();
+    let started = Instant::now();
+    loop {
+        let mut groups = 0;
+        node.broker.groups.inspect(|shard| groups += shard.groups().count()).await;
+        if groups == 1 {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "it has joined by now");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut half = Client::connect(address).unwrap();
+    let frame = half.frame(&produce_request("a", 1, -1, batch(&[b"never"], None)), 12);
+    half.stream.write_all(&frame[..frame.len() / 2]).unwrap();
+    let mut monitor = TcpStream::connect(node.admin_address.unwrap()).unwrap();
+    monitor.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+
+    node.stop().await;
+    assert_eq!(alive(), before, "no task of the node is left");
+    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+    let joined = joining.receive::<JoinGroupRequest>(3).expect("an answer before the connection is closed");
+    assert_eq!(joined.error_code, ResponseError::NotCoordinator.code());
+    assert_eq!(monitor.read(&mut [0; 16]).unwrap_or(0), 0, "the monitor's connection is closed");
+
+    // The folder is let go of, and was closed in order.
+    assert!(folder.path().join(".kafka_cleanshutdown").exists());
+    let node = Node::start(config(folder.path(), &[]), real::surroundings()).await.unwrap();
+    let mut client = Client::connect(node.addresses[0]).unwrap();
+    for (partition, count) in [(0, 2), (1, 1), (2, 1)] {
+        assert_eq!(client.read_all("a", partition).len(), count);
+    }
+    node.stop().await;
+    assert_eq!(alive(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_leaves_nothing_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Handle::current().metrics().num_alive_tasks();
+    let node = Node::start(config(folder.path(), &[]), real::surroundings()).await.unwrap();
+    let taken = node.admin_address.unwrap().to_string();
+    let other = tempfile::tempdir().unwrap();
+    let refused =
+        Node::start(config(other.path(), &[("raftsman.admin.listener", &taken)]), real::surroundings()).await;
+    assert!(matches!(refused, Err(StartError::Listen { .. })));
+    assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 0, "nothing was written");
+    // The data folder is in use.
+    let refused = Node::start(config(folder.path(), &[]), real::surroundings()).await;
+    assert!(matches!(refused, Err(StartError::Data(_))));
+    node.stop().await;
+    // The folder is another node's: found when the logs are about to be opened.
+    let refused = Node::start(config(folder.path(), &[("node.id", "7")]), real::surroundings()).await;
+    assert!(matches!(refused, Err(StartError::Data(_))));
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}
