@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+
 use super::Broker;
 use super::api::{Body, ConnectionInfo, Reply, Request, framed};
 use super::handlers;
@@ -11,7 +13,6 @@ use super::request_memory::Held;
 use crate::protocol::guard::{self, shapes};
 use crate::protocol::header::{RequestHeader, response_header};
 use crate::zerocopy::Piece;
-use bytes::{Bytes, BytesMut};
 
 /// What a response needs besides its body.
 pub struct Envelope {

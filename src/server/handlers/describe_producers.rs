@@ -42,7 +42,7 @@ impl AnswerNow for DescribeProducersRequest {
     fn answer(self, broker: &Arc<Broker>, _: &Request) -> DescribeProducersResponse {
         to_response(&self, |topic, index| {
             let describe = || match find_partition(broker, topic, index)? {
-                partition if partition.is_leader() => Ok(describe(&partition)),
+                partition if partition.is_leader() => Ok(to_producers(&partition)),
                 _ => Err(ResponseError::NotLeaderOrFollower),
             };
             describe().map_err(|error: ResponseError| WireError::new(error, error.to_string()))
@@ -67,7 +67,7 @@ fn to_response(
     DescribeProducersResponse::default().with_topics(topics.collect())
 }
 
-fn describe(partition: &Partition) -> Vec<ProducerState> {
+fn to_producers(partition: &Partition) -> Vec<ProducerState> {
     let producers = partition.log.producers().into_iter().map(|producer| {
         let transaction_start = producer.current_transaction_start.map_or(-1, |offset| offset.0);
         ProducerState::default()
