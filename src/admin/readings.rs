@@ -35,6 +35,16 @@ pub fn read_off(broker: &Broker) {
     for (path, bytes) in [("sendfile", &sent.sendfile_bytes), ("copy", &sent.copied_bytes)] {
         metrics.log_bytes_sent.with_label_values(&[path]).set(number(bytes.load(Ordering::Relaxed)));
     }
+    let errors = broker.partitions.data.errors();
+    let sending = sent.failed_reads.load(Ordering::Relaxed);
+    for (operation, count) in [
+        ("read", errors.reads.load(Ordering::Relaxed) + sending),
+        ("write", errors.writes.load(Ordering::Relaxed)),
+        ("sync", errors.syncs.load(Ordering::Relaxed)),
+    ] {
+        metrics.disk_errors.with_label_values(&[operation]).set(number(count));
+    }
+    metrics.set_aside_bytes.set(number(broker.partitions.data.set_aside_bytes()));
     metrics.cold_runs.set(number(sent.cold_runs.load(Ordering::Relaxed)));
     metrics.request_memory_bytes.set(number(broker.request_memory.held_bytes() as u64));
     let (cleaner, counted) = (&broker.log_cleaner, &broker.log_cleaner.counted);

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How [`Disk::open`] opens a file.
@@ -25,6 +25,8 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Bytes, 0 for a folder.
     pub len: u64,
+    /// When it was last written to (ms since 1970), 0 for a folder.
+    pub modified_ms: i64,
 }
 
 /// Free and total bytes of a file system.
@@ -41,6 +43,14 @@ pub trait Disk: Send + Sync + Debug {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// Creates a folder and its parents; no error when it exists.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder whose parent is there; `false` when it exists already.
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        let is_new = !self.exists(path);
+        if is_new {
+            self.create_dir_all(path)?;
+        }
+        Ok(is_new)
+    }
     /// Entries of a folder in no special order. Names that are not UTF-8 are left out; a symbolic link is what it
     /// leads to.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
@@ -108,6 +118,14 @@ pub trait File: Send + Sync + Debug {
     }
     /// `fdatasync`: content and length are durable when this returns.
     fn sync_data(&self) -> io::Result<()>;
+    /// Makes it look as if last written to then (ms since 1970); a hint where the file system cannot.
+    fn set_modified(&self, _modified_ms: i64) -> io::Result<()> {
+        Ok(())
+    }
+    /// The path by which it can be found now, for people. May ask the operating system.
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
     /// Sets room on the disk aside for the first `len` bytes, without changing the length; a hint where
     /// the file system cannot. Cutting the file gives the room back.
     fn reserve(&self, _len: u64) -> io::Result<()> {

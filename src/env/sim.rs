@@ -146,6 +146,8 @@ pub struct Bad {
     pub reads: bool,
     pub writes: bool,
     pub syncs: bool,
+    /// Syncs panic, as a defect would.
+    pub panics: bool,
 }
 
 /// What was asked of a disk so far.
@@ -165,6 +167,8 @@ struct State {
     inodes: Vec<Inode>,
     faults: Faults,
     bad: Vec<(String, Bad)>,
+    /// What files take their times from; without one they look new for ever.
+    clock: Option<Arc<SimClock>>,
     counts: Counts,
     locks: Vec<PathBuf>,
     /// Handles and locks of earlier generations are dead.
@@ -208,6 +212,7 @@ impl SimDisk {
             inodes: Vec::new(),
             faults: Faults::default(),
             bad: Vec::new(),
+            clock: None,
             counts: Counts::default(),
             locks: Vec::new(),
             generation: 0,
@@ -217,6 +222,11 @@ impl SimDisk {
 
     pub fn arm(&self, faults: Faults) {
         self.state.lock().faults = faults;
+    }
+
+    /// From now on files that are written to carry this clock's time.
+    pub fn keep_times(&self, clock: &Arc<SimClock>) {
+        self.state.lock().clock = Some(clock.clone());
     }
 
     /// From now on that fails of files (and folders) whose path holds `part`.
@@ -290,6 +300,10 @@ impl State {
         }
     }
 
+    fn now_ms(&self) -> i64 {
+        self.clock.as_ref().map_or(i64::MAX, |clock| clock.now_ms())
+    }
+
     fn full(&self) -> io::Error {
         io::Error::from_raw_os_error(if self.faults.is_quota { libc::EDQUOT } else { libc::ENOSPC })
     }
@@ -335,7 +349,8 @@ impl Disk for SimDisk {
                     return Err(state.full());
                 }
                 let id = state.inodes.len();
-                state.inodes.push(Inode::default());
+                let modified_ms = state.now_ms();
+                state.inodes.push(Inode::new(modified_ms));
                 state.names.change(Change::Create(path.to_owned(), id));
                 id
             }
@@ -384,11 +399,13 @@ impl Disk for SimDisk {
         let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
         let mut entries = Vec::new();
         for (path, id) in state.names.files().filter(|(path, _)| path.parent() == Some(dir)) {
-            let len = state.inodes.get(id).map_or(0, |inode| inode.live().len() as u64);
-            entries.extend(name(path).map(|name| DirEntry { name, is_dir: false, len }));
+            let inode = state.inodes.get(id);
+            let len = inode.map_or(0, |inode| inode.live().len() as u64);
+            let modified_ms = inode.map_or(0, |inode| inode.modified_ms);
+            entries.extend(name(path).map(|name| DirEntry { name, is_dir: false, len, modified_ms }));
         }
         for path in state.names.dirs().filter(|path| path.parent() == Some(dir)) {
-            entries.extend(name(path).map(|name| DirEntry { name, is_dir: true, len: 0 }));
+            entries.extend(name(path).map(|name| DirEntry { name, is_dir: true, len: 0, modified_ms: 0 }));
         }
         Ok(entries)
     }
@@ -538,7 +555,9 @@ impl File for SimFile {
             let free = usize::try_from(state.free_bytes()).unwrap_or(usize::MAX);
             let fails = strikes(&mut state.faults.fail_write_in) || state.is_bad(id, |bad| bad.writes);
             let part = state.random.index(bytes.len() + 1);
+            let now_ms = state.now_ms();
             let inode = inode(state, id)?;
+            inode.modified_ms = now_ms;
             let fits = inode.room().saturating_add(free).saturating_sub(position).min(bytes.len());
             let count = if fails { part.min(fits) } else { fits };
             if count > 0 {
@@ -559,9 +578,27 @@ impl File for SimFile {
             if strikes(&mut state.faults.fail_set_len_in) {
                 return Err(eio());
             }
-            inode(state, id)?.set_len(usize::try_from(len).map_err(io::Error::other)?);
+            let now_ms = state.now_ms();
+            let inode = inode(state, id)?;
+            inode.modified_ms = now_ms;
+            inode.set_len(usize::try_from(len).map_err(io::Error::other)?);
             Ok(())
         })
+    }
+
+    fn set_modified(&self, modified_ms: i64) -> io::Result<()> {
+        self.with(|state, id| {
+            inode(state, id)?.modified_ms = modified_ms;
+            Ok(())
+        })
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        let named = |state: &mut State, id| {
+            let found = state.names.files().find(|(_, file)| *file == id);
+            Ok(found.map(|(path, _)| path.to_owned()))
+        };
+        self.with(named).ok().flatten()
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -572,6 +609,7 @@ impl File for SimFile {
         self.with(|state, id| {
             state.counts.syncs += 1;
             state.live(true)?;
+            assert!(!state.is_bad(id, |bad| bad.panics), "a panic that a test asked for");
             let fails = strikes(&mut state.faults.fail_sync_in) || state.is_bad(id, |bad| bad.syncs);
             let inode = inode(state, id)?;
             if fails {

@@ -4,6 +4,7 @@
 //! nothing.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ fn expire_producers(broker: &Broker) {
 }
 
 fn look_at_removed_and_offline(broker: &Broker) {
-    broker.partitions.data.remove_deleted(broker.now_ms());
+    make_room(broker);
     if broker.partitions.retry_offline(broker.now_ms()) > 0 {
         // Some may be those of a coordinator.
         broker.groups.follow(&MetadataDelta::default());
@@ -135,11 +136,33 @@ fn retention(broker: &Broker) {
         match partition.log.delete_old_segments(now_ms, partition.high_watermark()) {
             Ok(0) => {}
             Ok(segments) => tracing::info!(partition = %partition.name, segments, "deleted old segments"),
+            // It goes on with the next look, as soon as others have made room.
+            Err(error) if is_full(&error) => {
+                tracing::debug!(partition = %partition.name, %error, "old segments could not be deleted");
+            }
             Err(error) => {
                 tracing::error!(partition = %partition.name, %error, "old segments could not be deleted");
             }
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Removes the files whose time has come. On a full disk whatever may go goes at once.
+fn make_room(broker: &Broker) {
+    let (data, now_ms) = (&broker.partitions.data, broker.now_ms());
+    let is_full = data.errors().is_full(now_ms);
+    if is_full {
+        retention(broker);
+    }
+    let due_ms = if is_full { i64::MAX } else { now_ms };
+    for partition in broker.partitions.partitions() {
+        partition.log.remove_due(due_ms);
+    }
+    data.remove_deleted(due_ms);
 }
 
 fn checkpoint(broker: &Broker) {

@@ -6,6 +6,7 @@
 //! its journal.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -77,10 +78,57 @@ impl Syncing {
                 }
                 std::mem::take(&mut state.waiting)
             };
-            let answer = log.flush().map_err(Arc::new);
+            // A defect that panics must not leave those waiting for ever who come later.
+            let flushed = std::panic::catch_unwind(AssertUnwindSafe(|| log.flush()));
+            let panicked = |_| Err(io::Error::other("syncing the log panicked"));
+            let answer = flushed.unwrap_or_else(panicked).map_err(Arc::new);
             for waiting in served {
                 let _ = waiting.send(answer.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::env::Disk;
+    use crate::env::real;
+    use crate::env::sim::{Bad, SimClock, SimDisk};
+    use crate::protocol::builder::{BatchBuilder, BatchOptions};
+    use crate::segment::file_cache::FileCache;
+    use crate::segment::{Append, AppendRequest, LogConfig, LogPlace, Origin};
+    use crate::types::LeaderEpoch;
+
+    #[tokio::test]
+    async fn a_sync_that_panics_does_not_stop_later_ones() {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/t-0")).unwrap();
+        let place = LogPlace {
+            disk: Arc::new(disk.clone()),
+            clock: SimClock::new(0),
+            cache: Arc::new(FileCache::new(10)),
+            dir: "/t-0".into(),
+            log_start_offset: None,
+            recovery_point: None,
+            first_dirty_offset: None,
+            was_closed: false,
+        };
+        let log = Arc::new(Log::open(place, LogConfig::default()).unwrap());
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.add(0, None, Some(b"value")).unwrap();
+        let records = builder.build_mut().unwrap();
+        let appended =
+            log.append(AppendRequest { records, origin: Origin::Leader { epoch: LeaderEpoch(0) } });
+        assert!(matches!(appended, Append::Done(Ok(_))));
+        let (syncing, work) =
+            (Arc::new(Syncing::default()), Work::new(real::surroundings().blocking, Tasks::new()));
+        disk.break_path("t-0", Bad { panics: true, ..Bad::default() });
+        assert!(syncing.sync(&log, &work).await.is_err());
+        assert_eq!(log.recovery_point(), Offset(0));
+        disk.mend();
+        assert_eq!(syncing.sync(&log, &work).await.unwrap(), Offset(1));
     }
 }

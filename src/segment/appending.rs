@@ -156,6 +156,7 @@ impl Log {
             let is_out_of_reach = last_offset - self.log_end_offset().0 > i64::from(i32::MAX);
             let base_offset = if is_out_of_reach { first_offset } else { self.log_end_offset().0 };
             if let Err(error) = self.roll_to(writer, base_offset) {
+                self.files.cache.errors.write_failed(&error, self.clock.now_ms());
                 *run = self.new_run();
                 return Err((asker, AppendError::from_io(error)));
             }
@@ -256,9 +257,10 @@ impl Log {
             // What follows would be taken for the end of the log by recovery, and hide what is
             // appended next.
             if let Err(error) = file.set_len(len) {
-                self.fail("undoing a write that failed", &error);
+                self.fail_above(self.log_end_offset(), "undoing a write that failed", &error);
             }
             let now_ms = self.clock.now_ms();
+            self.files.cache.errors.write_failed(&error, now_ms);
             let told_ms = self.write_error_told_ms.load(Ordering::Relaxed);
             if now_ms.saturating_sub(told_ms) >= WRITE_ERROR_TOLD_EVERY_MS {
                 self.write_error_told_ms.store(now_ms, Ordering::Relaxed);
@@ -278,6 +280,9 @@ impl Log {
             state.publish(position, run.next_offset);
             state.offsets.is_tail_full() || state.times.is_tail_full()
         };
+        if run.headers.iter().any(|header| header.max_timestamp < 0) {
+            segment.written(self.clock.now_ms());
+        }
         if len == 0 {
             writer.first_timestamp = run.headers.first().map(|header| header.max_timestamp);
         }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::LogConfig;
 use super::checkpoint;
-use super::file_cache::FileCache;
+use super::file_cache::{DiskErrors, FileCache};
 use super::log::{Log, LogPlace};
 use super::meta_properties::{self, META_PROPERTIES, MetaProperties, PARTITION_METADATA};
 use super::ownership;
@@ -403,28 +403,33 @@ impl DataDir {
         let place = self.place(name, noted);
         let dir = place.dir.clone();
         let failed = |error| LogError::Io { path: dir.clone(), error };
-        self.disk.create_dir_all(&dir).map_err(failed)?;
-        match self.topic_of(&dir).map_err(failed)? {
+        // Thousands may be made at once: what was just made is not looked into.
+        let is_new = self.disk.create_dir(&dir).map_err(failed)?;
+        let found = if is_new { None } else { self.topic_of(&dir).map_err(failed)? };
+        match found {
             Some(found) if found != topic_id => {
                 return Err(LogError::OtherTopic { path: dir, found, expected: topic_id });
             }
             Some(_) => {}
-            None => {
-                let content = meta_properties::encode_partition(topic_id);
-                let write = || {
-                    let file = self.disk.open(&dir.join(PARTITION_METADATA), OpenMode::Create)?;
-                    file.set_len(0)?;
-                    file.write_all_at(&mut [io::IoSlice::new(content.as_bytes())], 0)
-                };
-                write().map_err(failed)?;
-            }
+            None => self.write_topic(&dir, topic_id, is_new).map_err(failed)?,
         }
-        let log = Arc::new(Log::open(place, config).map_err(failed)?);
+        let log = if is_new { Log::create(place, config) } else { Log::open(place, config) };
+        let log = Arc::new(log.map_err(failed)?);
         log.release_files();
         self.logs.lock().insert(name.clone(), log.clone());
         self.unopened.lock().remove(name);
         let high_watermark = noted.high_watermark.unwrap_or_default();
         Ok(OpenedLog { name: name.clone(), topic_id, log, high_watermark })
+    }
+
+    /// Writes the topic that a partition's folder belongs to.
+    fn write_topic(&self, dir: &Path, topic_id: TopicId, is_new: bool) -> io::Result<()> {
+        let content = meta_properties::encode_partition(topic_id);
+        let file = self.disk.open(&dir.join(PARTITION_METADATA), OpenMode::Create)?;
+        if !is_new {
+            file.set_len(0)?;
+        }
+        file.write_all_at(&mut [io::IoSlice::new(content.as_bytes())], 0)
     }
 
     /// Renames a deleted topic's log; the folder goes after `file.delete.delay.ms`. Reads that are under way
@@ -705,6 +710,16 @@ impl DataDir {
     /// The time by the folder's clock (ms).
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// What went wrong with the logs' files.
+    pub fn errors(&self) -> &DiskErrors {
+        &self.cache.errors
+    }
+
+    /// Bytes of what recovery found behind damage and set aside, in all logs.
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.logs.lock().values().map(|log| log.set_aside_bytes()).sum()
     }
 
     /// Number of files that are held open for logs.

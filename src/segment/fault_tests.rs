@@ -166,7 +166,10 @@ fn a_write_that_cannot_be_undone_takes_the_log_offline_until_it_is_recovered() {
     assert!(matches!(append(&log, batch(2)), Err(AppendError::Io(_))));
     assert!(log.is_failed());
     assert!(matches!(append(&log, batch(2)), Err(AppendError::Failed)));
-    assert!(matches!(log.read(Offset(0), 9, Offset(2), true), Err(ReadError::Failed)));
+    // What was there before is as it was.
+    let read = log.read(Offset(0), 9, Offset(2), true).unwrap();
+    assert_eq!(batches(&bytes_of(&read)).count(), 1);
+    assert!(matches!(log.read(Offset(2), 9, Offset(2), true), Err(ReadError::Failed)));
     drop(log);
     let (log, _) = open(dir.path());
     assert_eq!(log.log_end_offset(), Offset(2));
@@ -184,4 +187,32 @@ fn a_failed_sync_is_not_tried_again() {
     // The next one might succeed although the pages of the first are lost.
     assert!(log.flush().is_err() && log.is_failed());
     assert_eq!(log.recovery_point(), Offset(0));
+    assert!(matches!(log.read(Offset(0), 9, Offset(2), true), Err(ReadError::Failed)));
+}
+
+#[test]
+fn what_was_synced_stays_readable_after_a_failed_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, faults) = open(dir.path());
+    append(&log, batch(0)).unwrap();
+    log.flush().unwrap();
+    append(&log, batch(2)).unwrap();
+    faults.sync.store(true, Ordering::Relaxed);
+    assert!(log.flush().is_err());
+    let end = log.log_end_offset();
+    let read = log.read(Offset(0), 1 << 20, end, true).unwrap();
+    assert_eq!(batches(&bytes_of(&read)).count(), 1);
+    assert_eq!(log.offset_for_timestamp(0).unwrap().unwrap().offset, Offset(0));
+    for from in [2, 3, 4] {
+        assert!(matches!(log.read(Offset(from), 9, end, true), Err(ReadError::Failed)));
+    }
+    // Nobody knows whether there is something as late as that.
+    assert!(log.offset_for_timestamp(1 << 40).is_err());
+    assert!(matches!(append(&log, batch(4)), Err(AppendError::Failed)));
+}
+
+fn bytes_of(slice: &LogSlice) -> Vec<u8> {
+    let mut bytes = vec![0; slice.len];
+    assert_eq!(slice.file.read_at(&mut bytes, slice.position).unwrap(), slice.len);
+    bytes
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -50,6 +50,42 @@ struct Open {
     used: u64,
 }
 
+/// What went wrong with the files of a data folder since its opening; `/metrics` shows it.
+#[derive(Debug, Default)]
+pub struct DiskErrors {
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+    pub syncs: AtomicU64,
+    /// When there last was no room (ms).
+    full_ms: AtomicI64,
+}
+
+/// So long after there was no room the disk counts as full.
+const FULL_FOR_MS: i64 = 10_000;
+
+impl DiskErrors {
+    pub fn read_failed(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn sync_failed(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn write_failed(&self, error: &io::Error, now_ms: i64) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            self.full_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a write found no room a moment ago.
+    pub fn is_full(&self, now_ms: i64) -> bool {
+        let full_ms = self.full_ms.load(Ordering::Relaxed);
+        full_ms > 0 && now_ms.saturating_sub(full_ms) < FULL_FOR_MS
+    }
+}
+
 /// The open files of all logs of a data folder.
 #[derive(Debug)]
 pub struct FileCache {
@@ -59,6 +95,7 @@ pub struct FileCache {
     uses: AtomicU64,
     logs: AtomicU64,
     per_shard_max: usize,
+    pub errors: DiskErrors,
 }
 
 impl FileCache {
@@ -70,6 +107,7 @@ impl FileCache {
             uses: AtomicU64::new(0),
             logs: AtomicU64::new(0),
             per_shard_max: files_max.div_ceil(SHARDS).max(4),
+            errors: DiskErrors::default(),
         }
     }
 

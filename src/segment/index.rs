@@ -206,7 +206,10 @@ pub fn last_two<E: Entry>(file: &dyn File, entries: u32) -> io::Result<(Option<E
 
 /// Writes entries at their place in the file.
 pub fn write(file: &dyn File, bytes: &[u8], position: u64) -> io::Result<()> {
-    file.write_all_at(&mut [IoSlice::new(bytes)], position)
+    file.write_all_at(&mut [IoSlice::new(bytes)], position).inspect_err(|_| {
+        // Part of it serves nobody, and takes room where there is none.
+        let _ = file.set_len(position);
+    })
 }
 
 #[cfg(test)]

@@ -53,9 +53,14 @@ pub struct Log {
     pub(super) log_end_offset: AtomicI64,
     pub(super) recovery_point: AtomicI64,
     pub(super) is_failed: AtomicBool,
+    /// What lies below can still be read when the log has failed.
+    pub(super) readable_end: AtomicI64,
     pub(super) is_closed: AtomicBool,
-    /// When the broker's log was last told that appends cannot be written (ms).
+    /// When the broker's log was last told that appends cannot be written, and that reads fail (ms).
     pub(super) write_error_told_ms: AtomicI64,
+    pub(super) read_error_told_ms: AtomicI64,
+    /// Bytes of files that recovery set aside, now or at an earlier start.
+    pub(super) set_aside_bytes: u64,
     pub(super) queue: Queue,
     pub(super) writer: Mutex<Writer>,
     pub(super) flushing: Mutex<()>,
@@ -148,6 +153,11 @@ impl Log {
         recovery::open(place, config)
     }
 
+    /// As [`Self::open`], in a folder that was just made: nothing is looked for.
+    pub fn create(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+        recovery::open_new(place, config)
+    }
+
     /// Lets go of its open files; they are opened again on use.
     pub fn release_files(&self) {
         self.segments.read().iter().for_each(|segment| segment.forget(&self.files));
@@ -181,7 +191,12 @@ impl Log {
         Offset(self.recovery_point.load(Ordering::Acquire))
     }
 
-    /// Whether its disk failed in a way that could not be undone.
+    /// Bytes of files that recovery set aside because they lie behind damage, now or at an earlier start.
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.set_aside_bytes
+    }
+
+    /// Whether its disk failed in a way that could not be undone. What was durable before can still be read.
     pub fn is_failed(&self) -> bool {
         self.is_failed.load(Ordering::Acquire)
     }
@@ -349,7 +364,10 @@ impl Log {
             }
             Ok(())
         };
-        sync().inspect_err(|error: &io::Error| self.fail("sync", error))?;
+        sync().inspect_err(|error: &io::Error| {
+            self.files.cache.errors.sync_failed();
+            self.fail("sync", error);
+        })?;
         self.recovery_point.fetch_max(end, Ordering::AcqRel);
         Ok(Offset(end))
     }
@@ -367,8 +385,14 @@ impl Log {
         }
     }
 
-    /// Takes the log offline.
+    /// Takes the log offline. What was synced stays readable.
     pub(super) fn fail(&self, what: &str, error: &io::Error) {
+        self.fail_above(self.recovery_point(), what, error);
+    }
+
+    /// As [`Self::fail`], where what lies below `end` is as it was.
+    pub(super) fn fail_above(&self, end: Offset, what: &str, error: &io::Error) {
+        self.readable_end.fetch_min(end.0, Ordering::AcqRel);
         if !self.is_failed.swap(true, Ordering::AcqRel) {
             tracing::error!(log = %self.files.dir.read().display(), %error, "{what} failed; the log is offline");
         }
@@ -400,7 +424,7 @@ impl Log {
         self.sync_cut(&last)?;
         self.write_snapshot(writer)?;
         let next = self.new_segment(base_offset)?;
-        writer.room.give_back(last.len(), || last.log_file(&self.files));
+        writer.room.give_back(last.len(), last.age_by_file(), || last.log_file(&self.files));
         last.state.write().next_offset = base_offset;
         self.segments.write().push(Arc::new(next));
         writer.bytes_since_entry = 0;
@@ -433,7 +457,10 @@ impl Log {
         let file = self.files.disk.open(&path, OpenMode::Create)?;
         let content = writer.producers.encode();
         file.set_len(0)?;
-        file.write_all_at(&mut [io::IoSlice::new(&content)], 0)?;
+        file.write_all_at(&mut [io::IoSlice::new(&content)], 0).inspect_err(|_| {
+            // Part of it serves nobody, and takes room where there is none.
+            let _ = self.files.disk.remove_file(&path);
+        })?;
         self.is_dir_unsynced.store(true, Ordering::Release);
         if let Some(before) = writer.snapshot_offset.replace(end) {
             // One stays for each segment's start; those between only serve until the next.
@@ -474,7 +501,7 @@ impl Log {
         if self.log_end_offset() > self.log_start_offset() || writer.snapshot_offset.is_some() {
             self.write_snapshot(&mut writer)?;
         }
-        writer.room.give_back(last.len(), || last.log_file(&self.files));
+        writer.room.give_back(last.len(), last.age_by_file(), || last.log_file(&self.files));
         self.sync_cut(&last)?;
         self.flush_locked()?;
         // What is closed is not checked at the next start: its indexes must be as durable as its records.

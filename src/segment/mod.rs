@@ -11,6 +11,7 @@
 //! partition.metadata                  the topic's id                                (data_dir)
 //! *.cleaned, *.swap                   a compaction under way                        (cleaner)
 //! *.deleted                           on their way out
+//! *.log.set-aside                     what recovery found behind damage             (set_aside)
 //! ```
 //!
 //! Invariants, from the disk up:
@@ -27,6 +28,8 @@ pub mod checkpoint;
 pub mod cleaner;
 #[cfg(test)]
 mod closed_tests;
+#[cfg(test)]
+mod damage_tests;
 pub mod data_dir;
 #[cfg(test)]
 mod fault_tests;
@@ -45,6 +48,7 @@ mod retention;
 mod room;
 pub mod scan;
 pub mod segment_file;
+mod set_aside;
 #[cfg(test)]
 mod tests;
 mod trusted_indexes;
@@ -212,8 +216,19 @@ pub enum ReadError {
     Closed,
     #[error("the log is offline after a failure of its disk")]
     Failed,
+    #[error("the log is damaged: {0}")]
+    Corrupt(io::Error),
     #[error("the log cannot be read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => ReadError::Corrupt(error),
+            _ => ReadError::Io(error),
+        }
+    }
 }
 
 /// A place in time and in the log.

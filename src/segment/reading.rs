@@ -2,15 +2,19 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use super::log::Log;
 use super::scan::{self, Located};
-use super::segment_file::Segment;
+use super::segment_file::{Segment, file_name};
 use super::{LogSlice, ReadError, TimestampOffset};
 use crate::env::File;
 use crate::protocol::batch::{Batch, BatchError, BatchHeader, TimestampType};
 use crate::types::{LeaderEpoch, Offset};
+
+/// Consumers try again and again; the log of the broker is told of a log that cannot be read this often.
+const ERROR_TOLD_EVERY_MS: i64 = 10_000;
 
 /// Largest batch that is looked into for a timestamp.
 const LOOKED_INTO_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -28,13 +32,18 @@ impl Log {
         up_to: Offset,
         whole_first_batch: bool,
     ) -> Result<LogSlice, ReadError> {
-        if self.is_failed() {
-            return Err(ReadError::Failed);
-        }
         if self.is_closed() {
             return Err(ReadError::Closed);
         }
         self.check_range(from)?;
+        let mut up_to = up_to;
+        if self.is_failed() {
+            let readable_end = self.readable_end();
+            if from >= readable_end {
+                return Err(ReadError::Failed);
+            }
+            up_to = up_to.min(readable_end);
+        }
         if from >= up_to || from >= self.log_end_offset() {
             return Ok(LogSlice::nothing());
         }
@@ -51,12 +60,35 @@ impl Log {
                     // The segment may have been removed since it was looked up, or replaced by compaction.
                     self.check_range(from)?;
                     if !segment.is_gone() || self.is_failed() {
+                        self.tell_read_error(segment.base_offset, offset, &error);
                         return Err(error.into());
                     }
                     std::thread::yield_now();
                 }
             }
         }
+    }
+
+    /// What lies below can be read, also after a failure.
+    fn readable_end(&self) -> Offset {
+        Offset(self.readable_end.load(Ordering::Acquire))
+    }
+
+    /// Counts a read that failed, and says where; not for each of those who try again and again.
+    fn tell_read_error(&self, segment: i64, offset: i64, error: &io::Error) {
+        self.files.cache.errors.read_failed();
+        let (now_ms, told_ms) = (self.clock.now_ms(), self.read_error_told_ms.load(Ordering::Relaxed));
+        if now_ms.saturating_sub(told_ms) >= ERROR_TOLD_EVERY_MS {
+            self.read_error_told_ms.store(now_ms, Ordering::Relaxed);
+            let path = self.files.path(&file_name(segment, "log"));
+            tracing::error!(path = %path.display(), offset, %error, "a log cannot be read");
+        }
+    }
+
+    /// What was read of the log to send it failed: records from `offset` on.
+    pub fn read_failed(&self, offset: Offset, error: &io::Error) {
+        let (segment, _) = self.segment_of(offset.0);
+        self.tell_read_error(segment.base_offset, offset.0, error);
     }
 
     fn check_range(&self, from: Offset) -> Result<(), ReadError> {
@@ -78,13 +110,30 @@ impl Log {
     /// Looks through the segments, again when compaction replaced some of them meanwhile.
     pub(super) fn look_through<T>(&self, look: impl Fn(&[Arc<Segment>]) -> io::Result<T>) -> io::Result<T> {
         loop {
-            self.check_usable()?;
+            if self.is_closed() {
+                return Err(io::Error::other("the log is closed"));
+            }
             let segments = self.segments.read().clone();
             match look(&segments) {
-                Err(_) if segments.iter().any(|segment| segment.is_gone()) => std::thread::yield_now(),
+                Err(_) if !self.is_failed() && segments.iter().any(|segment| segment.is_gone()) => {
+                    std::thread::yield_now();
+                }
                 found => return found,
             }
         }
+    }
+
+    /// Looks for an offset, which a log that failed gives only of what can still be read.
+    fn look_for(
+        &self,
+        look: impl Fn(&[Arc<Segment>]) -> io::Result<Option<TimestampOffset>>,
+    ) -> io::Result<Option<TimestampOffset>> {
+        let found = self.look_through(look)?;
+        let is_readable = |found: &TimestampOffset| found.offset < self.readable_end();
+        if self.is_failed() && !found.as_ref().is_some_and(is_readable) {
+            return Err(io::Error::other("the log is offline after a failure of its disk"));
+        }
+        Ok(found)
     }
 
     /// The first timestamp of the batch that holds `offset`, or of the next one; in milliseconds. `None`
@@ -109,7 +158,7 @@ impl Log {
 
     /// The first record, from the log start offset on, that is as late as `timestamp` (ms) or later.
     pub fn offset_for_timestamp(&self, timestamp: i64) -> io::Result<Option<TimestampOffset>> {
-        self.look_through(|segments| self.offset_for_timestamp_in(segments, timestamp))
+        self.look_for(|segments| self.offset_for_timestamp_in(segments, timestamp))
     }
 
     fn offset_for_timestamp_in(
@@ -144,7 +193,7 @@ impl Log {
 
     /// The latest record, by its timestamp; the first of several.
     pub fn max_timestamp(&self) -> io::Result<Option<TimestampOffset>> {
-        self.look_through(|segments| self.max_timestamp_in(segments))
+        self.look_for(|segments| self.max_timestamp_in(segments))
     }
 
     fn max_timestamp_in(&self, segments: &[Arc<Segment>]) -> io::Result<Option<TimestampOffset>> {

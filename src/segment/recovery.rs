@@ -4,7 +4,8 @@
 //!    indexes without a log.
 //! 2. Segments below the recovery point are taken as they are. Of the others every batch is checked
 //!    from the last index entry below the recovery point on; at the first byte that is not part of a whole
-//!    and sound batch the file is cut, and the segments after it go.
+//!    and sound batch the file is cut. Records that lie behind it, and the segments after it, are set aside
+//!    (see [`super::set_aside`]).
 //! 3. Indexes of what was checked are made again, as are those that do not fit their log.
 //! 4. Producers: the newest snapshot, and the batches after it. Epochs: cut at the log's end, and
 //!    extended by what the batches say.
@@ -30,6 +31,7 @@ use super::producer_state::ProducerState;
 use super::room::Room;
 use super::scan;
 use super::segment_file::{Files, Segment, State, file_name, offset_of};
+use super::set_aside::SetAside;
 use super::trusted_indexes::{self, Indexes};
 use crate::env::{DirEntry, File, OpenMode};
 
@@ -40,21 +42,33 @@ const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
     pub log_bytes: u64,
+    /// When the log was last written to (ms).
+    pub modified_ms: i64,
     pub index_bytes: Option<u64>,
     pub time_index_bytes: Option<u64>,
 }
 
 pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+    let entries = place.disk.list(&place.dir)?;
+    open_found(place, config, entries)
+}
+
+/// Opens a log whose folder was just made, and holds nothing of a log.
+pub fn open_new(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+    open_found(place, config, Vec::new())
+}
+
+fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) -> io::Result<Log> {
     let files = Files {
         log: AtomicU64::new(place.cache.next_log()),
         disk: place.disk.clone(),
         cache: place.cache.clone(),
         dir: RwLock::new(place.dir.clone()),
     };
-    let mut entries = files.disk.list(&place.dir)?;
     if finish_swaps(&files, &entries)? {
         entries = files.disk.list(&place.dir)?;
     }
+    let mut aside = SetAside::found(&entries);
     let (mut found, mut snapshots, has_epochs) = sort_out(&files, entries)?;
     remove_empty_segments(&files, &mut found)?;
     let first = found.keys().next().copied();
@@ -74,19 +88,22 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let mut opener = Opener {
         files: &files,
         config: &config,
-        created_ms: place.clock.now_ms(),
+        now_ms: place.clock.now_ms(),
         epochs: &mut epochs,
         bytes_since_entry: 0,
         recovery_point: if was_closed { i64::MAX } else { recovery_point },
         was_closed,
         first_dirty: place.first_dirty_offset.map_or(-1, |offset| offset.0),
+        aside: &mut aside,
     };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let mut is_torn = false;
     let bases: Vec<i64> = found.keys().copied().collect();
     for (at, (&base, found)) in found.iter().enumerate() {
         if is_torn {
-            tracing::warn!(log = %files.dir.read().display(), base, "a segment after a torn one is removed");
+            if found.log_bytes > 0 {
+                opener.aside.segment(&files, base)?;
+            }
             remove_segment(&files, base)?;
             continue;
         }
@@ -133,8 +150,11 @@ pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
         log_end_offset: AtomicI64::new(end),
         recovery_point: AtomicI64::new(recovered_to),
         is_failed: AtomicBool::new(false),
+        readable_end: AtomicI64::new(i64::MAX),
         is_closed: AtomicBool::new(false),
         write_error_told_ms: AtomicI64::new(i64::MIN),
+        read_error_told_ms: AtomicI64::new(i64::MIN),
+        set_aside_bytes: aside.bytes,
         queue: Mutex::default(),
         writer: Mutex::new(Writer {
             producers,
@@ -198,7 +218,8 @@ fn segments_of(entries: Vec<DirEntry>) -> (BTreeMap<i64, Found>, Snapshots, Vec<
     let mut snapshots = Snapshots::new();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         if let Some(base) = offset_of(&entry.name, "log") {
-            found.entry(base).or_default().log_bytes = entry.len;
+            let found = found.entry(base).or_default();
+            (found.log_bytes, found.modified_ms) = (entry.len, entry.modified_ms);
         } else if let Some(offset) = offset_of(&entry.name, "snapshot") {
             snapshots.insert(offset);
         }
@@ -299,7 +320,7 @@ impl Walk {
 struct Opener<'a> {
     files: &'a Files,
     config: &'a LogConfig,
-    created_ms: i64,
+    now_ms: i64,
     epochs: &'a mut LeaderEpochs,
     /// Of the last segment opened.
     bytes_since_entry: u64,
@@ -308,13 +329,16 @@ struct Opener<'a> {
     was_closed: bool,
     /// What lies below was compacted.
     first_dirty: i64,
+    aside: &'a mut SetAside,
 }
 
 impl Opener<'_> {
     /// Opens one segment; returns whether it was torn.
     fn segment(&mut self, base: i64, next: Option<i64>, found: &Found) -> io::Result<(Segment, bool)> {
         self.bytes_since_entry = 0;
-        let opened = |state| Segment::new(self.files, base, state, self.created_ms);
+        // A clock that went back is no reason to keep records for longer.
+        let written_ms = if found.log_bytes == 0 { self.now_ms } else { found.modified_ms.min(self.now_ms) };
+        let opened = |state| Segment::new(self.files, base, state, written_ms);
         if found.log_bytes == 0 && next.is_none() {
             let segment = opened(State::new(0, base));
             let are_unsynced = self.reset_indexes(base, found)?;
@@ -354,7 +378,7 @@ impl Opener<'_> {
             None => self.walk(base, next, found, &*file, Indexes::default())?,
         };
         let (state, is_torn, are_unsynced) = self.settle(base, next, found, &*file, walk)?;
-        let segment = Segment::new(self.files, base, state, self.created_ms);
+        let segment = Segment::new(self.files, base, state, written_ms);
         segment.are_indexes_unsynced.store(are_unsynced, Ordering::Release);
         Ok((segment, is_torn))
     }
@@ -456,6 +480,7 @@ impl Opener<'_> {
         are_unsynced |= self.cut_index(base, FileKind::TimeIndex, found.time_index_bytes, &state.times)?;
         if is_torn {
             let log = self.files.dir.read().display().to_string();
+            self.aside.tail(self.files, file, (end, limit), expected)?;
             tracing::warn!(log, base, end, limit, "the log is torn; it is cut after the last whole batch");
             file.set_len(end)?;
             file.sync_data()?;
@@ -571,15 +596,17 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
     let (found, ..) = segments_of(log.files.disk.list(&log.dir())?);
     let found = found.get(&base).copied().unwrap_or_default();
     let config = log.config();
+    let mut aside = SetAside::default();
     let mut opener = Opener {
         files: &log.files,
         config: &config,
-        created_ms: log.clock.now_ms(),
+        now_ms: log.clock.now_ms(),
         epochs: &mut epochs,
         bytes_since_entry: 0,
         recovery_point: i64::MAX,
         was_closed: false,
         first_dirty: i64::MAX,
+        aside: &mut aside,
     };
     let (segment, _) = opener.segment(base, None, &found)?;
     Ok((segment, opener.bytes_since_entry))

@@ -2,7 +2,7 @@
 //! with its topic.
 //!
 //! Removed segments are renamed to `*.deleted` first and go after `file.delete.delay.ms` (or with the
-//! next opening): reads that were under way keep their files.
+//! next opening, or at once when there is no room on the disk): reads that were under way keep their files.
 
 use std::io;
 use std::path::PathBuf;
@@ -75,7 +75,9 @@ impl Log {
                 return Ok(0);
             }
             let end = self.log_end_offset().0;
-            if let Err(error) = self.roll_to(&mut writer, end) {
+            if let Err(error) =
+                self.roll_to(&mut writer, end).or_else(|error| self.roll_bare(&mut writer, end, error))
+            {
                 // On a full disk the others have to go all the same, to make room.
                 count -= 1;
                 if count == 0 {
@@ -91,6 +93,23 @@ impl Log {
     pub fn expire_producers(&self, now_ms: i64) -> usize {
         let expiration_ms = self.config().producer_id_expiration_ms;
         self.lock_writer().producers.expire(now_ms, expiration_ms)
+    }
+
+    /// As [`Self::roll_to`] where that found no room, for a segment that goes at once: without what would be written
+    /// for it. The producers are noted with the next checkpoint.
+    fn roll_bare(&self, writer: &mut Writer, base_offset: i64, full: io::Error) -> io::Result<()> {
+        if !matches!(full.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Err(full);
+        }
+        let last = self.last_segment();
+        writer.room.give_back(last.len(), last.age_by_file(), || last.log_file(&self.files));
+        let next = self.new_segment(base_offset)?;
+        last.state.write().next_offset = base_offset;
+        self.segments.write().push(Arc::new(next));
+        writer.bytes_since_entry = 0;
+        writer.first_timestamp = None;
+        self.checkpointed_end.store(-1, Ordering::Release);
+        Ok(())
     }
 
     /// How many of the first segments are too old or too many.
@@ -113,7 +132,7 @@ impl Log {
                     return Ok(false);
                 }
                 let newest = segment.largest_timestamp(&self.files)?.map_or(-1, |(timestamp, _)| timestamp);
-                let newest = if newest < 0 { segment.created_ms } else { newest };
+                let newest = if newest < 0 { segment.written_ms() } else { newest };
                 Ok(now_ms.saturating_sub(newest) > config.retention_ms)
             };
             let is_surplus = excess >= len && excess > 0;

@@ -33,11 +33,19 @@ impl Room {
         }
     }
 
-    /// Gives back what is beyond `len`, the file's length, which stays.
-    pub fn give_back(&mut self, len: u64, open: impl FnOnce() -> std::io::Result<std::sync::Arc<dyn File>>) {
+    /// Gives back what is beyond `len`, the file's length, which stays; and its time, where that is given.
+    pub fn give_back(
+        &mut self,
+        len: u64,
+        modified_ms: Option<i64>,
+        open: impl FnOnce() -> std::io::Result<std::sync::Arc<dyn File>>,
+    ) {
         let reserved = std::mem::take(&mut self.reserved);
         if reserved > len
-            && let Err(error) = open().and_then(|file| file.set_len(len))
+            && let Err(error) = open().and_then(|file| {
+                file.set_len(len)?;
+                modified_ms.map_or(Ok(()), |modified_ms| file.set_modified(modified_ms))
+            })
         {
             tracing::debug!(%error, "room that was set aside for a log could not be given back");
         }
@@ -67,7 +75,7 @@ mod tests {
         room.for_write(&*file, 16 * LEN_MIN, 16 * LEN_MIN as u32 + 10);
         assert_eq!(room.reserved, 16 * LEN_MIN + 10);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
-        room.give_back(0, || Ok(file.clone()));
+        room.give_back(0, None, || Ok(file.clone()));
         assert_eq!((room.reserved, blocks()), (0, 0));
     }
 }

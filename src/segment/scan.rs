@@ -75,7 +75,14 @@ impl Headers<'_> {
     }
 }
 
-fn invalid(position: u64, error: &dyn std::fmt::Display) -> io::Error {
+/// The batch claims offsets that it cannot have: it lies between `from` and `to`.
+pub fn misplaced(batch: &Located, from: i64, to: i64) -> io::Error {
+    let (first, last) = (batch.header.base_offset, batch.header.last_offset());
+    let message = format!("the batch claims offsets {first} to {last}, where {from} to {} belong", to - 1);
+    invalid(batch.position, &message)
+}
+
+pub fn invalid(position: u64, error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("at position {position}: {error}"))
 }
 
@@ -90,6 +97,40 @@ impl Iterator for Headers<'_> {
         self.position = located.as_ref().map_or(self.limit, Located::end);
         Some(located)
     }
+}
+
+/// The first whole and sound batch from a position on, wherever it starts, that holds an offset from `offset` on.
+pub fn find_sound(file: &dyn File, from: u64, limit: u64, offset: i64) -> io::Result<Option<Located>> {
+    /// Where a header says that its batch is of magic 2.
+    const MAGIC_AT: usize = 16;
+    let (mut buffer, mut whole, mut position) = (Vec::new(), Vec::new(), from);
+    while position < limit {
+        let wanted = (limit - position).min(WHOLE_READ_BYTES as u64) as usize;
+        buffer.resize(wanted, 0);
+        let count = file.read_at(&mut buffer, position)?;
+        buffer.truncate(count);
+        for at in 0..count.saturating_sub(BatchHeader::SIZE - 1) {
+            // A look at one byte sorts out nearly all places, and all zeros.
+            if buffer[at + MAGIC_AT] != 2 {
+                continue;
+            }
+            let Ok(header) = BatchHeader::parse(&buffer[at..]) else { continue };
+            let batch = Located { header, position: position + at as u64 };
+            let may_be = header.base_offset >= offset
+                && header.base_offset - offset <= i64::from(i32::MAX)
+                && header.last_offset_delta >= 0
+                && batch.end() <= limit;
+            if may_be && is_sound(file, &batch, &mut whole)? {
+                return Ok(Some(batch));
+            }
+        }
+        if count < wanted || position + count as u64 >= limit {
+            break;
+        }
+        // A header may lie across the border.
+        position += (count - (BatchHeader::SIZE - 1)) as u64;
+    }
+    Ok(None)
 }
 
 /// Whether the bytes of a batch fit the checksum in its header. Reads in pieces.

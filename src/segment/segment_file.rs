@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -175,13 +175,27 @@ impl State {
     }
 }
 
+/// Where to begin to look for an offset.
+#[derive(Debug)]
+struct Floor {
+    /// A batch starts there,
+    position: u64,
+    /// which begins with this offset or a later one,
+    first: i64,
+    /// and ends with this one, where an index entry says so.
+    last: Option<i64>,
+}
+
 /// One segment of a log.
 #[derive(Debug)]
 pub struct Segment {
     pub base_offset: i64,
     pub state: RwLock<State>,
-    /// When it was made or found (ms): what `segment.ms` counts from while it is without timestamps.
+    /// When it was made, or written to before the start (ms): what `segment.ms` counts from while it is without
+    /// timestamps.
     pub created_ms: i64,
+    /// When records without a timestamp were last written to it (ms): what retention counts from while it has no others.
+    written_ms: AtomicI64,
     /// Index entries were written to the files since these were synced.
     pub are_indexes_unsynced: AtomicBool,
     /// Its number in the cache: that of its log, or one of its own when it takes the name of another.
@@ -199,6 +213,7 @@ impl Segment {
             base_offset,
             state: RwLock::new(state),
             created_ms,
+            written_ms: AtomicI64::new(created_ms),
             are_indexes_unsynced: AtomicBool::new(false),
             number: files.number(),
             is_gone: AtomicBool::new(false),
@@ -227,6 +242,22 @@ impl Segment {
     pub fn unpin(&self) {
         self.is_pinned.store(false, Ordering::Release);
         self.pinned.lock().clear();
+    }
+
+    /// Records without a timestamp were written to it.
+    pub fn written(&self, now_ms: i64) {
+        self.written_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub fn written_ms(&self) -> i64 {
+        self.written_ms.load(Ordering::Relaxed)
+    }
+
+    /// When it was last written to (ms), of a segment in which no record says so.
+    pub fn age_by_file(&self) -> Option<i64> {
+        let state = self.state.read();
+        let is_untimed = state.len > 0 && state.largest.is_some_and(|(timestamp, _)| timestamp < 0);
+        is_untimed.then(|| self.written_ms())
     }
 
     /// Marks it as gone, before its files are: who opens one of them afterwards is told.
@@ -337,32 +368,82 @@ impl Segment {
 
     /// A position, at or before the batch that holds `offset`, where a batch starts.
     pub fn floor_position(&self, files: &Files, offset: i64) -> io::Result<u64> {
+        self.floor(files, offset).map(|floor| floor.position)
+    }
+
+    fn floor(&self, files: &Files, offset: i64) -> io::Result<Floor> {
         let relative = offset - self.base_offset;
         let search = {
             let state = self.state.read();
             if let Some(position) = state.known_position(offset) {
-                return Ok(position);
+                return Ok(Floor { position, first: offset, last: None });
             }
             state.offsets.search(relative)
         };
         let entry = self.search(files, FileKind::Index, search, relative)?;
-        Ok(entry.map_or(0, |entry| u64::from(entry.position)))
+        Ok(match entry {
+            None => Floor { position: 0, first: self.base_offset, last: None },
+            Some(entry) => Floor {
+                position: u64::from(entry.position),
+                first: self.base_offset,
+                last: Some(self.base_offset + entry.key()),
+            },
+        })
     }
 
     /// The first batch that ends at or after `offset`; `None` when there is none below `limit`.
+    ///
+    /// # Errors
+    /// `InvalidData` where the batches' offsets do not fit together. No checksum covers where a batch begins and how
+    /// long it is: a batch that claims other offsets would hide the records that are looked for.
     pub fn find(&self, files: &Files, offset: i64, limit: u64) -> io::Result<Option<Located>> {
-        let position = self.floor_position(files, offset)?;
-        if position >= limit {
+        let floor = self.floor(files, offset)?;
+        if floor.position >= limit {
             return Ok(None);
         }
+        let end = self.next_offset();
         let file = self.log_file(files)?;
-        for batch in scan::headers(&*file, position, limit) {
+        let mut expected = floor.first;
+        // From where an index entry points to, the batches reach the entry's offset without a gap after the first.
+        let mut reaches = floor.last;
+        let mut batches = scan::headers(&*file, floor.position, limit);
+        while let Some(batch) = batches.next() {
             let batch = batch?;
-            if batch.header.last_offset() >= offset {
+            let header = &batch.header;
+            let is_first = batch.position == floor.position;
+            let fits = header.base_offset >= expected
+                && header.last_offset() < end
+                && reaches.is_none_or(|to| {
+                    if is_first { header.last_offset() <= to } else { header.base_offset <= to }
+                });
+            if !fits {
+                return Err(scan::misplaced(&batch, expected, end));
+            }
+            reaches = reaches.filter(|to| header.last_offset() < *to);
+            if header.last_offset() >= offset {
+                // Compaction leaves gaps, and so does a batch that claims to begin later. That one reaches over
+                // the next, as no offset was free.
+                let is_known = is_first && floor.last.is_some();
+                if !is_known
+                    && header.base_offset > expected
+                    && let Some(next) = batches.next()
+                {
+                    let next = next?.header.base_offset;
+                    if next <= header.last_offset() {
+                        return Err(scan::misplaced(&batch, expected, next));
+                    }
+                }
                 return Ok(Some(batch));
             }
+            expected = header.next_offset();
         }
-        Ok(None)
+        match reaches {
+            Some(to) => Err(scan::invalid(
+                limit,
+                &format!("the batches end before offset {to}, which the index knows"),
+            )),
+            None => Ok(None),
+        }
     }
 
     /// The time-index entry after which a timestamp of `timestamp` or later is to be looked for: gives

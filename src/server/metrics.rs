@@ -39,6 +39,8 @@ pub struct Metrics {
     pub partitions: IntGauge,
     pub leaders: IntGauge,
     pub offline_partitions: IntGauge,
+    pub disk_errors: IntGaugeVec,
+    pub set_aside_bytes: IntGauge,
     pub log_size_bytes: IntGaugeVec,
     pub request_memory_bytes: IntGauge,
     pub cold_runs: IntGauge,
@@ -144,6 +146,15 @@ impl Metrics {
             offline_partitions: gauge(
                 "raftsman_offline_partitions",
                 "Partitions whose log on this broker could not be opened, or failed.",
+            ),
+            disk_errors: gauges(
+                "raftsman_log_errors_total",
+                "Reads, writes and syncs of logs that failed, by operation.",
+                &["operation"],
+            ),
+            set_aside_bytes: gauge(
+                "raftsman_log_set_aside_bytes",
+                "Bytes that recovery found behind damage and set aside (*.log.set-aside).",
             ),
             log_size_bytes: gauges(
                 "raftsman_topic_log_size_bytes",

@@ -147,10 +147,9 @@ pub fn fetch_error(error: &FetchError) -> ResponseError {
         FetchError::Epoch(EpochError::Fenced) => ResponseError::FencedLeaderEpoch,
         FetchError::Epoch(EpochError::Unknown) => ResponseError::UnknownLeaderEpoch,
         FetchError::Read(ReadError::OffsetOutOfRange { .. }) => ResponseError::OffsetOutOfRange,
-        FetchError::Read(error) => {
-            tracing::error!(%error, "a log cannot be read");
-            ResponseError::KafkaStorageError
-        }
+        FetchError::Read(ReadError::Corrupt(_)) => ResponseError::CorruptMessage,
+        // Where the log cannot be read, it says itself, and not for every fetch.
+        FetchError::Read(_) => ResponseError::KafkaStorageError,
     }
 }
 

@@ -9,17 +9,20 @@
 //!   packets; small slices are copied into the bytes around them and leave in the same call.
 //! * Before `sendfile` touches a run of a file, the run is looked up in the page cache; when it is
 //!   not there, a thread that may block reads it first. A `sendfile` on cold pages would hold up
-//!   every other connection of its worker thread.
+//!   every other connection of its worker thread. The first run of each slice is had before the
+//!   response is begun ([`warm`]): where it cannot be read, an error can be answered.
 
 mod tcp;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::env::{Blocking, File, Socket};
@@ -31,6 +34,35 @@ pub struct FileSlice {
     /// Bytes from the file's start.
     pub position: u64,
     pub len: u64,
+    /// It was just seen to it that so many bytes of it are in memory: see [`warm`].
+    pub warm: u64,
+}
+
+impl FileSlice {
+    /// What is read, and looked for in memory, at once.
+    const RUN_BYTES_MAX: u64 = 1024 * 1024;
+
+    /// The bytes at its start that can be had in memory before the response is begun.
+    fn first_run(&self) -> Self {
+        Self { len: self.len.min(Self::RUN_BYTES_MAX), ..self.clone() }
+    }
+
+    /// Whether sending its beginning would not have to wait for a device; it is sent without another look then.
+    pub fn look(&mut self) -> bool {
+        let run = self.first_run();
+        let is_cached = run.file.is_cached(run.position, run.len);
+        self.warm = if is_cached { run.len } else { 0 };
+        is_cached
+    }
+}
+
+/// Brings the beginning of a slice into memory, on a thread that may block: what cannot be read is known while
+/// something else can still be answered.
+pub async fn warm(slice: &mut FileSlice, sent: &Sent) -> io::Result<()> {
+    let run = slice.first_run();
+    tcp::warm(&run, sent).await?;
+    slice.warm = run.len;
+    Ok(())
 }
 
 /// Part of a response.
@@ -59,11 +91,36 @@ pub struct Sent {
     pub copied_bytes: AtomicU64,
     /// Runs of files that were not in memory when they were asked for.
     pub cold_runs: AtomicU64,
+    /// Slices that could not be read when the response was on its way already.
+    pub failed_reads: AtomicU64,
+    /// The places of those that were told of.
+    told: Mutex<BTreeSet<(PathBuf, u64)>>,
 }
+
+/// Most places of which it is kept that they were told of.
+const TOLD_MAX: usize = 1000;
 
 impl Sent {
     pub fn new(blocking: Arc<dyn Blocking>) -> Self {
-        Self { blocking, sendfile_bytes: 0.into(), copied_bytes: 0.into(), cold_runs: 0.into() }
+        Self {
+            blocking,
+            sendfile_bytes: 0.into(),
+            copied_bytes: 0.into(),
+            cold_runs: 0.into(),
+            failed_reads: 0.into(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// A slice could not be read, and nothing is left but to close the connection. Says where, once for each place.
+    fn read_failed(&self, slice: &FileSlice, error: &io::Error) {
+        self.failed_reads.fetch_add(1, Ordering::Relaxed);
+        let path = slice.file.path().unwrap_or_default();
+        let mut told = self.told.lock();
+        if told.len() < TOLD_MAX && told.insert((path.clone(), slice.position)) {
+            let (position, len) = (slice.position, slice.len);
+            tracing::error!(path = %path.display(), position, len, %error, "a log cannot be read while it is sent; the connection is closed");
+        }
     }
 
     pub(crate) fn count_copied(&self, bytes: u64) {
@@ -144,7 +201,8 @@ async fn send_copies<S: AsyncWrite + Unpin>(
             Piece::Slice(mut slice) => {
                 while slice.len > 0 {
                     let run = FileSlice { len: slice.len.min(COPY_BYTES_MAX), ..slice.clone() };
-                    stream.write_all(&read_slice_warm(&run, sent).await?).await?;
+                    let bytes = read_slice_warm(&run, sent).await;
+                    stream.write_all(&bytes.inspect_err(|error| sent.read_failed(&run, error))?).await?;
                     sent.count_copied(run.len);
                     slice.position += run.len;
                     slice.len -= run.len;
@@ -218,7 +276,7 @@ mod tests {
             expected.extend_from_slice(header.as_bytes());
             expected.extend_from_slice(&content[position..position + len]);
             pieces.push_back(Piece::Bytes(Bytes::from(header)));
-            let slice = FileSlice { file: file.clone(), position: position as u64, len: len as u64 };
+            let slice = FileSlice { file: file.clone(), position: position as u64, len: len as u64, warm: 0 };
             pieces.push_back(Piece::Slice(slice));
         }
         (pieces, expected)
@@ -263,7 +321,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = RealDisk.open(&folder.path().join("x"), OpenMode::Create).unwrap();
         file.set_len(50_000).unwrap();
-        let slice = Piece::Slice(FileSlice { file, position: 0, len: 100_000 });
+        let slice = Piece::Slice(FileSlice { file, position: 0, len: 100_000, warm: 0 });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());

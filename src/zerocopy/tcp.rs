@@ -22,9 +22,6 @@ const COPIED_SLICE_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes gathered before a call to `send`.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
-/// Most bytes that are probed, warmed and handed to one `sendfile`.
-const RUN_BYTES_MAX: u64 = 1024 * 1024;
-
 impl Stream for TcpStream {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
@@ -46,10 +43,12 @@ impl Stream for TcpStream {
                     send_bytes(self, &bytes, !pieces.is_empty()).await?;
                 }
                 Piece::Slice(slice) if slice.len <= COPIED_SLICE_BYTES_MAX => {
-                    if slice.file.is_cached(slice.position, slice.len) {
-                        read_slice(&slice, &mut gathered)?;
+                    let failed = |error: &io::Error| sent.read_failed(&slice, error);
+                    if slice.warm >= slice.len || slice.file.is_cached(slice.position, slice.len) {
+                        read_slice(&slice, &mut gathered).inspect_err(failed)?;
                     } else {
-                        gathered.extend_from_slice(&super::read_slice_warm(&slice, sent).await?);
+                        let read = super::read_slice_warm(&slice, sent).await;
+                        gathered.extend_from_slice(&read.inspect_err(failed)?);
                     }
                     sent.count_copied(slice.len);
                 }
@@ -92,26 +91,52 @@ async fn send_bytes(stream: &TcpStream, mut bytes: &[u8], more: bool) -> io::Res
 
 async fn send_slice(stream: &TcpStream, mut slice: FileSlice, sent: &Sent) -> io::Result<()> {
     while slice.len > 0 {
-        let run = FileSlice { len: slice.len.min(RUN_BYTES_MAX), ..slice.clone() };
+        let run = slice.first_run();
+        let failed = |error: &io::Error| sent.read_failed(&run, error);
         let has_descriptor = run.file.as_fd().is_some();
         if !has_descriptor {
-            send_bytes(stream, &super::read_slice_warm(&run, sent).await?, false).await?;
+            let bytes = super::read_slice_warm(&run, sent).await.inspect_err(failed)?;
+            send_bytes(stream, &bytes, false).await?;
             sent.count_copied(run.len);
         } else {
-            if !run.file.is_cached(run.position, run.len) {
-                warm(&run, sent).await?;
+            if run.warm < run.len && !run.file.is_cached(run.position, run.len) {
+                warm(&run, sent).await.inspect_err(failed)?;
             }
-            send_run(stream, &run).await?;
+            send_run(stream, &run).await.inspect_err(|error| {
+                if !is_of_socket(error) {
+                    failed(error);
+                }
+            })?;
             sent.sendfile_bytes.fetch_add(run.len, Ordering::Relaxed);
         }
         slice.position += run.len;
         slice.len -= run.len;
+        slice.warm = slice.warm.saturating_sub(run.len);
     }
     Ok(())
 }
 
+/// Whether `sendfile` failed because of the client, and not of the file.
+fn is_of_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+        NotConnected, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
+}
+
 /// Brings a run into the page cache on a thread that may block.
-async fn warm(run: &FileSlice, sent: &Sent) -> io::Result<()> {
+pub(super) async fn warm(run: &FileSlice, sent: &Sent) -> io::Result<()> {
     const READ_BYTES: u64 = 128 * 1024;
     sent.cold_runs.fetch_add(1, Ordering::Relaxed);
     let run = run.clone();
@@ -119,8 +144,13 @@ async fn warm(run: &FileSlice, sent: &Sent) -> io::Result<()> {
         let mut buffer = vec![0; usize::try_from(run.len.min(READ_BYTES)).unwrap_or(0)];
         let mut at = run.position;
         while at < run.position + run.len {
-            match run.file.read_at(&mut buffer, at)? {
-                0 => break,
+            let wanted =
+                buffer.len().min(usize::try_from(run.position + run.len - at).unwrap_or(buffer.len()));
+            match run.file.read_at(&mut buffer[..wanted], at)? {
+                0 => {
+                    let reason = "a log file is shorter than its index says";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+                }
                 count => at += count as u64,
             }
         }

@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::env::{DirEntry, Disk, File, OpenMode, Space};
 
@@ -41,6 +42,13 @@ impl Disk for RealDisk {
         fs::create_dir_all(path)
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -51,17 +59,20 @@ impl Disk for RealDisk {
             let look = || -> io::Result<_> {
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
-                    return Ok((true, 0));
+                    return Ok((true, 0, 0));
                 }
                 let about = if kind.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() }?;
-                Ok((about.is_dir(), if about.is_dir() { 0 } else { about.len() }))
+                match about.is_dir() {
+                    true => Ok((true, 0, 0)),
+                    false => Ok((false, about.len(), milliseconds(about.modified()?))),
+                }
             };
-            let (is_dir, len) = match look() {
+            let (is_dir, len, modified_ms) = match look() {
                 // Removed since the folder was read, or a link that leads nowhere.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
-            entries.push(DirEntry { name, is_dir, len });
+            entries.push(DirEntry { name, is_dir, len, modified_ms });
         }
         Ok(entries)
     }
@@ -168,6 +179,15 @@ impl File for RealFile {
         self.0.set_len(len)
     }
 
+    fn set_modified(&self, modified_ms: i64) -> io::Result<()> {
+        let since = Duration::from_millis(u64::try_from(modified_ms).unwrap_or_default());
+        self.0.set_modified(UNIX_EPOCH + since)
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).ok()
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -192,6 +212,12 @@ impl File for RealFile {
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
+}
+
+/// Since 1970.
+fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The default read-ahead: pages come into memory and leave it in such runs, so one of each tells nearly
@@ -254,9 +280,9 @@ fn is_byte_cached(file: &fs::File, position: u64) -> bool {
     let offset = i64::try_from(position).unwrap_or(i64::MAX);
     // SAFETY: `iov` points to one live byte, and the call does not keep it.
     let count = unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_NOWAIT) };
-    // EAGAIN: not in memory. Anything else (a file system without RWF_NOWAIT): treat as cached, since
+    // 0: not in the file at all, which whoever reads it on will tell. EAGAIN: not in memory. Anything else (a file system without RWF_NOWAIT): treat as cached, since
     // there is no way to know and warming costs a thread hop each time.
-    count >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+    count > 0 || count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
 }
 
 fn page_bytes() -> u64 {

@@ -194,9 +194,14 @@ pub(super) struct Inode {
     lost: bool,
     /// How far there is room set aside.
     reserved: usize,
+    pub modified_ms: i64,
 }
 
 impl Inode {
+    pub fn new(modified_ms: i64) -> Self {
+        Self { modified_ms, ..Self::default() }
+    }
+
     pub fn live(&self) -> &[u8] {
         &self.live
     }

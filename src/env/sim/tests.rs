@@ -42,7 +42,10 @@ fn conforms(disk: &dyn Disk, root: &Path) {
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let names: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.is_dir, e.len)).collect();
     assert_eq!(names, [("f", false, 4), ("g", false, 3)]);
-    assert_eq!(disk.list(&root.join("a")).unwrap(), [DirEntry { name: "b".into(), is_dir: true, len: 0 }]);
+    assert_eq!(
+        disk.list(&root.join("a")).unwrap(),
+        [DirEntry { name: "b".into(), is_dir: true, len: 0, modified_ms: 0 }]
+    );
 
     // A rename replaces; who has the old file open reads on, and so does who has a removed one.
     let old = disk.open(&dir.join("g"), OpenMode::Read).unwrap();

@@ -122,15 +122,23 @@ impl<'a> CleanedSegment<'a> {
     }
 
     /// Writes and syncs what is left, and gives the segment, which ends at `next_offset`.
-    pub fn finish(mut self, next_offset: i64, created_ms: i64, pace: Pace<'_>) -> Result<Segment, Stop> {
+    pub fn finish(mut self, next_offset: i64, written_ms: i64, pace: Pace<'_>) -> Result<Segment, Stop> {
         let finished = self.finish_files(pace);
         if let Err(stop) = finished {
             self.discard();
             return Err(stop);
         }
+        // Records without timestamps are as old as what they were copied from.
+        for (kind, file) in &self.opened {
+            if *kind == FileKind::Log
+                && let Err(error) = file.set_modified(written_ms)
+            {
+                tracing::debug!(%error, "the time of a compacted segment could not be kept");
+            }
+        }
         let mut state = self.state;
         state.found_end(self.written, next_offset);
-        Ok(Segment::pinned(self.files, self.base_offset, state, created_ms, self.opened))
+        Ok(Segment::pinned(self.files, self.base_offset, state, written_ms, self.opened))
     }
 
     fn finish_files(&mut self, pace: Pace<'_>) -> Result<(), Stop> {

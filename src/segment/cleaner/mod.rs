@@ -376,7 +376,7 @@ impl Cleaning<'_> {
         let mut cleaned = CleanedSegment::create(files, first.base_offset, interval, io_bytes)?;
         let (kept, dropped) = self.fill(&mut cleaned, group, judge).inspect_err(|_| cleaned.discard())?;
         let after = cleaned.len();
-        let segment = cleaned.finish(group.next_offset, last.created_ms, self.pace)?;
+        let segment = cleaned.finish(group.next_offset, last.written_ms(), self.pace)?;
         self.log.replace_segments(&self.round, &group.segments, segment)?;
         self.stats.records_kept += kept;
         self.stats.records_dropped += dropped;

@@ -30,7 +30,7 @@ use crate::server::errors::Errors;
 use crate::server::fetch_session::{FetchContext, Known, TopicKey, Wanted};
 use crate::server::wire_errors::{WireError, absent_error, fetch_error};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
-use crate::zerocopy::{FileSlice, Piece};
+use crate::zerocopy::{self, FileSlice, Piece};
 
 pub const API: Api = Api {
     shape: &shapes::FETCH,
@@ -65,7 +65,7 @@ struct Answer {
     diverging: Option<(LeaderEpoch, Offset)>,
     /// Leader and epoch that a client with an old idea of them should know.
     current_leader: Option<(i32, i32)>,
-    slice: Option<LogSlice>,
+    slice: Option<FileSlice>,
 }
 
 impl Answer {
@@ -82,7 +82,7 @@ impl Answer {
     }
 
     fn bytes(&self) -> usize {
-        self.slice.as_ref().map_or(0, |slice| slice.len)
+        self.slice.as_ref().map_or(0, |slice| usize::try_from(slice.len).unwrap_or(usize::MAX))
     }
 
     fn ends_the_wait(&self) -> bool {
@@ -155,12 +155,28 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
                 u64::try_from(message.max_wait_ms.clamp(0, WAIT_MS_MAX)).unwrap_or(0),
             ),
         };
-        let (answers, is_enough) = fetch.read();
+        let (mut answers, is_enough) = fetch.read();
         if is_enough {
-            return Reply::Now(fetch.body(answers));
+            if are_warm(&mut answers) {
+                return Reply::Now(fetch.body(answers));
+            }
+            return Reply::Later(Box::pin(fetch.warm_body(answers)));
         }
         Reply::Later(Box::pin(fetch.wait()))
     })
+}
+
+fn file_slice(slice: LogSlice) -> FileSlice {
+    FileSlice { file: slice.file, position: slice.position, len: slice.len as u64, warm: 0 }
+}
+
+/// Whether nothing has to be read from a device before the response is begun.
+fn are_warm(answers: &mut [Answer]) -> bool {
+    let mut are_warm = true;
+    for slice in answers.iter_mut().filter_map(|answer| answer.slice.as_mut()) {
+        are_warm &= slice.look();
+    }
+    are_warm
 }
 
 /// The partition that is wanted. Only another of its replicas may fetch as a `follower`, which reads
@@ -226,7 +242,7 @@ impl Fetch {
                 log_start_offset: view.log_start_offset,
                 diverging: None,
                 current_leader: None,
-                slice: view.slice,
+                slice: view.slice.map(file_slice),
             },
             Err(error) => {
                 let mut answer = Answer::failed(fetch_error(&error));
@@ -245,6 +261,29 @@ impl Fetch {
         }
     }
 
+    /// Has the beginnings of all slices in memory; what cannot be read is answered with an error.
+    async fn warm(&self, answers: &mut [Answer]) {
+        for ((answer, wanted), partition) in
+            answers.iter_mut().zip(&self.context.wanted).zip(&self.partitions)
+        {
+            if let (Some(slice), Ok(partition)) = (&mut answer.slice, partition)
+                && slice.warm == 0
+                && let Err(error) = zerocopy::warm(slice, &self.broker.sent).await
+            {
+                partition.log.read_failed(Offset(wanted.fetch_offset), &error);
+                *answer = Answer::failed(ResponseError::KafkaStorageError);
+            }
+        }
+    }
+
+    /// The response, once the beginnings of its slices are in memory.
+    async fn warm_body(self, mut answers: Vec<Answer>) -> Body {
+        if !are_warm(&mut answers) {
+            self.warm(&mut answers).await;
+        }
+        self.body(answers)
+    }
+
     /// Waits until there is enough, something must be told, or the time is over.
     async fn wait(self) -> Body {
         let deadline = Instant::now() + self.wait;
@@ -256,7 +295,7 @@ impl Fetch {
             let (answers, is_enough) = self.read();
             if is_enough {
                 drop(registered);
-                return self.body(answers);
+                return self.warm_body(answers).await;
             }
             let bytes: usize = answers.iter().map(Answer::bytes).sum();
             // The fetch was registered as lacking a byte before it was known how many it lacks.
@@ -265,7 +304,7 @@ impl Fetch {
             drop(registered);
             if is_over {
                 let (answers, _) = self.read();
-                return self.body(answers);
+                return self.warm_body(answers).await;
             }
         }
     }
@@ -274,7 +313,7 @@ impl Fetch {
     fn body(self, answers: Vec<Answer>) -> Body {
         for (answer, partition) in answers.iter().zip(&self.partitions) {
             if let (Some(slice), Ok(partition)) = (&answer.slice, partition) {
-                partition.topic.traffic.fetched_bytes.fetch_add(slice.len as u64, Ordering::Relaxed);
+                partition.topic.traffic.fetched_bytes.fetch_add(slice.len, Ordering::Relaxed);
             }
         }
         let news: Vec<(Known, bool, bool)> = answers
@@ -289,7 +328,7 @@ impl Fetch {
             .collect();
         let include = self.context.report(&news);
         let is_committed_only = self.bound == ReadBound::LastStableOffset;
-        let mut topics: Vec<FetchTopic<LogSlice>> = Vec::new();
+        let mut topics: Vec<FetchTopic<FileSlice>> = Vec::new();
         let mut last: Option<&TopicKey> = None;
         let news = self.context.wanted.iter().zip(answers).zip(include).filter(|(_, include)| *include);
         for ((wanted, answer), _) in news {
@@ -309,10 +348,10 @@ impl Fetch {
     }
 }
 
-fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartition<LogSlice> {
+fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPartition<FileSlice> {
     let records = match answer.slice {
         Some(slice) => {
-            let len = slice.len;
+            let len = usize::try_from(slice.len).unwrap_or(usize::MAX);
             FetchRecords::Slice(slice, len)
         }
         None => FetchRecords::Bytes(Bytes::new()),
@@ -335,7 +374,7 @@ fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPar
 }
 
 /// Encodes the response; slices of logs become pieces that leave by `sendfile`.
-fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, version: i16) -> Body {
+fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<FileSlice>>, version: i16) -> Body {
     let mut errors = Errors::default();
     errors.count(error_code);
     for partition in topics.iter().flat_map(|topic| &topic.partitions) {
@@ -347,11 +386,7 @@ fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<LogSlice>>, ver
         Ok(pieces) => {
             let pieces = pieces.into_iter().map(|piece| match piece {
                 ResponsePart::Bytes(bytes) => Piece::Bytes(bytes),
-                ResponsePart::Slice(slice) => Piece::Slice(FileSlice {
-                    file: slice.file,
-                    position: slice.position,
-                    len: slice.len as u64,
-                }),
+                ResponsePart::Slice(slice) => Piece::Slice(slice),
             });
             Body { pieces: pieces.collect(), errors }
         }
