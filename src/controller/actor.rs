@@ -85,7 +85,10 @@ impl Controller {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!(error = %e, "the controller failed"),
             // Without a majority, or on a disk that takes nothing, a proposal has no outcome yet.
-            Err(_) => task.abort(),
+            Err(_) => {
+                task.abort();
+                let _ = task.await;
+            }
         }
     }
 }

@@ -144,6 +144,7 @@ impl Node {
         match take_over(&config, &surroundings, storage, &member, &tasks).await {
             Ok(following) => Ok(serve(config, surroundings, bound, member, following, tasks)),
             Err(error) => {
+                tasks.background.stop().await;
                 member.controller.stop().await;
                 Err(error)
             }
