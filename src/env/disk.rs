@@ -76,6 +76,19 @@ pub trait Disk: Send + Sync + Debug {
         Ok(Box::new(()))
     }
 
+    /// Creates a folder and its parents where they are missing. When this returns, they are there to stay: a folder
+    /// whose name is not synced is gone after a power cut with all that is in it, synced or not.
+    fn create_dir_durably(&self, path: &Path) -> io::Result<()> {
+        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !self.exists(dir);
+        let missing = path.ancestors().take_while(is_missing).count();
+        self.create_dir_all(path)?;
+        // Its own name in any case: whoever made it may have ended before it was synced.
+        for parent in path.ancestors().skip(1).take(missing.max(1)) {
+            self.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
+        Ok(())
+    }
+
     /// The whole content of a (small) file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;

@@ -257,14 +257,8 @@ fn open_storage(
     room: Arc<Room>,
 ) -> Result<(LogStore, StateMachine), OpenError> {
     let QuorumConfig { dir, disk, blocking, .. } = config;
-    if !disk.exists(&dir) {
-        let made = disk.create_dir_all(&dir).and_then(|()| match dir.parent() {
-            // A relative path of one component has the empty path for its parent.
-            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
-            Some(parent) => disk.sync_dir(parent),
-            None => Ok(()),
-        });
-        made.map_err(|e| OpenError::Folder(dir.clone(), e))?;
+    if !disk.exists(&dir) || disk.list(&dir).is_ok_and(|files| files.is_empty()) {
+        disk.create_dir_durably(&dir).map_err(|e| OpenError::Folder(dir.clone(), e))?;
     }
     let snapshots = Some(shared.durable_snapshot.subscribe());
     let store = LogStore::open(disk.clone(), blocking.clone(), &dir, room.clone(), snapshots)?;

@@ -200,7 +200,9 @@ impl DataDir {
             let path = path.to_owned();
             move |error| DataDirError::Io { path, error }
         };
-        disk.create_dir_all(&dir).map_err(failed(&dir))?;
+        if !disk.exists(&dir.join(META_PROPERTIES)) {
+            disk.create_dir_durably(&dir).map_err(failed(&dir))?;
+        }
         let lock_path = dir.join(LOCK);
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => DataDirError::Locked(dir.clone()),

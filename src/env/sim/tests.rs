@@ -129,6 +129,26 @@ fn an_atomic_write_is_old_or_new_after_any_power_cut() {
 }
 
 #[test]
+fn a_folder_that_was_created_durably_is_there_after_any_power_cut() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        let dir = Path::new("/a/b/c");
+        disk.create_dir_durably(dir).unwrap();
+        let file = disk.open(&dir.join("f"), OpenMode::Create).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(dir).unwrap();
+        disk.power_cut();
+        assert!(disk.exists(&dir.join("f")), "seed {seed}");
+        // Made by a process that ended before it could sync.
+        let dir = Path::new("/a/d");
+        disk.create_dir_all(dir).unwrap();
+        disk.create_dir_durably(dir).unwrap();
+        disk.power_cut();
+        assert!(disk.exists(dir), "seed {seed}");
+    }
+}
+
+#[test]
 fn faults_strike_when_they_are_told_to() {
     let disk = SimDisk::new(3);
     let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
