@@ -311,6 +311,7 @@ impl DataDir {
         opened.sort_by(|a, b| a.name.cmp(&b.name));
         *self.checkpoints.lock() = BTreeMap::from([
             (RECOVERY_POINTS, recovery_points),
+            (LOG_STARTS, starts),
             (FIRST_DIRTY, first_dirty),
             (HIGH_WATERMARKS, high_watermarks),
         ]);
@@ -392,17 +393,17 @@ impl DataDir {
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<OpenedLog, LogError> {
-        let mut noted = self.unopened.lock().get(name).copied().unwrap_or_default();
+        let mut noted = self.unopened.lock().get(name).copied();
         let dir = self.options.dir.join(name.to_string());
-        if noted.is_missing && !self.disk.exists(&dir) {
-            let missing = LogError::Missing { path: dir, end: noted.end() };
+        if let Some(gone) = noted.filter(|noted| noted.is_missing && !self.disk.exists(&dir)) {
+            let missing = LogError::Missing { path: dir, end: gone.end() };
             if !self.options.accepts_missing_data {
                 return Err(missing);
             }
             tracing::warn!("started with --accept-missing-data: {missing}");
-            noted = Noted::default();
+            noted = None;
         }
-        let place = self.place(name, noted);
+        let place = self.place(name, noted.unwrap_or_default());
         let dir = place.dir.clone();
         let failed = |error| LogError::Io { path: dir.clone(), error };
         // Thousands may be made at once: what was just made is not looked into.
@@ -413,14 +414,19 @@ impl DataDir {
                 return Err(LogError::OtherTopic { path: dir, found, expected: topic_id });
             }
             Some(_) => {}
-            None => self.write_topic(&dir, topic_id, is_new).map_err(failed)?,
+            None => {
+                if noted.is_none() {
+                    self.forget_what_is_gone(name).map_err(failed)?;
+                }
+                self.write_topic(&dir, topic_id, is_new).map_err(failed)?;
+            }
         }
         let log = if is_new { Log::create(place, config) } else { Log::open(place, config) };
         let log = Arc::new(log.map_err(failed)?);
         log.release_files();
         self.logs.lock().insert(name.clone(), log.clone());
         self.unopened.lock().remove(name);
-        let high_watermark = noted.high_watermark.unwrap_or_default();
+        let high_watermark = noted.and_then(|noted| noted.high_watermark).unwrap_or_default();
         Ok(OpenedLog { name: name.clone(), topic_id, log, high_watermark })
     }
 
@@ -432,6 +438,24 @@ impl DataDir {
             file.set_len(0)?;
         }
         file.write_all_at(&mut [io::IoSlice::new(content.as_bytes())], 0)
+    }
+
+    /// Sees to it that no checkpoint says anything of a log of this name, which is about to be made: after a crash what was
+    /// noted of an older one would be taken for what is true of the new, and recovery would not look at it. What
+    /// else is noted of logs that are no more goes as well, so that many that are made again need it once.
+    fn forget_what_is_gone(&self, name: &TopicPartition) -> io::Result<()> {
+        let mut written = self.checkpoints.lock();
+        for (checkpoint, offsets) in written.iter_mut().filter(|(_, offsets)| offsets.contains_key(name)) {
+            let (logs, unopened) = (self.logs.lock(), self.unopened.lock());
+            let mut left = offsets.clone();
+            left.retain(|other, _| {
+                other != name && (logs.contains_key(other) || unopened.contains_key(other))
+            });
+            drop((logs, unopened));
+            checkpoint::write_offsets(&*self.disk, &self.options.dir.join(checkpoint), &left)?;
+            *offsets = left;
+        }
+        Ok(())
     }
 
     /// Renames a deleted topic's log; the folder goes after `file.delete.delay.ms`. Reads that are under way
@@ -841,6 +865,29 @@ mod tests {
             data.close(vec![(names[4].clone(), Offset(5))]).unwrap();
             assert!(path.join(CLEAN_SHUTDOWN).exists());
         }
+    }
+
+    #[test]
+    fn a_new_log_is_not_told_what_was_noted_of_an_older_one_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, _) = open(dir.path(), 1).unwrap();
+        let name = TopicPartition::new("a", 0);
+        let old = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap().log;
+        for _ in 0..5 {
+            append(&old, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
+        }
+        data.checkpoint_all().unwrap();
+        data.delete_log(&old).unwrap();
+        let new = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap().log;
+        append(&new, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
+        let path = new.dir().join("00000000000000000000.log");
+        drop((data, old, new));
+        // Nobody has synced it, and the power fails.
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (_data, found) = open(dir.path(), 1).unwrap();
+        assert_eq!(found[0].log.log_end_offset(), Offset(0));
     }
 
     #[test]
