@@ -1,6 +1,7 @@
 //! Replays a partition of an internal topic into a shard.
 
 use crate::coordinator::{CoordinatorRecord, Now, Shard};
+use crate::env::planted::{Planted, is_planted};
 use crate::partition::Partition;
 use crate::protocol::batch::{BatchError, batches};
 use crate::types::Offset;
@@ -53,7 +54,7 @@ pub fn replay<S: Shard>(partition: &Partition, shard: &mut S, now: Now) -> Resul
             if !batch.header.is_control() {
                 for record in batch.records(BATCH_BYTES_MAX).map_err(|error| at(offset, &error))? {
                     let record = record.map_err(|error| at(offset, &error))?;
-                    if record.offset < offset.0 {
+                    if record.offset < offset.0 || is_planted(Planted::LostCommits) {
                         continue;
                     }
                     let Some(key) = record.key else { continue };

@@ -1,4 +1,4 @@
-//! A disk and a clock for tests: deterministic, seeded, and unkind in the ways real ones are.
+//! A disk, a clock, a network ([`net`]) and whole machines ([`world`]) for tests: deterministic, seeded, and unkind in the ways real ones are.
 //!
 //! What [`SimDisk`] does to its users, all of it decided by the seed:
 //! - **Power cut** ([`SimDisk::power_cut`]): of what was not synced, anything may be lost.
@@ -28,6 +28,10 @@
 //! folder, or lie about a sync that it said succeeded.
 
 mod files;
+pub mod net;
+pub mod seeds;
+pub mod trace;
+pub mod world;
 
 use std::any::Any;
 use std::io;
@@ -41,6 +45,7 @@ use parking_lot::Mutex;
 
 use super::{Chance, Clock, DirEntry, Disk, File, OpenMode, Space};
 use files::{Change, Inode, Names};
+use trace::{Trace, digest};
 
 /// A clock that stands still until it is told otherwise.
 #[derive(Debug, Default)]
@@ -173,6 +178,20 @@ struct State {
     locks: Vec<PathBuf>,
     /// Handles and locks of earlier generations are dead.
     generation: u64,
+    /// Where changes are noted, and as whose.
+    trace: Option<(Trace, u32)>,
+}
+
+#[derive(Debug, Hash)]
+enum DiskEvent<'a> {
+    Create(&'a Path),
+    CreateDir(&'a Path),
+    Rename(&'a Path, &'a Path),
+    Remove(&'a Path),
+    SyncDir(&'a Path),
+    Write { file: usize, position: usize, len: usize, digest: u64 },
+    SetLen { file: usize, len: u64 },
+    Sync { file: usize },
 }
 
 /// See the head of this module. Clones are the same disk.
@@ -216,8 +235,14 @@ impl SimDisk {
             counts: Counts::default(),
             locks: Vec::new(),
             generation: 0,
+            trace: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Notes every change from now on, as that machine's.
+    pub fn trace_to(&self, trace: Trace, machine: u32) {
+        self.state.lock().trace = Some((trace, machine));
     }
 
     pub fn arm(&self, faults: Faults) {
@@ -285,6 +310,12 @@ impl SimDisk {
 }
 
 impl State {
+    fn note(&self, event: &DiskEvent<'_>) {
+        if let Some((trace, machine)) = &self.trace {
+            trace.note(*machine, event);
+        }
+    }
+
     /// One change more, if the disk still takes any.
     fn live(&mut self, is_change: bool) -> io::Result<()> {
         if is_change && self.faults.is_read_only {
@@ -351,6 +382,7 @@ impl Disk for SimDisk {
                 let id = state.inodes.len();
                 let modified_ms = state.now_ms();
                 state.inodes.push(Inode::new(modified_ms));
+                state.note(&DiskEvent::Create(path));
                 state.names.change(Change::Create(path.to_owned(), id));
                 id
             }
@@ -383,6 +415,7 @@ impl Disk for SimDisk {
             state.live(true)?;
         }
         for dir in missing.into_iter().rev() {
+            state.note(&DiskEvent::CreateDir(dir));
             state.names.change(Change::CreateDir(dir.to_owned()));
         }
         Ok(())
@@ -427,6 +460,7 @@ impl Disk for SimDisk {
         if state.names.is_dir(from) && (state.names.is_dir(to) || state.names.file(to).is_some()) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.note(&DiskEvent::Rename(from, to));
         state.names.change(Change::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
@@ -437,6 +471,7 @@ impl Disk for SimDisk {
         if state.names.file(path).is_none() {
             return Err(not_found(path));
         }
+        state.note(&DiskEvent::Remove(path));
         state.names.change(Change::Remove(path.to_owned()));
         Ok(())
     }
@@ -447,6 +482,7 @@ impl Disk for SimDisk {
         if !state.names.is_dir(path) {
             return Err(not_found(path));
         }
+        state.note(&DiskEvent::Remove(path));
         state.names.change(Change::RemoveTree(path.to_owned()));
         Ok(())
     }
@@ -461,6 +497,7 @@ impl Disk for SimDisk {
         if !state.names.is_dir(dir) {
             return Err(not_found(dir));
         }
+        state.note(&DiskEvent::SyncDir(dir));
         state.names.sync(dir);
         Ok(())
     }
@@ -561,7 +598,9 @@ impl File for SimFile {
             let fits = inode.room().saturating_add(free).saturating_sub(position).min(bytes.len());
             let count = if fails { part.min(fits) } else { fits };
             if count > 0 {
-                inode.write(position, bytes.get(..count).unwrap_or_default());
+                let written = bytes.get(..count).unwrap_or_default();
+                inode.write(position, written);
+                state.note(&DiskEvent::Write { file: id, position, len: count, digest: digest(written) });
             }
             match (fails, count < bytes.len()) {
                 (true, _) => Err(eio()),
@@ -578,6 +617,7 @@ impl File for SimFile {
             if strikes(&mut state.faults.fail_set_len_in) {
                 return Err(eio());
             }
+            state.note(&DiskEvent::SetLen { file: id, len });
             let now_ms = state.now_ms();
             let inode = inode(state, id)?;
             inode.modified_ms = now_ms;
@@ -611,6 +651,7 @@ impl File for SimFile {
             state.live(true)?;
             assert!(!state.is_bad(id, |bad| bad.panics), "a panic that a test asked for");
             let fails = strikes(&mut state.faults.fail_sync_in) || state.is_bad(id, |bad| bad.syncs);
+            state.note(&DiskEvent::Sync { file: id });
             let inode = inode(state, id)?;
             if fails {
                 inode.lose_sync();
@@ -646,3 +687,6 @@ impl File for SimFile {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod world_tests;

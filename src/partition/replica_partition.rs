@@ -13,6 +13,7 @@ use super::manager::Topic;
 use super::replica::{EpochError, Replica};
 use super::syncing::{Syncing, Work};
 use super::waiting::{Committed, WaitingFetch, WaitingFetches, WaitingProduces};
+use crate::env::planted::{Planted, is_planted};
 use crate::metadata::PartitionImage;
 use crate::segment::{Append, AppendError, AppendRequest, Appended, Log, LogSlice, Origin, ReadError};
 use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicPartition};
@@ -313,7 +314,7 @@ impl Partition {
         log_append_time_ms: i64,
         timeout: Duration,
     ) -> Result<Produced, ProduceError> {
-        if appended.flush_due {
+        if appended.flush_due && !is_planted(Planted::EarlyAcknowledgement) {
             self.syncing.sync(&self.log, &self.work).await.map_err(ProduceError::Sync)?;
         }
         self.appended(&appended);
@@ -362,7 +363,8 @@ impl Partition {
             if !replica.is_leader() {
                 return;
             }
-            let is_synced_first = self.topic.config().flush_messages == 1;
+            let is_synced_first =
+                self.topic.config().flush_messages == 1 && !is_planted(Planted::EarlyAcknowledgement);
             let own_end = if is_synced_first { self.log.recovery_point() } else { self.log.log_end_offset() };
             replica.replicated_end(own_end)
         };

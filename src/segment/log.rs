@@ -20,6 +20,7 @@ use super::producer_state::{ProducerState, ProducerSummary};
 use super::recovery;
 use super::room::Room;
 use super::segment_file::{Files, Segment, State, file_name};
+use crate::env::planted::{Planted, is_planted};
 use crate::env::{Clock, Disk, OpenMode};
 use crate::types::{LeaderEpoch, Offset};
 
@@ -351,6 +352,9 @@ impl Log {
             (unsynced, segments.last().map_or(0, |segment| segment.base_offset))
         };
         let sync = || {
+            if is_planted(Planted::SkippedSync) {
+                return Ok(());
+            }
             for segment in unsynced {
                 match segment.sync(&self.files, segment.base_offset != last) {
                     // Retention removed it meanwhile, or compaction replaced it by one that is synced.

@@ -8,8 +8,7 @@
 //! 4. Epochs, offsets and timestamps are found where the batches say (KIP-101, KIP-79).
 //! 5. After a process was killed (and no power cut), nothing that was acknowledged is missing.
 //!
-//! A failure names its seed; `SEED=<n> cargo test --lib power_cuts -- --nocapture` runs that one alone and
-//! says what it does; `SEEDS=<n>` runs so many.
+//! A failure prints the command that repeats its seed ([`seeds`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use super::file_cache::FileCache;
 use super::producer_state::ProducerState;
 use super::tests::batch_of;
 use super::*;
-use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom};
+use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom, seeds};
 use crate::env::{Clock, Disk};
 use crate::protocol::batch::{BatchHeader, batches};
 use crate::protocol::builder::BatchOptions;
@@ -413,14 +412,7 @@ fn run(seed: u64) {
 
 #[test]
 fn logs_survive_power_cuts_kills_and_failing_disks() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().init();
-        return run(seed);
-    }
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
-    for seed in 0..seeds {
-        run(seed);
-    }
+    seeds::run(60, "--lib power_cuts", run);
 }
 
 /// The simulation is believed because it catches this: a log opened with a recovery point above what

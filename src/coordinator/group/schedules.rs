@@ -9,12 +9,10 @@
 //! 4. Nobody waits for ever: once faults stop, the group becomes Stable with exactly the clients that
 //!    live, every partition is owned, and no request waits.
 //!
-//! A failure names its seed; `SEED=<n> cargo test --lib schedules -- --nocapture` runs that one alone and
-//! says what it does; `SEEDS=<n>` runs so many.
+//! A failure prints the command that repeats its seed ([`seeds`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +21,7 @@ use super::classic::State;
 use super::harness::{Harness, client, config, subscription};
 use super::request::*;
 use crate::coordinator::Ticket;
-use crate::env::sim::SimRandom;
+use crate::env::sim::{SimRandom, seeds};
 use crate::types::TopicId;
 
 const GROUP: &str = "g";
@@ -521,29 +519,19 @@ impl World {
 }
 
 fn run(seed: u64, is_loud: bool) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, is_loud);
-        for at in 0..CLIENTS {
-            if world.random.one_in(2) {
-                world.start(at);
-            }
+    let mut world = World::new(seed, is_loud);
+    for at in 0..CLIENTS {
+        if world.random.one_in(2) {
+            world.start(at);
         }
-        for _ in 0..STEPS {
-            world.step();
-        }
-        world.heal();
-    }));
-    if let Err(panic) = outcome {
-        eprintln!("failed: SEED={seed} cargo test --lib schedules -- --nocapture");
-        resume_unwind(panic);
     }
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.heal();
 }
 
 #[test]
 fn random_schedules_keep_the_promises_of_groups() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    match number("SEED") {
-        Some(seed) => run(seed, true),
-        None => (0..number("SEEDS").unwrap_or(40)).for_each(|seed| run(seed, false)),
-    }
+    seeds::run(40, "--lib schedules", |seed| run(seed, seeds::is_one()));
 }

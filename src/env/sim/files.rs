@@ -235,9 +235,9 @@ impl Inode {
         if self.lost {
             return;
         }
-        // The lengths and bytes in between do not matter any more.
-        self.durable.clone_from(&self.live);
-        self.unsynced.clear();
+        for write in self.unsynced.drain(..) {
+            apply(&mut self.durable, &write);
+        }
     }
 
     pub fn lose_sync(&mut self) {

@@ -10,7 +10,7 @@
 //! 4. The producers' sequences are those of a log that was never compacted.
 //! 5. What was synced survives power cuts.
 //!
-//! `SEED=<n> cargo test --lib cleaner -- --nocapture` runs one seed; `SEEDS=<n>` runs so many.
+//! A failure prints the command that repeats its seed ([`seeds`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::super::file_cache::FileCache;
 use super::super::tests::{place, read_all};
 use super::super::{Append, AppendRequest, LogPlace, Origin};
 use super::*;
-use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom};
+use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom, seeds};
 use crate::env::{Clock, Disk};
 use crate::protocol::batch::{Compression, batches};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
@@ -412,12 +412,7 @@ fn run(seed: u64) {
 
 #[test]
 fn compaction_keeps_the_last_of_each_key_whatever_happens() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().init();
-        return run(seed);
-    }
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
-    (0..seeds).for_each(run);
+    seeds::run(30, "--lib cleaner", run);
 }
 
 /// A batch of records from `offset` on: each has its offset for a value, and one of seven keys.
