@@ -872,13 +872,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (data, _) = open(dir.path(), 1).unwrap();
         let name = TopicPartition::new("a", 0);
-        let old = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap().log;
+        let old = data.create_log(&name, RealChance.topic_id(), LogConfig::default()).unwrap().log;
         for _ in 0..5 {
             append(&old, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
         }
         data.checkpoint_all().unwrap();
         data.delete_log(&old).unwrap();
-        let new = data.create_log(&name, TopicId::random(), LogConfig::default()).unwrap().log;
+        let new = data.create_log(&name, RealChance.topic_id(), LogConfig::default()).unwrap().log;
         append(&new, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
         let path = new.dir().join("00000000000000000000.log");
         drop((data, old, new));

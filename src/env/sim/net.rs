@@ -4,9 +4,9 @@
 //! What it does to its users, all of it decided by the seed:
 //! - **Time**: a piece of a stream arrives after the link's latency and in order; a slow link carries so many
 //!   bytes in a millisecond. A write is taken in part, and a frame arrives in pieces.
-//! - **A process ends** ([`SimNet::kill`]): its listeners are gone and its streams end, with a FIN or a
-//!   reset; what it sent before arrives. Who sends to it or connects to its port is answered by a reset.
-//! - **A machine is lost** ([`SimNet::lose`]): silence. Who sends to it waits, and learns by a reset when the
+//! - **A process ends** ([`SimNet::kill`]): its listeners are gone and its streams end, with a FIN, behind all that
+//!   it sent, or with a reset, which the last part of that is lost to. Who sends to it or connects to its port is answered by a reset.
+//! - **A machine is lost** ([`SimNet::lose`]): silence, and the last part of what it sent is lost. Who sends to it waits, and learns by a reset when the
 //!   machine is there again ([`SimNet::bring_up`]) and knows nothing of the stream. Connecting waits as well.
 //! - **Cuts** ([`SimNet::cut`]): in one direction; what is sent meanwhile arrives once the cut is healed, as
 //!   TCP sends it again.
@@ -321,6 +321,23 @@ impl Net {
         }
     }
 
+    /// Of what an end has sent and its kernel still held, the last part never leaves.
+    fn lose_tail(&mut self, stream: u64, from: usize) {
+        let Some(ends) = self.streams.get_mut(&stream) else { return };
+        let side = &mut ends[other(from)];
+        // Connecting is not taken back: the streams that it is about would never end.
+        let first_data =
+            side.flying.iter().position(|segment| matches!(segment, Segment::Data(_) | Segment::Finish));
+        if let Some(first_data) = first_data {
+            side.flying.truncate(first_data + self.random.index(side.flying.len() - first_data + 1));
+            let left = side.flying.iter().map(|segment| match segment {
+                Segment::Data(bytes) => bytes.len(),
+                _ => 0,
+            });
+            side.flying_bytes = left.sum();
+        }
+    }
+
     fn ends_on(&self, ip: IpAddr) -> Vec<(u64, usize)> {
         let both = self.streams.iter().flat_map(|(id, ends)| [(*id, 0, &ends[0]), (*id, 1, &ends[1])]);
         both.filter(|(_, _, end)| end.address.ip() == ip && !end.is_gone)
@@ -391,6 +408,9 @@ impl SimNet {
                 listeners.unwrap_or_default().into_values().flat_map(|l| l.waiting).collect();
             for (stream, end) in net.ends_on(ip) {
                 let is_abrupt = waiting.contains(&stream) || net.random.one_in(2);
+                if is_abrupt {
+                    net.lose_tail(stream, end);
+                }
                 net.close(stream, end, is_abrupt);
             }
         });
@@ -404,6 +424,7 @@ impl SimNet {
                 machine.is_lost = true;
             }
             for (stream, end) in net.ends_on(ip) {
+                net.lose_tail(stream, end);
                 if let Some(ends) = net.streams.get_mut(&stream) {
                     ends[end].is_gone = true;
                 }

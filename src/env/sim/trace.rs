@@ -1,8 +1,8 @@
 //! What happened in a run, as a hash: two runs of one seed are the same exactly when their hashes are.
 //!
 //! Every change of a disk, every arrival on the network, every start and end of a process and all that the
-//! clients saw goes in, with its time and its node. `TRACE=<file>` writes the events down as well, so that two runs
-//! that should be the same and are not can be compared line by line.
+//! clients saw goes in, with its time and its node. They can be written down as well
+//! ([`Trace::write_to`]), so that two runs that should be the same and are not can be compared line by line.
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,7 +24,7 @@ struct Events {
     /// Keyed by zeros: the same in every process.
     hasher: DefaultHasher,
     count: u64,
-    out: Option<std::io::BufWriter<std::fs::File>>,
+    out: Option<Box<dyn Write + Send>>,
 }
 
 impl Debug for Trace {
@@ -34,10 +34,9 @@ impl Debug for Trace {
 }
 
 impl Trace {
-    /// Writes every event into a file, too.
-    pub fn write_to(&self, path: &str) -> std::io::Result<()> {
-        self.events.lock().out = Some(std::io::BufWriter::new(std::fs::File::create(path)?));
-        Ok(())
+    /// Writes every event down there as well, a line each.
+    pub fn write_to(&self, out: Box<dyn Write + Send>) {
+        self.events.lock().out = Some(out);
     }
 
     /// Virtual time since the run began.
@@ -70,7 +69,7 @@ impl Trace {
         self.events.lock().hasher.finish()
     }
 
-    /// Ends the file of [`Trace::write_to`].
+    /// Has all be written that was handed to [`Trace::write_to`].
     pub fn flush(&self) {
         if let Some(out) = &mut self.events.lock().out {
             let _ = out.flush();
