@@ -12,7 +12,7 @@ use raftsman::protocol::batch::{BatchHeader, batches};
 use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 use raftsman::protocol::records::RecordView;
 use raftsman::segment::{
-    Append, AppendError, AppendRequest, Appended, DataDir, DataDirOptions, Log, OpenedLog, Origin,
+    Append, AppendError, AppendRequest, Appended, DataDir, DataDirOptions, Log, OpenedLog,
 };
 use raftsman::types::{LeaderEpoch, NodeId, Offset};
 
@@ -177,7 +177,8 @@ fn append(log: &Log, producer: &BatchHeader, sequence: i32, records: i32) -> Res
         builder.add(1_700_000_100_000, None, Some(b"continued")).unwrap();
     }
     let records: BytesMut = builder.build_mut().unwrap();
-    match log.append(AppendRequest { records, origin: Origin::Leader { epoch: LeaderEpoch(0) } }) {
+    log.lead(LeaderEpoch(0)).expect("no later epoch is known");
+    match log.append(AppendRequest { records, epoch: LeaderEpoch(0), must_be_known: false }) {
         Append::Done(result) => result,
         Append::Queued(_) => unreachable!("nobody else appends"),
     }
@@ -214,14 +215,14 @@ fn a_folder_that_kafka_closed_is_read_as_it_is_and_continued() {
     assert_eq!(data.cluster_id(), "uc17HCtySSmZz7sxkyzo_Q");
     check(&opened);
     assert_eq!(content(folder.path()), before);
-    data.close(vec![(opened.name.clone(), opened.log.log_end_offset())]).unwrap();
+    data.close(vec![(opened.name.clone(), opened.log.log_end_offset())], -1).unwrap();
     drop((data, opened));
     assert_eq!(content(folder.path()), before);
 
     let (data, opened) = open(folder.path());
     check(&opened);
     continue_producers(&opened.log);
-    data.close(vec![(opened.name.clone(), opened.log.log_end_offset())]).unwrap();
+    data.close(vec![(opened.name.clone(), opened.log.log_end_offset())], -1).unwrap();
     // What Kafka wrote stands as it stood; its segments are continued, not rewritten.
     let after = content(folder.path());
     assert!(logs_of(&after).starts_with(&logs_of(&before)));
@@ -259,6 +260,6 @@ fn a_folder_that_kafka_left_in_a_crash_is_recovered() {
         check(&opened);
         assert_eq!(logs_of(&content(folder.path())), logs_of(&before));
         continue_producers(&opened.log);
-        data.close(vec![(opened.name.clone(), opened.log.log_end_offset())]).unwrap();
+        data.close(vec![(opened.name.clone(), opened.log.log_end_offset())], -1).unwrap();
     }
 }

@@ -13,7 +13,7 @@ use raftsman::env::real::{RealDisk, SystemClock};
 use raftsman::env::{Disk, OpenMode};
 use raftsman::segment::file_cache::FileCache;
 use raftsman::segment::index::{self, Entry, OffsetEntry};
-use raftsman::segment::{Append, AppendRequest, Log, LogConfig, LogPlace, Origin};
+use raftsman::segment::{Append, AppendRequest, Log, LogConfig, LogPlace};
 use raftsman::types::{LeaderEpoch, Offset};
 
 use super::batches::{self, MIB, scattered};
@@ -36,11 +36,13 @@ fn open(dir: &Path, config: LogConfig) -> Log {
         first_dirty_offset: None,
         was_closed: false,
     };
-    Log::open(place, config).expect("opens")
+    let log = Log::open(place, config).expect("opens");
+    log.lead(LeaderEpoch(0)).expect("leads");
+    log
 }
 
-fn append(log: &Log, records: BytesMut) {
-    let request = AppendRequest { records, origin: Origin::Leader { epoch: LeaderEpoch(0) } };
+fn append(log: &Log, records: BytesMut, epoch: i32) {
+    let request = AppendRequest { records, epoch: LeaderEpoch(epoch), must_be_known: false };
     match log.append(request) {
         Append::Done(result) => drop(black_box(result.expect("appends"))),
         Append::Queued(_) => unreachable!("nobody else appends"),
@@ -74,14 +76,19 @@ pub fn appends(criterion: &mut Criterion<CpuTime>) {
         group.throughput(Throughput::Bytes(sample.bytes.len() as u64));
         let dir = tempfile::tempdir().expect("makes a folder");
         let log = open(dir.path(), LogConfig::default());
+        let epoch = Cell::new(0);
         let cut = || {
             if log.size_bytes() > FILE_BYTES_MAX {
-                log.truncate_to(Offset::ZERO).expect("truncates");
+                let follower_of = LeaderEpoch(epoch.get() + 1);
+                log.follow(follower_of).expect("follows");
+                log.truncate_to(Offset::ZERO, follower_of, |_| Ok(())).expect("truncates");
+                epoch.set(epoch.get() + 2);
+                log.lead(LeaderEpoch(epoch.get())).expect("leads");
             }
         };
         group.bench_function(sample.name, |bencher| {
             bencher.iter_custom(|iterations| {
-                time_of(iterations, &sample.bytes, |records| append(&log, records), cut)
+                time_of(iterations, &sample.bytes, |records| append(&log, records, epoch.get()), cut)
             });
         });
         let file = RealDisk.open(&dir.path().join("floor"), OpenMode::Create).expect("opens");
@@ -124,7 +131,7 @@ pub fn look_ups(criterion: &mut Criterion<CpuTime>) {
     // An entry for every batch, so that small batches make a large index.
     let log = open(dir.path(), LogConfig { index_interval_bytes: 1, ..LogConfig::default() });
     let [sample, ..] = batches::samples();
-    (0..ENTRIES).for_each(|_| append(&log, sample.bytes.clone()));
+    (0..ENTRIES).for_each(|_| append(&log, sample.bytes.clone(), 0));
     let end = log.log_end_offset();
     let mut next = scattered(end.0);
     group.bench_function(format!("read from a log of {ENTRIES} entries"), |bencher| {

@@ -30,9 +30,9 @@ impl Decider<'_> {
         let mut answers = Vec::with_capacity(partitions.len());
         for request in partitions {
             let answer = self.alter_partition(broker.id, request).map(|(change, altered)| {
-                if !change.is_empty() {
-                    records.push(MetadataRecord::PartitionChange(change));
-                }
+                // Also when it changes nothing but the partition's epoch: no earlier request of this leader that is
+                // still on its way can be granted after that, which is what it asks for then.
+                records.push(MetadataRecord::PartitionChange(change));
                 altered
             });
             answers.push(answer);
@@ -94,8 +94,7 @@ impl Decider<'_> {
         if request.recovering != partition.recovering {
             change.recovering = Some(request.recovering);
         }
-        let after =
-            if change.is_empty() { PartitionImage::clone(partition) } else { partition.changed(&change) };
+        let after = partition.changed(&change);
         let altered = AlteredPartition {
             leader: after.leader,
             leader_epoch: after.leader_epoch,

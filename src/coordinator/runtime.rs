@@ -312,7 +312,7 @@ impl<S: Shard> Runtime<S> {
         if due.is_empty() {
             return Ok(());
         }
-        if place.partition.high_watermark() >= active.end {
+        if place.partition.is_committed(active.end, place.epoch) {
             send(due, Ok(()));
             return Ok(());
         }
@@ -415,12 +415,9 @@ impl<S: Shard> Place<S> {
         end: Offset,
         timeout: Duration,
     ) -> impl Future<Output = Result<(), CoordinatorError>> {
-        let partition = self.partition.clone();
+        let (partition, epoch) = (self.partition.clone(), self.epoch);
         async move {
-            if partition.high_watermark() >= end {
-                return Ok(());
-            }
-            partition.committed(end, timeout).await.map_err(|error| CoordinatorError::from(&error))
+            partition.committed(end, epoch, timeout).await.map_err(|error| CoordinatorError::from(&error))
         }
     }
 }

@@ -187,7 +187,7 @@ impl Node {
         let closing = self.broker.surroundings.blocking.run(move || {
             let high_watermarks = broker.partitions.high_watermarks();
             broker.note_metadata_index();
-            if let Err(error) = broker.partitions.data.close(high_watermarks) {
+            if let Err(error) = broker.partitions.data.close(high_watermarks, broker.identity.epoch) {
                 tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
             }
         });

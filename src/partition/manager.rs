@@ -16,7 +16,7 @@ use super::syncing::Work;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{Configs, MetadataDelta, MetadataImage, PartitionImage, TopicImage};
 use crate::segment::{DataDir, LogConfig, LogError, OpenedLog};
-use crate::types::{NodeId, Offset, TopicId, TopicPartition};
+use crate::types::{LeaderEpoch, NodeId, Offset, TopicId, TopicPartition};
 
 /// What went in and out of a topic's partitions on this node since its start.
 #[derive(Debug, Default)]
@@ -165,6 +165,13 @@ impl PartitionManager {
             && self
                 .topic_by_id(topic)
                 .is_some_and(|topic| matches!(topic.partition(index), Err(Absent::Offline)))
+    }
+
+    /// Whether this node takes records for the partition, as its leader in this epoch (or a later one).
+    pub fn takes_records(&self, topic: TopicId, index: i32, epoch: LeaderEpoch) -> bool {
+        self.topic_by_id(topic)
+            .and_then(|topic| topic.partition(index).ok())
+            .is_some_and(|partition| partition.takes_records(epoch))
     }
 
     /// Tries those again whose time has come; returns how many are there now. Blocks on the disk.

@@ -13,7 +13,7 @@ use crate::env::sim::{Bad, Faults, SimClock, SimDisk};
 use crate::env::{Chance, Disk, Surroundings, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
-use crate::segment::{Append, AppendRequest, DataDir, DataDirOptions, Origin};
+use crate::segment::{Append, AppendRequest, DataDir, DataDirOptions};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 
 const NODE: NodeId = NodeId(1);
@@ -111,8 +111,8 @@ fn append(partition: &Partition, records: i64) {
     for at in 0..records {
         builder.add(at, None, Some(b"value")).unwrap();
     }
-    let origin = Origin::Leader { epoch: LeaderEpoch(0) };
-    match partition.log.append(AppendRequest { records: builder.build_mut().unwrap(), origin }) {
+    let (records, epoch) = (builder.build_mut().unwrap(), partition.leader_epoch());
+    match partition.log.append(AppendRequest { records, epoch, must_be_known: false }) {
         Append::Done(appended) => assert!(appended.is_ok(), "{appended:?}"),
         Append::Queued(_) => panic!("nobody else appends"),
     }

@@ -21,7 +21,11 @@ mod manager_tests;
 pub mod offline;
 pub mod replica;
 mod replica_partition;
+#[cfg(test)]
+mod replication_model;
 pub mod syncing;
+#[cfg(test)]
+mod tests;
 pub mod waiting;
 
 pub use manager::{PartitionManager, Topic};

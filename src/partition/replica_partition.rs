@@ -2,36 +2,52 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
 use super::checks::{self, CheckError};
 use super::manager::Topic;
-use super::replica::{EpochError, Replica};
+use super::replica::{EpochError, FollowerError, FollowerFetch, Replica, Turn};
 use super::syncing::{Syncing, Work};
-use super::waiting::{Committed, WaitingFetch, WaitingFetches, WaitingProduces};
+use super::waiting::{Acknowledgements, Committed, Waiter, WaitingFetch, WaitingFetches};
 use crate::env::planted::{Planted, is_planted};
 use crate::metadata::PartitionImage;
-use crate::segment::{Append, AppendError, AppendRequest, Appended, Log, LogSlice, Origin, ReadError};
+use crate::segment::{
+    Append, AppendError, AppendRequest, Appended, DataDir, Log, LogSlice, ReadError, TruncateError,
+};
 use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// A partition that this node holds.
+///
+/// Locks, in the order they are taken: `turning`, then the log's writer lock, or `state`; the last is held for
+/// moments, and nothing is asked of the log under it but where it ends.
 #[derive(Debug)]
 pub struct Partition {
     pub name: TopicPartition,
     pub topic: Arc<Topic>,
     pub log: Arc<Log>,
-    replica: RwLock<Replica>,
-    high_watermark: AtomicI64,
+    /// One change of leadership, truncation or replicated append at a time.
+    turning: Mutex<()>,
+    state: RwLock<State>,
+    /// Consumers, who wait for the high watermark.
     waiting_fetches: WaitingFetches,
-    waiting_produces: WaitingProduces,
+    /// Followers, who wait for the log's end.
+    waiting_followers: WaitingFetches,
     syncing: Arc<Syncing>,
     work: Work,
     /// True while a timer runs that will sync the log (`flush.ms`).
     has_sync_timer: AtomicBool,
+}
+
+/// What changes together: the replica with its high watermark, and who waits for that.
+#[derive(Debug)]
+struct State {
+    replica: Replica,
+    acknowledgements: Acknowledgements<Waiter>,
 }
 
 /// Why a produce failed.
@@ -48,9 +64,18 @@ pub enum ProduceError {
     #[error(transparent)]
     Check(#[from] CheckError),
     #[error(transparent)]
-    Append(#[from] AppendError),
+    Append(AppendError),
     #[error("the log could not be synced: {0}")]
     Sync(Arc<io::Error>),
+}
+
+impl From<AppendError> for ProduceError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::LeadershipEnded(_) => ProduceError::NotLeader,
+            error => ProduceError::Append(error),
+        }
+    }
 }
 
 /// What an acknowledged produce is told.
@@ -60,6 +85,27 @@ pub struct Produced {
     /// With log-append time; -1 otherwise.
     pub log_append_time_ms: i64,
     pub log_start_offset: Offset,
+}
+
+/// Whose records are appended.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    Producer {
+        must_be_known: bool,
+    },
+    /// The broker's own, in the leadership that it decided them in.
+    Own {
+        epoch: LeaderEpoch,
+    },
+}
+
+/// What an append was checked for.
+#[derive(Clone, Copy, Debug)]
+struct Checked {
+    /// This node's leadership then.
+    epoch: LeaderEpoch,
+    /// The broker's time that the records carry; -1 for none.
+    log_append_time_ms: i64,
 }
 
 /// How a produce goes on.
@@ -117,57 +163,141 @@ impl Partition {
             name,
             topic,
             log,
-            replica: RwLock::new(Replica::new(node)),
-            high_watermark: AtomicI64::new(high_watermark.0),
+            turning: Mutex::new(()),
+            state: RwLock::new(State {
+                replica: Replica::new(node, high_watermark),
+                acknowledgements: Acknowledgements::default(),
+            }),
             waiting_fetches: WaitingFetches::default(),
-            waiting_produces: WaitingProduces::default(),
+            waiting_followers: WaitingFetches::default(),
             syncing: Arc::default(),
             work,
             has_sync_timer: AtomicBool::new(false),
         }
     }
 
-    /// Follows the controller. A new leadership begins with a note of its epoch in the log.
+    /// Follows the controller. The log is told of a new leader epoch first: what was checked in an earlier one is
+    /// refused from then on, and where a leadership begins nothing is between its start and what it finds.
     pub fn apply(&self, image: &PartitionImage) -> io::Result<()> {
-        let (begins, leads) = {
-            let mut replica = self.replica.write();
-            (replica.apply(image), replica.is_leader())
-        };
-        if begins {
-            // What a crash left unsynced would stay invisible where records are shown once synced.
-            if self.topic.config().flush_messages == 1 {
-                self.log.flush()?;
+        let _one_at_a_time = self.turning.lock();
+        let turn = self.state.read().replica.turn(image);
+        let told = match turn {
+            Turn::Lead(epoch) => {
+                let led = self.log.lead(epoch).map(|_| ()).map_err(io::Error::other);
+                // What a crash left unsynced would stay invisible where records are shown once synced.
+                match self.topic.config().flush_messages {
+                    1 => led.and(self.log.flush().map(|_| ())),
+                    _ => led,
+                }
             }
-            self.log.assign_epoch_start(image.leader_epoch, self.log.log_end_offset())?;
-            self.advance_high_watermark();
+            Turn::Follow(epoch) => self.log.follow(epoch).map_err(io::Error::other),
+            Turn::Nothing | Turn::Same => Ok(()),
+        };
+        self.changed(|state| {
+            state.replica.apply(image, self.log.log_end_offset(), self.log.now_ms());
+            match turn {
+                Turn::Lead(epoch) => {
+                    state.acknowledgements.lead(epoch);
+                    Vec::new()
+                }
+                Turn::Follow(_) => state.acknowledgements.end(),
+                Turn::Nothing | Turn::Same => Vec::new(),
+            }
+        });
+        self.advance_high_watermark();
+        self.wake_all_fetches();
+        told
+    }
+
+    /// Changes the state, and tells those whose wait that ends.
+    fn changed(&self, change: impl FnOnce(&mut State) -> Vec<Waiter>) {
+        for waiter in change(&mut self.state.write()) {
+            let _ = waiter.send(Committed::LeadershipLost);
         }
-        if !leads {
-            self.waiting_produces.leadership_lost();
-        }
-        self.waiting_fetches.wake_all();
-        Ok(())
     }
 
     /// Tells everybody who waits that the partition is gone.
     ///
     /// A fetch that waits holds on to it, and would otherwise go on waiting for a log that never grows.
     pub fn closed(&self) {
-        self.replica.write().retire();
-        self.waiting_produces.leadership_lost();
+        let _one_at_a_time = self.turning.lock();
+        self.log.end_leadership();
+        self.changed(|state| {
+            state.replica.retire();
+            state.acknowledgements.end()
+        });
+        self.wake_all_fetches();
+    }
+
+    fn wake_all_fetches(&self) {
         self.waiting_fetches.wake_all();
+        self.waiting_followers.wake_all();
+    }
+
+    /// Notes how far a follower is, as its fetch tells: once for each fetch, and not when the answer is that the logs
+    /// part. What that commits is acknowledged, and consumers may read it.
+    pub fn follower_fetched(&self, fetch: FollowerFetch, now_ms: i64) -> Result<(), FollowerError> {
+        let end = self.log.log_end_offset();
+        self.state.write().replica.fetched(fetch, end, now_ms)?;
+        let before = self.high_watermark();
+        if self.advance(|state| state.replica.high_watermark()) > before {
+            self.waiting_fetches.wake_all();
+        }
+        Ok(())
+    }
+
+    /// Appends what was fetched from the leader of `epoch`, and takes over its high watermark. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Those of [`Log::append_replicated`]; this node may not follow that leader any more.
+    pub fn append_replicated(
+        &self,
+        records: BytesMut,
+        epoch: LeaderEpoch,
+        leader_high_watermark: Offset,
+    ) -> Result<Option<Appended>, AppendError> {
+        let _one_at_a_time = self.turning.lock();
+        let appended = self.log.append_replicated(records, epoch)?;
+        let end = self.log.log_end_offset();
+        self.state.write().replica.leader_told(leader_high_watermark, end);
+        Ok(appended)
+    }
+
+    /// Cuts the log as the leader of `epoch` asks for. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Those of [`Log::truncate_to`]; this node may not follow that leader any more.
+    pub fn truncate(&self, data: &DataDir, offset: Offset, epoch: LeaderEpoch) -> Result<(), TruncateError> {
+        let _one_at_a_time = self.turning.lock();
+        let cut = data.truncate(&self.name, &self.log, offset, epoch);
+        self.state.write().replica.truncated(self.log.log_end_offset());
+        self.wake_all_fetches();
+        cut
+    }
+
+    /// Whether what is produced to this node is taken: it leads, in this epoch or a later one.
+    pub fn takes_records(&self, epoch: LeaderEpoch) -> bool {
+        let replica = &self.state.read().replica;
+        replica.is_leader() && replica.leader_epoch() >= epoch
     }
 
     pub fn is_leader(&self) -> bool {
-        self.replica.read().is_leader()
+        self.state.read().replica.is_leader()
     }
 
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.replica.read().leader_epoch()
+        self.state.read().replica.leader_epoch()
     }
 
     /// What is replicated lies below.
     pub fn high_watermark(&self) -> Offset {
-        Offset(self.high_watermark.load(Ordering::Acquire))
+        self.state.read().replica.high_watermark()
+    }
+
+    /// Whether the high watermark may be behind what consumers were told by an earlier leader: until it reaches where
+    /// this leadership began (KIP-207).
+    pub fn is_behind_epoch_start(&self) -> bool {
+        self.state.read().replica.is_behind_epoch_start()
     }
 
     /// What is neither replicated nor part of an open transaction lies below.
@@ -177,49 +307,49 @@ impl Partition {
 
     /// Checks that this node leads, in the epoch that a request expects.
     pub fn check_leader(&self, expected: LeaderEpoch) -> Result<LeaderEpoch, FetchError> {
-        let replica = self.replica.read();
+        let replica = &self.state.read().replica;
         replica.check_epoch(expected)?;
         if replica.is_leader() { Ok(replica.leader_epoch()) } else { Err(FetchError::NotLeader) }
     }
 
-    /// Appends a producer's records.
+    /// Appends a producer's records. `must_be_known` as in [`AppendRequest`].
     pub fn produce(
         self: &Arc<Self>,
         records: BytesMut,
         acks: Acks,
         now_ms: i64,
         timeout: Duration,
+        must_be_known: bool,
     ) -> Appending {
-        let appended = match self.append(records, acks, now_ms, None) {
+        let (append, checked) = match self.append(records, acks, now_ms, Whose::Producer { must_be_known }) {
             Ok(appended) => appended,
             Err(error) => return Appending::Done(Err(error)),
         };
-        let (append, log_append_time_ms) = appended;
+        let partition = self.clone();
         match append {
             Append::Done(Err(error)) => Appending::Done(Err(error.into())),
             Append::Done(Ok(appended)) if !appended.flush_due => {
-                self.appended(&appended);
-                if acks != Acks::All || self.high_watermark() > appended.last_offset {
-                    return Appending::Done(self.acknowledge(&appended, acks, log_append_time_ms));
+                let outcome = self.appended(&appended, checked.epoch);
+                match outcome {
+                    _ if acks != Acks::All => Appending::Done(self.acknowledge(&appended, acks, checked)),
+                    Some(Committed::Yes) => Appending::Done(self.acknowledge(&appended, acks, checked)),
+                    Some(Committed::LeadershipLost) => Appending::Done(Err(ProduceError::NotLeader)),
+                    None => Appending::Coming(
+                        self.work
+                            .tasks
+                            .spawn(async move { partition.finish(appended, acks, checked, timeout).await }),
+                    ),
                 }
-                let partition = self.clone();
-                Appending::Coming(self.work.tasks.spawn(async move {
-                    partition.finish(appended, acks, log_append_time_ms, timeout).await
-                }))
             }
-            Append::Done(Ok(appended)) => {
-                let partition = self.clone();
-                Appending::Coming(self.work.tasks.spawn(async move {
-                    partition.finish(appended, acks, log_append_time_ms, timeout).await
-                }))
-            }
-            Append::Queued(receiver) => {
-                let partition = self.clone();
-                Appending::Coming(self.work.tasks.spawn(async move {
-                    let appended = receiver.await.unwrap_or(Err(AppendError::Closed))?;
-                    partition.finish(appended, acks, log_append_time_ms, timeout).await
-                }))
-            }
+            Append::Done(Ok(appended)) => Appending::Coming(
+                self.work
+                    .tasks
+                    .spawn(async move { partition.finish(appended, acks, checked, timeout).await }),
+            ),
+            Append::Queued(receiver) => Appending::Coming(self.work.tasks.spawn(async move {
+                let appended = receiver.await.unwrap_or(Err(AppendError::Closed))?;
+                partition.finish(appended, acks, checked, timeout).await
+            })),
         }
     }
 
@@ -234,7 +364,7 @@ impl Partition {
         epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Result<Offset, ProduceError> {
-        let (append, _) = self.append(records, Acks::All, now_ms, Some(epoch))?;
+        let (append, checked) = self.append(records, Acks::All, now_ms, Whose::Own { epoch })?;
         let appended = match append {
             Append::Done(appended) => appended?,
             Append::Queued(receiver) => receiver.await.unwrap_or(Err(AppendError::Closed))?,
@@ -243,29 +373,44 @@ impl Partition {
             let partition = self.clone();
             self.work.tasks.spawn(async move {
                 match partition.syncing.sync(&partition.log, &partition.work).await {
-                    Ok(_) => partition.appended(&appended),
+                    Ok(_) => drop(partition.appended(&appended, checked.epoch)),
                     Err(error) => {
                         tracing::error!(partition = %partition.name, %error, "the log could not be synced");
                     }
                 }
             });
         } else {
-            self.appended(&appended);
+            self.appended(&appended, checked.epoch);
         }
         Ok(appended.last_offset.plus(1))
     }
 
-    /// Waits until all that lies below `end` is committed: on every in-sync replica, and synced where
-    /// the topic asks for it.
+    /// Waits until all that lies below `end`, appended in this node's leadership of `epoch`, is committed: on every
+    /// in-sync replica, and synced where the topic asks for it.
     ///
     /// # Errors
-    /// `TimedOut`, or `NotLeader` when this node leads no more.
-    pub async fn committed(&self, end: Offset, timeout: Duration) -> Result<(), ProduceError> {
-        let committed = self.waiting_produces.register(end);
-        self.waiting_produces.advanced(self.high_watermark());
+    /// `TimedOut`, or `NotLeader` when that leadership is over.
+    pub async fn committed(
+        &self,
+        end: Offset,
+        epoch: LeaderEpoch,
+        timeout: Duration,
+    ) -> Result<(), ProduceError> {
+        let committed = {
+            let state = &mut *self.state.write();
+            match state.acknowledgements.outcome(epoch, end, state.replica.high_watermark()) {
+                Some(Committed::Yes) => return Ok(()),
+                Some(Committed::LeadershipLost) => return Err(ProduceError::NotLeader),
+                None => {}
+            }
+            let (waiter, committed) = oneshot::channel();
+            state.acknowledgements.wait(end, waiter);
+            committed
+        };
         match tokio::time::timeout(timeout, committed).await {
             Err(_) => {
-                self.waiting_produces.given_up(end);
+                // In a log that cannot be synced, nothing else would take it away.
+                self.state.write().acknowledgements.give_up(end, Waiter::is_closed);
                 Err(ProduceError::TimedOut)
             }
             Ok(Ok(Committed::Yes)) => Ok(()),
@@ -273,37 +418,46 @@ impl Partition {
         }
     }
 
-    /// Checks and appends; gives the append and the broker's time that the records carry. With `own_epoch`
-    /// they are the broker's own: what producers are held to, `max.message.bytes` too, is not asked of them.
+    /// Whether all below `end`, appended in this node's leadership of `epoch`, is committed by now.
+    pub fn is_committed(&self, end: Offset, epoch: LeaderEpoch) -> bool {
+        let state = self.state.read();
+        let outcome = state.acknowledgements.outcome(epoch, end, state.replica.high_watermark());
+        outcome == Some(Committed::Yes)
+    }
+
+    /// Checks and appends; gives the append and what it was checked for. What producers are held to,
+    /// `max.message.bytes` too, is not asked of the broker's own records.
     fn append(
         &self,
         records: BytesMut,
         acks: Acks,
         now_ms: i64,
-        own_epoch: Option<LeaderEpoch>,
-    ) -> Result<(Append, i64), ProduceError> {
+        whose: Whose,
+    ) -> Result<(Append, Checked), ProduceError> {
         let config = self.topic.config();
         let epoch = {
-            let replica = self.replica.read();
+            let replica = &self.state.read().replica;
             let epoch = replica.leader_epoch();
-            if !replica.is_leader() || own_epoch.is_some_and(|expected| expected != epoch) {
+            let is_expected = !matches!(whose, Whose::Own { epoch: expected } if expected != epoch);
+            if !replica.is_leader() || !is_expected {
                 return Err(ProduceError::NotLeader);
             }
-            let (in_sync, needed) = (replica.isr().len(), replica.needed_in_sync(config.min_insync_replicas));
+            let in_sync = replica.in_sync().committed().len();
+            let needed = replica.needed_in_sync(config.min_insync_replicas);
             if acks == Acks::All && in_sync < needed {
                 return Err(ProduceError::NotEnoughReplicas { in_sync, needed });
             }
             epoch
         };
-        let (records, log_append_time_ms) = match own_epoch {
-            Some(_) => (records, None),
-            None => {
+        let (records, log_append_time_ms, must_be_known) = match whose {
+            Whose::Own { .. } => (records, None, false),
+            Whose::Producer { must_be_known } => {
                 let checked = checks::check(records, &config, now_ms)?;
-                (checked.records, checked.log_append_time_ms)
+                (checked.records, checked.log_append_time_ms, must_be_known)
             }
         };
-        let request = AppendRequest { records, origin: Origin::Leader { epoch } };
-        Ok((self.log.append(request), log_append_time_ms.unwrap_or(-1)))
+        let checked = Checked { epoch, log_append_time_ms: log_append_time_ms.unwrap_or(-1) };
+        Ok((self.log.append(AppendRequest { records, epoch, must_be_known }), checked))
     }
 
     /// Sync, high watermark and replicas of what was appended.
@@ -311,44 +465,59 @@ impl Partition {
         self: Arc<Self>,
         appended: Appended,
         acks: Acks,
-        log_append_time_ms: i64,
+        checked: Checked,
         timeout: Duration,
     ) -> Result<Produced, ProduceError> {
         if appended.flush_due && !is_planted(Planted::EarlyAcknowledgement) {
             self.syncing.sync(&self.log, &self.work).await.map_err(ProduceError::Sync)?;
         }
-        self.appended(&appended);
+        self.appended(&appended, checked.epoch);
         if acks == Acks::All {
-            self.committed(appended.last_offset.plus(1), timeout).await?;
+            self.committed(appended.last_offset.plus(1), checked.epoch, timeout).await?;
         }
-        self.acknowledge(&appended, acks, log_append_time_ms)
+        self.acknowledge(&appended, acks, checked)
     }
 
-    /// What was appended may become readable, and the fetches that wait for it are told.
-    fn appended(self: &Arc<Self>, appended: &Appended) {
-        self.advance_high_watermark();
-        if self.high_watermark() > appended.last_offset && !appended.duplicate {
-            self.waiting_fetches.arrived(i64::try_from(appended.bytes).unwrap_or(i64::MAX));
+    /// What was appended in `epoch` may become readable, and the fetches that wait for it are told. Returns how it
+    /// stands with it.
+    fn appended(self: &Arc<Self>, appended: &Appended, epoch: LeaderEpoch) -> Option<Committed> {
+        let end = appended.last_offset.plus(1);
+        let (outcome, is_readable) = self.advance(|state| {
+            let high_watermark = state.replica.high_watermark();
+            (state.acknowledgements.outcome(epoch, end, high_watermark), high_watermark >= end)
+        });
+        if !appended.duplicate {
+            let bytes = i64::try_from(appended.bytes).unwrap_or(i64::MAX);
+            self.waiting_followers.arrived(bytes);
+            if is_readable {
+                self.waiting_fetches.arrived(bytes);
+            }
         }
         if !appended.flush_due {
             self.start_sync_timer();
         }
+        outcome
     }
 
     fn acknowledge(
         &self,
         appended: &Appended,
         acks: Acks,
-        log_append_time_ms: i64,
+        checked: Checked,
     ) -> Result<Produced, ProduceError> {
         if acks == Acks::All {
-            let replica = self.replica.read();
+            let replica = &self.state.read().replica;
             let needed = replica.needed_in_sync(self.topic.config().min_insync_replicas);
-            let in_sync = replica.isr().len();
+            let in_sync = replica.in_sync().committed().len();
             if in_sync < needed {
                 return Err(ProduceError::NotEnoughReplicasAfterAppend { in_sync, needed });
             }
         }
+        // Of a repetition, what was stored then.
+        let log_append_time_ms = match appended.duplicate {
+            true if checked.log_append_time_ms != -1 => appended.max_timestamp,
+            _ => checked.log_append_time_ms,
+        };
         Ok(Produced {
             base_offset: appended.first_offset,
             log_append_time_ms,
@@ -358,22 +527,29 @@ impl Partition {
 
     /// Moves the high watermark to where every in-sync replica is.
     fn advance_high_watermark(&self) {
-        let end = {
-            let replica = self.replica.read();
-            if !replica.is_leader() {
-                return;
-            }
-            let is_synced_first =
-                self.topic.config().flush_messages == 1 && !is_planted(Planted::EarlyAcknowledgement);
+        self.advance(|_| ());
+    }
+
+    /// Moves the high watermark to where every in-sync replica is, looks at the state as it is then, and tells those
+    /// whose records are committed.
+    fn advance<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        let config = self.topic.config();
+        let (seen, told) = {
+            let state = &mut *self.state.write();
+            // Read under the lock: while this node leads, its log is not cut.
+            let is_synced_first = config.flush_messages == 1 && !is_planted(Planted::EarlyAcknowledgement);
             let own_end = if is_synced_first { self.log.recovery_point() } else { self.log.log_end_offset() };
-            replica.replicated_end(own_end)
+            let moved = state.replica.advance(own_end, config.min_insync_replicas);
+            let told = match moved {
+                true => state.acknowledgements.advanced(state.replica.high_watermark()),
+                false => Vec::new(),
+            };
+            (look(state), told)
         };
-        if let Some(end) = end {
-            let before = self.high_watermark.fetch_max(end.0, Ordering::AcqRel);
-            if before < end.0 {
-                self.waiting_produces.advanced(end);
-            }
+        for waiter in told {
+            let _ = waiter.send(Committed::Yes);
         }
+        seen
     }
 
     /// Sees to it that what was appended is synced within `flush.ms`.
@@ -411,29 +587,42 @@ impl Partition {
         whole_first_batch: bool,
         expected_epoch: LeaderEpoch,
     ) -> Result<FetchView, FetchError> {
-        self.check_leader(expected_epoch)?;
-        let high_watermark = self.high_watermark();
+        let high_watermark = {
+            let replica = &self.state.read().replica;
+            replica.check_epoch(expected_epoch)?;
+            if !replica.is_leader() {
+                return Err(FetchError::NotLeader);
+            }
+            replica.high_watermark()
+        };
         let up_to = match bound {
             ReadBound::HighWatermark => high_watermark,
-            ReadBound::LastStableOffset => self.last_stable_offset(),
+            ReadBound::LastStableOffset => high_watermark,
             ReadBound::LogEnd => self.log.log_end_offset(),
         };
         let slice = self.log.read(from, bytes_max, up_to, whole_first_batch)?;
         Ok(FetchView {
             slice: Some(slice).filter(|slice| slice.len > 0),
             high_watermark,
-            last_stable_offset: self.last_stable_offset(),
+            last_stable_offset: high_watermark,
             log_start_offset: self.log.log_start_offset(),
         })
     }
 
-    /// Wakes the fetch when this partition has more to read.
-    pub fn wake_when_more(&self, fetch: &Arc<WaitingFetch>) {
-        self.waiting_fetches.register(fetch);
+    /// Wakes the fetch when this partition has more to read for it.
+    pub fn wake_when_more(&self, fetch: &Arc<WaitingFetch>, bound: ReadBound) {
+        self.waiting(bound).register(fetch);
     }
 
-    pub fn forget(&self, fetch: &Arc<WaitingFetch>) {
-        self.waiting_fetches.forget(fetch);
+    pub fn forget(&self, fetch: &Arc<WaitingFetch>, bound: ReadBound) {
+        self.waiting(bound).forget(fetch);
+    }
+
+    fn waiting(&self, bound: ReadBound) -> &WaitingFetches {
+        match bound {
+            ReadBound::HighWatermark | ReadBound::LastStableOffset => &self.waiting_fetches,
+            ReadBound::LogEnd => &self.waiting_followers,
+        }
     }
 
     /// Deletes the records below `offset` (`None`: the high watermark); returns the new low watermark.

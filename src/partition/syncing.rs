@@ -99,7 +99,7 @@ mod tests {
     use crate::env::sim::{Bad, SimClock, SimDisk};
     use crate::protocol::builder::{BatchBuilder, BatchOptions};
     use crate::segment::file_cache::FileCache;
-    use crate::segment::{Append, AppendRequest, LogConfig, LogPlace, Origin};
+    use crate::segment::{Append, AppendRequest, LogConfig, LogPlace};
     use crate::types::LeaderEpoch;
 
     #[tokio::test]
@@ -117,11 +117,11 @@ mod tests {
             was_closed: false,
         };
         let log = Arc::new(Log::open(place, LogConfig::default()).unwrap());
+        log.lead(LeaderEpoch(0)).unwrap();
         let mut builder = BatchBuilder::new(BatchOptions::default());
         builder.add(0, None, Some(b"value")).unwrap();
         let records = builder.build_mut().unwrap();
-        let appended =
-            log.append(AppendRequest { records, origin: Origin::Leader { epoch: LeaderEpoch(0) } });
+        let appended = log.append(AppendRequest { records, epoch: LeaderEpoch(0), must_be_known: false });
         assert!(matches!(appended, Append::Done(Ok(_))));
         let (syncing, work) =
             (Arc::new(Syncing::default()), Work::new(real::surroundings().blocking, Tasks::new()));

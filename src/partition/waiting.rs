@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::types::Offset;
+use crate::types::{LeaderEpoch, Offset};
 
 /// A fetch that waits for more bytes, in one partition or in many.
 #[derive(Debug)]
@@ -80,50 +80,77 @@ impl WaitingFetches {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
     Yes,
-    /// This node leads no more; whether the record stays is not known.
+    /// The leadership in which the record was appended is over; whether the record stays is not known.
     LeadershipLost,
 }
 
-/// The produces that wait until the high watermark passes their records.
-#[derive(Debug, Default)]
-pub struct WaitingProduces(Mutex<BTreeMap<Offset, Vec<oneshot::Sender<Committed>>>>);
+/// Those who wait until the high watermark passes the records that they appended.
+///
+/// They wait within one unbroken leadership of this node: at the same offset, a later one may have another record.
+/// Kept under the lock of the replica whose high watermark they wait for, so that none comes too late for it.
+#[derive(Debug)]
+pub struct Acknowledgements<W> {
+    /// The epoch in which the present leadership of this node began, if it leads. (When the next epoch is this node's
+    /// too, its log is not cut in between, and who waits goes on waiting.)
+    leads_since: Option<LeaderEpoch>,
+    waiting: BTreeMap<Offset, Vec<W>>,
+}
 
-impl WaitingProduces {
-    /// Waits until the high watermark reaches `end`. Register first, look at the high watermark then.
-    pub fn register(&self, end: Offset) -> oneshot::Receiver<Committed> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.lock().entry(end).or_default().push(sender);
-        receiver
+impl<W> Default for Acknowledgements<W> {
+    fn default() -> Self {
+        Self { leads_since: None, waiting: BTreeMap::new() }
+    }
+}
+
+impl<W> Acknowledgements<W> {
+    /// This node leads from `epoch` on.
+    pub fn lead(&mut self, epoch: LeaderEpoch) {
+        self.leads_since.get_or_insert(epoch);
     }
 
-    pub fn advanced(&self, high_watermark: Offset) {
-        let mut waiting = self.0.lock();
-        if waiting.is_empty() {
-            return;
-        }
-        let later = waiting.split_off(&high_watermark.plus(1));
-        for sender in std::mem::replace(&mut *waiting, later).into_values().flatten() {
-            let _ = sender.send(Committed::Yes);
+    /// This node leads no more, or its log is cut. Those who wait have to be told.
+    #[must_use]
+    pub fn end(&mut self) -> Vec<W> {
+        self.leads_since = None;
+        std::mem::take(&mut self.waiting).into_values().flatten().collect()
+    }
+
+    /// How it stands with what was appended in `epoch` and ends at `end`; `None`: it has to be waited for.
+    pub fn outcome(&self, epoch: LeaderEpoch, end: Offset, high_watermark: Offset) -> Option<Committed> {
+        match self.leads_since {
+            Some(since) if since <= epoch => (high_watermark >= end).then_some(Committed::Yes),
+            _ => Some(Committed::LeadershipLost),
         }
     }
 
-    /// Somebody waits no longer for `end`: in a log that cannot be synced, nothing else would take it away.
-    pub fn given_up(&self, end: Offset) {
-        let mut waiting = self.0.lock();
-        if let Some(senders) = waiting.get_mut(&end) {
-            senders.retain(|sender| !sender.is_closed());
-            if senders.is_empty() {
-                waiting.remove(&end);
+    /// Waits until the high watermark reaches `end`, where [`Self::outcome`] says so.
+    pub fn wait(&mut self, end: Offset, who: W) {
+        self.waiting.entry(end).or_default().push(who);
+    }
+
+    /// The high watermark has moved. Those whose records are committed have to be told.
+    #[must_use]
+    pub fn advanced(&mut self, high_watermark: Offset) -> Vec<W> {
+        if self.waiting.first_key_value().is_none_or(|(end, _)| *end > high_watermark) {
+            return Vec::new();
+        }
+        let later = self.waiting.split_off(&high_watermark.plus(1));
+        std::mem::replace(&mut self.waiting, later).into_values().flatten().collect()
+    }
+
+    /// Those who wait for `end` and fit wait no longer.
+    pub fn give_up(&mut self, end: Offset, fits: impl Fn(&W) -> bool) {
+        if let Some(waiting) = self.waiting.get_mut(&end) {
+            waiting.retain(|who| !fits(who));
+            if waiting.is_empty() {
+                self.waiting.remove(&end);
             }
         }
     }
-
-    pub fn leadership_lost(&self) {
-        for sender in std::mem::take(&mut *self.0.lock()).into_values().flatten() {
-            let _ = sender.send(Committed::LeadershipLost);
-        }
-    }
 }
+
+/// Who waits is told through this.
+pub type Waiter = oneshot::Sender<Committed>;
 
 #[cfg(test)]
 mod tests {
@@ -145,28 +172,40 @@ mod tests {
         assert_eq!(waiting.0.lock().len(), 0);
     }
 
-    #[tokio::test]
-    async fn produces_wait_for_the_high_watermark_to_pass_their_records() {
-        let waiting = WaitingProduces::default();
-        let (first, mut second) = (waiting.register(Offset(5)), waiting.register(Offset(6)));
-        waiting.advanced(Offset(4));
-        waiting.advanced(Offset(5));
-        assert_eq!(first.await, Ok(Committed::Yes));
-        assert!(second.try_recv().is_err());
-        waiting.leadership_lost();
-        assert_eq!(second.await, Ok(Committed::LeadershipLost));
+    #[test]
+    fn produces_wait_for_the_high_watermark_to_pass_their_records_within_one_leadership() {
+        let mut waiting = Acknowledgements::default();
+        let (one, three) = (LeaderEpoch(1), LeaderEpoch(3));
+        waiting.lead(one);
+        assert_eq!(waiting.outcome(one, Offset(5), Offset(4)), None);
+        assert_eq!(waiting.outcome(one, Offset(4), Offset(4)), Some(Committed::Yes));
+        waiting.wait(Offset(5), "a");
+        waiting.wait(Offset(6), "b");
+        assert!(waiting.advanced(Offset(4)).is_empty());
+        assert_eq!(waiting.advanced(Offset(5)), ["a"]);
+        // The next epoch is this node's, too: the record is still there.
+        waiting.lead(LeaderEpoch(2));
+        assert_eq!(waiting.outcome(one, Offset(7), Offset(5)), None);
+        assert_eq!(waiting.end(), ["b"]);
+        // Who comes after the loss is told at once, also when this node leads again.
+        assert_eq!(waiting.outcome(one, Offset(4), Offset(5)), Some(Committed::LeadershipLost));
+        waiting.lead(three);
+        assert_eq!(waiting.outcome(one, Offset(4), Offset(5)), Some(Committed::LeadershipLost));
+        assert_eq!(waiting.outcome(three, Offset(6), Offset(5)), None);
+        assert!(waiting.advanced(Offset(9)).is_empty());
     }
-    #[tokio::test(start_paused = true)]
-    async fn who_waited_in_vain_leaves_nothing_behind() {
-        let waiting = WaitingProduces::default();
-        let stays = waiting.register(Offset(5));
-        for end in [Offset(5), Offset(6)] {
-            let gives_up = waiting.register(end);
-            assert!(tokio::time::timeout(std::time::Duration::from_secs(5), gives_up).await.is_err());
-            waiting.given_up(end);
+
+    #[test]
+    fn who_waited_in_vain_leaves_nothing_behind() {
+        let mut waiting = Acknowledgements::default();
+        waiting.lead(LeaderEpoch(0));
+        for (end, who) in [(5, "stays"), (5, "goes"), (6, "goes")] {
+            waiting.wait(Offset(end), who);
         }
-        assert_eq!(waiting.0.lock().values().map(Vec::len).collect::<Vec<_>>(), [1]);
-        waiting.advanced(Offset(5));
-        assert_eq!(stays.await, Ok(Committed::Yes));
+        for end in [5, 6] {
+            waiting.give_up(Offset(end), |who| *who == "goes");
+        }
+        assert_eq!(waiting.waiting.len(), 1);
+        assert_eq!(waiting.advanced(Offset(9)), ["stays"]);
     }
 }

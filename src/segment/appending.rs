@@ -15,9 +15,9 @@ use super::log::{Log, Writer};
 use super::producer_state::Verdict;
 use super::room::Room;
 use super::segment_file::Segment;
-use super::{Append, AppendError, AppendRequest, Appended, LogConfig, Origin};
+use super::{Append, AppendError, AppendRequest, Appended, LogConfig};
 use crate::protocol::batch::{self, BatchError, BatchHeader};
-use crate::types::Offset;
+use crate::types::{LeaderEpoch, Offset};
 
 /// Producers try again and again; the log of the broker is told of their failures this often.
 const WRITE_ERROR_TOLD_EVERY_MS: i64 = 10_000;
@@ -125,49 +125,36 @@ impl Log {
         if self.is_failed() {
             return Err((asker, AppendError::Failed));
         }
-        let AppendRequest { mut records, origin } = request;
+        let AppendRequest { mut records, epoch, must_be_known } = request;
+        // Whoever waited for the lock may have been overtaken by the next leadership.
+        if let Err(ended) = writer.leadership.check_leads(epoch) {
+            return Err((asker, ended.into()));
+        }
         let headers = match headers_of(&records, config) {
+            Ok(headers) if headers.is_empty() => {
+                return Err((asker, AppendError::Batch(BatchError::NoBatch)));
+            }
             Ok(headers) => headers,
             Err(error) => return Err((asker, error)),
         };
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
-            return Err((asker, AppendError::Batch(BatchError::NoBatch)));
-        };
+        let count: i64 = headers.iter().map(|header| i64::from(header.last_offset_delta) + 1).sum();
         // Offsets first, as whether the segment has room depends on the last one.
-        let first_offset = match origin {
-            Origin::Leader { .. } => run.next_offset,
-            Origin::Follower => first.base_offset,
-        };
-        let last_offset = match origin {
-            Origin::Leader { .. } => {
-                let count: i64 = headers.iter().map(|header| i64::from(header.last_offset_delta) + 1).sum();
-                run.next_offset + count - 1
-            }
-            Origin::Follower => last.last_offset(),
-        };
+        let last_offset = run.next_offset + count - 1;
         if self.must_roll(writer, config, run, &headers, records.len() as u64, last_offset) {
             let next = Run { ..self.new_run() };
             self.commit(writer, config, std::mem::replace(run, next), answer);
             if self.is_failed() {
                 return Err((asker, AppendError::Failed));
             }
-            // A gap goes into a segment, not between two (recovery takes such for a lost tail), unless
-            // it is wider than a segment can be.
-            let is_out_of_reach = last_offset - self.log_end_offset().0 > i64::from(i32::MAX);
-            let base_offset = if is_out_of_reach { first_offset } else { self.log_end_offset().0 };
-            if let Err(error) = self.roll_to(writer, base_offset) {
+            let rolled = self.roll_to(writer, self.log_end_offset().0);
+            *run = self.new_run();
+            if let Err(error) = rolled {
                 self.files.cache.errors.write_failed(&error, self.clock.now_ms());
-                *run = self.new_run();
                 return Err((asker, AppendError::from_io(error)));
             }
-            *run = self.new_run();
         }
         // Rolling may have undone what went before it: begin with what is true now.
-        let decided = match origin {
-            Origin::Leader { epoch } => lead(writer, run, &mut records, headers, epoch.0),
-            Origin::Follower => follow(writer, run, headers),
-        };
-        let mut appended = match decided {
+        let mut appended = match lead(writer, run, &mut records, headers, epoch.0, must_be_known) {
             Ok(appended) => appended,
             Err(error) => return Err((asker, error)),
         };
@@ -180,6 +167,60 @@ impl Log {
         }
         run.askers.push((asker, appended));
         Ok(())
+    }
+
+    /// Appends what was fetched from the leader of `epoch`, as it is: offsets, epochs and checksums are the leader's.
+    /// A segment rolls where it is full, whatever the size of the fetch. `None` when there was no whole batch.
+    ///
+    /// Waits for the writer lock, and for the disk.
+    ///
+    /// # Errors
+    /// This node does not follow that leader any more, or what came is damaged or does not follow what is there.
+    /// After an error of the disk the batches before it may be in the log.
+    pub fn append_replicated(
+        &self,
+        mut records: BytesMut,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<Appended>, AppendError> {
+        let headers = headers_of_leader(&records, epoch)?;
+        let config = self.config();
+        let mut writer = self.lock_writer();
+        if self.is_closed() {
+            return Err(AppendError::Closed);
+        }
+        if self.is_failed() {
+            return Err(AppendError::Failed);
+        }
+        writer.leadership.check_follows(epoch)?;
+        let Some(first) = headers.first() else { return Ok(None) };
+        check_follows(first, self.log_end_offset().0, self.latest_epoch().0)?;
+        let mut appended = added(&headers);
+        let mut run = self.new_run();
+        for header in headers {
+            let records = records.split_to(header.size());
+            let last_offset = header.last_offset();
+            if self.must_roll(&mut writer, &config, &run, &[header], records.len() as u64, last_offset) {
+                let full = std::mem::replace(&mut run, self.new_run());
+                self.write(&mut writer, &config, &full)?;
+                // A gap goes into a segment, not between two (recovery takes such for a lost tail), unless
+                // it is wider than a segment can be.
+                let end = self.log_end_offset().0;
+                let is_out_of_reach = last_offset - end > i64::from(i32::MAX);
+                let base_offset = if is_out_of_reach { header.base_offset } else { end };
+                self.roll_to(&mut writer, base_offset).map_err(AppendError::from_io)?;
+                run = self.new_run();
+            }
+            writer.producers.add(&header, last_offset);
+            appended.bytes += records.len() as u64;
+            run.bytes += records.len() as u64;
+            run.next_offset = header.next_offset();
+            run.records.push(records);
+            run.headers.push(header);
+        }
+        self.write(&mut writer, &config, &run)?;
+        appended.log_start_offset = self.log_start_offset();
+        appended.flush_due = self.is_flush_due(&config);
+        Ok(Some(appended))
     }
 
     /// Whether records have to go into a new segment.
@@ -232,17 +273,27 @@ impl Log {
         run: Run,
         answer: &mut Option<Result<Appended, AppendError>>,
     ) {
-        let result = if run.records.is_empty() { Ok(()) } else { self.write_run(writer, config, &run) };
-        match &result {
-            Ok(()) => writer.producers.keep(),
-            Err(_) => writer.producers.undo_to(0),
-        }
-        let unsynced = self.log_end_offset().0 - self.recovery_point().0;
-        let flush_due = unsynced >= config.flush_messages && unsynced > 0;
+        let result = self.write(writer, config, &run);
+        let flush_due = self.is_flush_due(config);
         for (asker, appended) in run.askers {
             let result = result.clone().map(|()| Appended { flush_due, ..appended });
             tell(asker, result, answer);
         }
+    }
+
+    /// Writes a run; the producers are as if it had never been when that fails.
+    fn write(&self, writer: &mut Writer, config: &LogConfig, run: &Run) -> Result<(), AppendError> {
+        let result = if run.records.is_empty() { Ok(()) } else { self.write_run(writer, config, run) };
+        match &result {
+            Ok(()) => writer.producers.keep(),
+            Err(_) => writer.producers.undo_to(0),
+        }
+        result
+    }
+
+    fn is_flush_due(&self, config: &LogConfig) -> bool {
+        let unsynced = self.log_end_offset().0 - self.recovery_point().0;
+        unsynced >= config.flush_messages && unsynced > 0
     }
 
     fn write_run(&self, writer: &mut Writer, config: &LogConfig, run: &Run) -> Result<(), AppendError> {
@@ -318,15 +369,60 @@ fn headers_of(records: &[u8], config: &LogConfig) -> Result<Vec<BatchHeader>, Ap
     let mut headers = Vec::with_capacity(1);
     for batch in batch::batches(records) {
         let header = batch?.header;
-        if header.last_offset_delta < 0 {
-            return Err(AppendError::Batch(BatchError::OffsetRange {
-                records_count: header.records_count,
-                last_offset_delta: header.last_offset_delta,
-            }));
+        check_offset_range(&header)?;
+        headers.push(header);
+    }
+    Ok(headers)
+}
+
+fn check_offset_range(header: &BatchHeader) -> Result<(), BatchError> {
+    let BatchHeader { records_count, last_offset_delta, .. } = *header;
+    if last_offset_delta < 0 {
+        return Err(BatchError::OffsetRange { records_count, last_offset_delta });
+    }
+    Ok(())
+}
+
+/// The headers of the whole batches that the leader of `epoch` sent. They come from the network, and from files of
+/// another machine: every checksum is looked at.
+///
+/// Whoever sent a batch of a later epoch had just lost the leadership: that batch and all behind it are left for the
+/// next leader to send (or not). The last batch of a fetch may be cut; it comes again.
+fn headers_of_leader(records: &[u8], epoch: LeaderEpoch) -> Result<Vec<BatchHeader>, AppendError> {
+    let mut headers: Vec<BatchHeader> = Vec::new();
+    for batch in batch::batches(records) {
+        let batch = match batch {
+            Err(BatchError::Truncated { .. }) if !headers.is_empty() => break,
+            batch => batch?,
+        };
+        let header = batch.header;
+        if header.partition_leader_epoch > epoch.0 {
+            break;
+        }
+        batch.verify_crc()?;
+        check_offset_range(&header)?;
+        if header.base_offset > i64::MAX - i64::from(i32::MAX) - 1 {
+            return Err(AppendError::Batch(BatchError::BaseOffset(header.base_offset)));
+        }
+        if let Some(last) = headers.last() {
+            check_follows(&header, last.next_offset(), last.partition_leader_epoch)?;
         }
         headers.push(header);
     }
     Ok(headers)
+}
+
+/// A batch comes behind what is there, in offsets and in epochs.
+fn check_follows(header: &BatchHeader, log_end: i64, last_epoch: i32) -> Result<(), AppendError> {
+    let found = Offset(header.base_offset);
+    if header.base_offset < log_end {
+        return Err(AppendError::OffsetsNotMonotonic { found, log_end: Offset(log_end) });
+    }
+    if header.partition_leader_epoch < last_epoch {
+        let (epoch, last) = (LeaderEpoch(header.partition_leader_epoch), LeaderEpoch(last_epoch));
+        return Err(AppendError::EpochNotMonotonic { offset: found, found: epoch, last });
+    }
+    Ok(())
 }
 
 /// A producer's batches: checks their sequences, assigns their offsets.
@@ -336,13 +432,14 @@ fn lead(
     records: &mut BytesMut,
     mut headers: Vec<BatchHeader>,
     epoch: i32,
+    must_be_known: bool,
 ) -> Result<Appended, AppendError> {
     let mark = writer.producers.mark();
     let mut next_offset = run.next_offset;
     for header in &headers {
-        match writer.producers.check_and_add(header, next_offset) {
+        match writer.producers.check_and_add(header, next_offset, must_be_known) {
             Ok(Verdict::Accepted) => next_offset += i64::from(header.last_offset_delta) + 1,
-            Ok(Verdict::Duplicate { first_offset, last_offset }) => {
+            Ok(Verdict::Duplicate { first_offset, last_offset, max_timestamp }) => {
                 writer.producers.undo_to(mark);
                 let log_start_offset = Offset::ZERO;
                 let (bytes, duplicate, flush_due) = (0, true, false);
@@ -352,6 +449,7 @@ fn lead(
                     log_start_offset,
                     bytes,
                     duplicate,
+                    max_timestamp,
                     flush_due,
                 });
             }
@@ -376,26 +474,6 @@ fn lead(
     Ok(appended)
 }
 
-/// The leader's batches: only have to follow each other and the log.
-fn follow(
-    writer: &mut Writer,
-    run: &mut Run,
-    mut headers: Vec<BatchHeader>,
-) -> Result<Appended, AppendError> {
-    let mut log_end = run.next_offset;
-    for header in &headers {
-        if header.base_offset < log_end {
-            let found = Offset(header.base_offset);
-            return Err(AppendError::OffsetsNotMonotonic { found, log_end: Offset(log_end) });
-        }
-        log_end = header.next_offset();
-    }
-    headers.iter().for_each(|header| writer.producers.add(header, header.last_offset()));
-    let appended = added(&headers);
-    run.headers.append(&mut headers);
-    Ok(appended)
-}
-
 fn added(headers: &[BatchHeader]) -> Appended {
     Appended {
         first_offset: Offset(headers.first().map_or(-1, |header| header.base_offset)),
@@ -403,6 +481,7 @@ fn added(headers: &[BatchHeader]) -> Appended {
         log_start_offset: Offset::ZERO,
         bytes: 0,
         duplicate: false,
+        max_timestamp: headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1),
         flush_due: false,
     }
 }

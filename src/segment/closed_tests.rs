@@ -94,7 +94,7 @@ fn opening_and_closing_again_takes_a_few_reads_and_no_write() {
         let disk = closed(batches);
         let before = disk.counts();
         let log = open(&disk, true);
-        log.assign_epoch_start(LeaderEpoch(7), log.log_end_offset()).unwrap();
+        log.lead(LeaderEpoch(7)).unwrap();
         log.checkpoint().unwrap();
         let after = disk.counts();
         // The last entries of both indexes, the batches after, producers and epochs.
@@ -184,7 +184,7 @@ fn wrong_or_missing_last_index_entries_hide_nothing_and_cut_nothing() {
 fn an_epoch_is_durable_once_a_record_of_it_is_and_not_earlier() {
     let disk = closed(10);
     let log = open(&disk, true);
-    log.assign_epoch_start(LeaderEpoch(3), Offset(10)).unwrap();
+    log.lead(LeaderEpoch(3)).unwrap();
     assert_eq!(log.latest_epoch(), LeaderEpoch(3));
     log.checkpoint().unwrap();
     drop(log);
@@ -192,15 +192,16 @@ fn an_epoch_is_durable_once_a_record_of_it_is_and_not_earlier() {
     // Nobody can have seen it.
     let log = open(&disk, true);
     assert_eq!(log.latest_epoch(), LeaderEpoch(0));
-    log.assign_epoch_start(LeaderEpoch(4), Offset(10)).unwrap();
+    log.lead(LeaderEpoch(4)).unwrap();
     let request = AppendRequest {
         records: batch_of(1, 10, 0, BatchOptions::default()),
-        origin: Origin::Leader { epoch: LeaderEpoch(4) },
+        epoch: LeaderEpoch(4),
+        must_be_known: false,
     };
     assert!(matches!(log.append(request), Append::Done(Ok(_))));
     log.flush().unwrap();
     // The next epoch, of no record yet, does not keep the one before it from the disk.
-    log.assign_epoch_start(LeaderEpoch(5), Offset(11)).unwrap();
+    log.lead(LeaderEpoch(5)).unwrap();
     log.checkpoint().unwrap();
     drop(log);
     disk.power_cut();

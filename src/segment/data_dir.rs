@@ -30,8 +30,9 @@ use super::file_cache::{DiskErrors, FileCache};
 use super::log::{Log, LogPlace};
 use super::meta_properties::{self, META_PROPERTIES, MetaProperties, PARTITION_METADATA};
 use super::ownership;
+use super::retention::TruncateError;
 use crate::env::{Blocking, Chance, Clock, Disk, OpenMode, Space, Surroundings};
-use crate::types::{NodeId, Offset, TopicId, TopicPartition};
+use crate::types::{LeaderEpoch, NodeId, Offset, TopicId, TopicPartition};
 
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
@@ -111,6 +112,9 @@ pub struct OpenedLog {
     pub high_watermark: Offset,
 }
 
+/// What the checkpoint files hold, by their names.
+type Checkpoints = BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>;
+
 /// The data folder of a running broker.
 pub struct DataDir {
     disk: Arc<dyn Disk>,
@@ -131,7 +135,7 @@ pub struct DataDir {
     /// As last written.
     metadata_index: Mutex<u64>,
     /// One checkpoint at a time; holds what was written last, as unchanged files are not written again.
-    checkpoints: Mutex<BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>>,
+    checkpoints: Mutex<Checkpoints>,
     _lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -653,9 +657,50 @@ impl DataDir {
             let known = noted.get(other).map(|noted| (*noted).min(log.recovery_point()));
             points.extend(known.map(|known| (other.clone(), known)));
         }
-        points.insert(name.clone(), point);
+        // A truncation may have come in between.
+        points.insert(name.clone(), point.min(log.recovery_point()));
         self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
         Ok(point)
+    }
+
+    /// Cuts a log as the leader of `epoch` asks its follower to ([`Log::truncate_to`]). What is noted of it on the
+    /// disk speaks of no more than what stays before anything is cut: recovery takes what lies below its point at
+    /// its word, and gaps below the cleaner's for compaction's.
+    pub fn truncate(
+        &self,
+        name: &TopicPartition,
+        log: &Log,
+        offset: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<(), TruncateError> {
+        // Held throughout, so that nobody notes what was true before.
+        let mut written = self.checkpoints.lock();
+        log.truncate_to(offset, epoch, |cut| self.lower(&mut written, name, cut))
+    }
+
+    /// As [`Self::truncate`], but everything goes, and the log begins anew at `offset`.
+    pub fn truncate_fully_and_start_at(
+        &self,
+        name: &TopicPartition,
+        log: &Log,
+        offset: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<(), TruncateError> {
+        let mut written = self.checkpoints.lock();
+        log.truncate_fully_and_start_at(offset, epoch, |least| self.lower(&mut written, name, least))
+    }
+
+    /// Sees to it that the files note no offset above `cut` for this log.
+    fn lower(&self, written: &mut Checkpoints, name: &TopicPartition, cut: Offset) -> io::Result<()> {
+        for file in [RECOVERY_POINTS, FIRST_DIRTY, LOG_STARTS] {
+            let Some(noted) = written.get(file) else { continue };
+            if noted.get(name).is_some_and(|noted| *noted > cut) {
+                let mut lowered = noted.clone();
+                lowered.insert(name.clone(), cut);
+                self.write_offsets(written, file, lowered)?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes where the compaction of each log goes on, if that changed.
@@ -664,10 +709,7 @@ impl DataDir {
         self.write_first_dirty(&mut written)
     }
 
-    fn write_first_dirty(
-        &self,
-        written: &mut BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>,
-    ) -> io::Result<()> {
+    fn write_first_dirty(&self, written: &mut Checkpoints) -> io::Result<()> {
         let logs = self.logs.lock();
         let offsets: BTreeMap<_, _> =
             logs.iter().filter_map(|(name, log)| Some((name.clone(), log.first_dirty_offset()?))).collect();
@@ -683,7 +725,7 @@ impl DataDir {
 
     fn write_offsets(
         &self,
-        written: &mut BTreeMap<&'static str, BTreeMap<TopicPartition, Offset>>,
+        written: &mut Checkpoints,
         name: &'static str,
         mut offsets: BTreeMap<TopicPartition, Offset>,
     ) -> io::Result<()> {
@@ -699,8 +741,9 @@ impl DataDir {
         Ok(())
     }
 
-    /// Closes all logs, so that the next start need not look at them. Nothing can be appended or read after.
-    pub fn close(&self, high_watermarks: Vec<(TopicPartition, Offset)>) -> io::Result<()> {
+    /// Closes all logs, so that the next start need not look at them. Nothing can be appended or read after. The marker
+    /// says which process of the broker that was (KIP-966); -1: one that was not registered.
+    pub fn close(&self, high_watermarks: Vec<(TopicPartition, Offset)>, broker_epoch: i64) -> io::Result<()> {
         let logs: Vec<_> = self.logs.lock().iter().map(|(name, log)| (name.clone(), log.clone())).collect();
         let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
         // Closing waits for syncs, which gather when they come together.
@@ -728,7 +771,8 @@ impl DataDir {
             Some(error) => Err(error),
             None => {
                 let marker = self.options.dir.join(CLEAN_SHUTDOWN);
-                self.disk.write_atomic(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
+                let content = format!(r#"{{"version":0,"brokerEpoch":{broker_epoch}}}"#);
+                self.disk.write_atomic(&marker, content.as_bytes())
             }
         }
     }
@@ -862,8 +906,9 @@ mod tests {
             assert_eq!(of(4).high_watermark, Offset(5));
             assert_eq!(of(3).log.log_start_offset(), Offset(2));
             assert!(!path.join(CLEAN_SHUTDOWN).exists());
-            data.close(vec![(names[4].clone(), Offset(5))]).unwrap();
-            assert!(path.join(CLEAN_SHUTDOWN).exists());
+            data.close(vec![(names[4].clone(), Offset(5))], 12).unwrap();
+            let marker = std::fs::read_to_string(path.join(CLEAN_SHUTDOWN)).unwrap();
+            assert_eq!(marker, r#"{"version":0,"brokerEpoch":12}"#);
         }
     }
 

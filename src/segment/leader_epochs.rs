@@ -4,6 +4,8 @@
 //! epoch was synced: recovery makes it again from the batches, which carry their epoch.
 
 use super::checkpoint;
+use super::leadership::EpochBack;
+use crate::types::LeaderEpoch;
 
 /// Name of the file in a partition's folder.
 pub const FILE_NAME: &str = "leader-epoch-checkpoint";
@@ -38,17 +40,28 @@ impl LeaderEpochs {
         self.entries.partition_point(|entry| entry.start_offset < offset)
     }
 
-    /// Notes that `epoch` begins at `start_offset`; returns whether that changed anything. Entries that
-    /// contradict it are dropped.
-    pub fn assign(&mut self, epoch: i32, start_offset: i64) -> bool {
-        if epoch < 0
-            || self.latest().is_some_and(|last| last.epoch == epoch && start_offset >= last.start_offset)
-        {
-            return false;
+    /// Notes that `epoch` begins at `start_offset`; returns whether that changed anything. Epochs that have no
+    /// record below that offset are dropped.
+    ///
+    /// # Errors
+    /// `EpochBack` below the newest epoch: a record of an ended leadership has no place behind those of a later
+    /// one, and forgetting the later one would give followers wrong answers about where logs part.
+    pub fn assign(&mut self, epoch: i32, start_offset: i64) -> Result<bool, EpochBack> {
+        let Some(last) = self.latest().filter(|_| epoch >= 0) else {
+            if epoch >= 0 {
+                self.entries.push(EpochStart { epoch, start_offset });
+            }
+            return Ok(epoch >= 0);
+        };
+        if epoch < last.epoch {
+            return Err(EpochBack { asked: LeaderEpoch(epoch), known: LeaderEpoch(last.epoch) });
+        }
+        if epoch == last.epoch && start_offset >= last.start_offset {
+            return Ok(false);
         }
         self.entries.retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);
         self.entries.push(EpochStart { epoch, start_offset });
-        true
+        Ok(true)
     }
 
     /// Drops the epochs that begin at `end_offset` or later.
@@ -97,6 +110,14 @@ impl LeaderEpochs {
         Some((floor, end))
     }
 
+    /// Where a follower's log parts from its leader's, who says that of the epochs that the follower has it knows
+    /// `epoch` as the newest, which ends there at `end` (KIP-595): the follower cuts its log there, and asks again.
+    pub fn parts_at(&self, log_end_offset: i64, epoch: i32, end: i64) -> i64 {
+        let own_end =
+            self.end_offset_for(epoch, log_end_offset).map_or(log_end_offset, |(_, own_end)| own_end);
+        own_end.min(end).min(log_end_offset)
+    }
+
     /// The file's content.
     pub fn encode(&self) -> String {
         checkpoint::encode(self.entries.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset)))
@@ -114,7 +135,7 @@ impl LeaderEpochs {
         })?;
         let mut epochs = Self::default();
         for entry in found {
-            epochs.assign(entry.epoch, entry.start_offset);
+            epochs.assign(entry.epoch, entry.start_offset).ok()?;
         }
         Some(epochs)
     }
@@ -129,7 +150,7 @@ mod tests {
         let mut epochs = LeaderEpochs::default();
         assert_eq!(epochs.end_offset_for(0, 10), None);
         for (epoch, start) in [(1, 10), (3, 20), (3, 25), (5, 30)] {
-            epochs.assign(epoch, start);
+            epochs.assign(epoch, start).unwrap();
         }
         assert_eq!(epochs.encode(), "0\n3\n1 10\n3 20\n5 30\n");
         assert_eq!(LeaderEpochs::decode(&epochs.encode()), Some(epochs.clone()));
@@ -142,10 +163,19 @@ mod tests {
         assert_eq!(ends(6), None);
         assert_eq!((epochs.epoch_of(9), epochs.epoch_of(29)), (None, Some(3)));
 
+        let parts = |epoch, end| epochs.parts_at(40, epoch, end);
+        assert_eq!(
+            (parts(5, 35), parts(5, 90), parts(3, 28), parts(3, 90), parts(4, 99)),
+            (35, 40, 28, 30, 30)
+        );
+
         let mut cut = epochs.clone();
         assert!(cut.advance_start(22) && !cut.advance_start(22) && cut.truncate_to(30));
         assert_eq!(cut.entries(), [EpochStart { epoch: 3, start_offset: 22 }]);
-        epochs.assign(4, 25);
-        assert_eq!(epochs.encode(), "0\n3\n1 10\n3 20\n4 25\n");
+        let back = EpochBack { asked: LeaderEpoch(4), known: LeaderEpoch(5) };
+        assert_eq!(epochs.assign(4, 40), Err(back));
+        assert_eq!(epochs.assign(6, 30), Ok(true));
+        assert_eq!(epochs.encode(), "0\n3\n1 10\n3 20\n6 30\n", "epoch 5 has no record");
+        assert_eq!(LeaderEpochs::decode("0\n2\n3 10\n1 20\n"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! A partition's log: its segments, and what is known of their producers and leader epochs.
 //!
-//! Locks, in the order they are taken: `cleaning`, `flushing`, `writer`, then any of the small ones (`segments`,
-//! a segment's state, `epochs`, `queue`), which are held for moments and never while a disk is asked.
+//! Locks, in the order they are taken: `cleaning`, `flushing`, `writer`, `epochs_file`, then any of the small ones
+//! (`segments`, a segment's state, `epochs`, `queue`), which are held for moments and never while a disk is asked.
 //! Readers take small ones only.
 
 use std::fmt;
@@ -16,6 +16,7 @@ use super::LogConfig;
 use super::appending::Queue;
 use super::file_cache::{FileCache, FileKind};
 use super::leader_epochs::{self, LeaderEpochs};
+use super::leadership::{EpochBack, Leadership};
 use super::producer_state::{ProducerState, ProducerSummary};
 use super::recovery;
 use super::room::Room;
@@ -78,6 +79,8 @@ pub struct Log {
     pub(super) do_epochs_await_record: AtomicBool,
     /// The file holds the epochs, though not durably.
     pub(super) are_epochs_noted: AtomicBool,
+    /// Held by who writes the file of the epochs.
+    pub(super) epochs_file: Mutex<()>,
     /// Held by who compacts the log.
     pub(super) cleaning: Mutex<()>,
     /// Truncations so far: what compaction learnt before one is worth nothing after it.
@@ -93,6 +96,9 @@ pub struct Log {
 /// What only who appends needs.
 #[derive(Debug)]
 pub struct Writer {
+    /// Under which leadership the log is written to and cut. It changes under the writer lock, so that
+    /// no append and no truncation is between two.
+    pub leadership: Leadership,
     pub producers: ProducerState,
     /// Since the last index entry of the last segment.
     pub bytes_since_entry: u64,
@@ -187,6 +193,11 @@ impl Log {
         Offset(self.log_end_offset.load(Ordering::Acquire))
     }
 
+    /// Wall clock, in milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// What lies below is synced.
     pub fn recovery_point(&self) -> Offset {
         Offset(self.recovery_point.load(Ordering::Acquire))
@@ -252,18 +263,56 @@ impl Log {
         }
     }
 
-    /// Notes that a leadership begins. Durable with the first checkpoint after a record of the epoch, or with the first
-    /// such record that is synced: nobody can rely on it earlier. So a start costs idle partitions no writes.
-    pub fn assign_epoch_start(&self, epoch: LeaderEpoch, offset: Offset) -> io::Result<()> {
-        self.check_usable()?;
-        self.assign_epoch(epoch.0, offset.0);
+    /// This node's leadership of `epoch` begins; returns where, which is the log's end. From now on what was checked
+    /// under an earlier leadership is neither appended nor cut.
+    ///
+    /// The epoch is durable with the first checkpoint after a record of it, or with the first such record that is
+    /// synced: nobody can rely on it earlier. So a start costs idle partitions no writes.
+    ///
+    /// # Errors
+    /// The log is in a later epoch; nobody writes to it then.
+    pub fn lead(&self, epoch: LeaderEpoch) -> Result<Offset, EpochBack> {
+        let mut writer = self.lock_writer();
+        let end = self.log_end_offset();
+        let begun = writer.leadership.lead(epoch).and_then(|()| self.assign_epoch(epoch.0, end.0));
+        begun.inspect_err(|_| writer.leadership.end())?;
+        Ok(end)
+    }
+
+    /// This node follows the leader of `epoch`: from now on only what that leader sent is appended and cut.
+    ///
+    /// An epoch that this node began to lead without a record in it is forgotten: followers are told apart by the
+    /// epochs of the records that they have.
+    ///
+    /// # Errors
+    /// As [`Self::lead`].
+    pub fn follow(&self, epoch: LeaderEpoch) -> Result<(), EpochBack> {
+        let mut writer = self.lock_writer();
+        let begun = writer.leadership.follow(epoch);
+        begun.inspect_err(|_| writer.leadership.end())?;
+        if self.epochs.write().truncate_to(self.log_end_offset().0) {
+            self.do_epochs_await_record.store(true, Ordering::Release);
+        }
         Ok(())
+    }
+
+    /// Nobody writes to the log any more.
+    pub fn end_leadership(&self) {
+        self.lock_writer().leadership.end();
+    }
+
+    /// The newest leadership that has begun since the log was opened; `NONE` before the first.
+    pub fn leadership_epoch(&self) -> LeaderEpoch {
+        self.lock_writer().leadership.epoch()
     }
 
     /// Notes the epoch of an appended batch; writes the file, unsynced, when it is a new one. What a power
     /// cut takes of it, recovery reads out of the batches.
     pub(super) fn note_appended_epoch(&self, epoch: i32, offset: i64) {
-        self.assign_epoch(epoch, offset);
+        if let Err(error) = self.assign_epoch(epoch, offset) {
+            // Leaders and followers have been held to it before they wrote.
+            tracing::error!(log = %self.files.dir.read().display(), %error, "an epoch could not be noted");
+        }
         if self.do_epochs_await_record.load(Ordering::Acquire)
             && self.do_epochs_await_record.swap(false, Ordering::AcqRel)
         {
@@ -278,6 +327,7 @@ impl Log {
     }
 
     fn note_epochs(&self) -> io::Result<()> {
+        let _one_at_a_time = self.epochs_file.lock();
         let content = self.epochs.read().encode();
         let path = self.files.path(leader_epochs::FILE_NAME);
         let temporary = self.files.path(leader_epochs::TEMPORARY_FILE_NAME);
@@ -287,29 +337,31 @@ impl Log {
         self.files.disk.rename(&temporary, &path)
     }
 
-    pub(super) fn assign_epoch(&self, epoch: i32, offset: i64) {
+    fn assign_epoch(&self, epoch: i32, offset: i64) -> Result<(), EpochBack> {
         if self
             .epochs
             .read()
             .latest()
             .is_some_and(|latest| latest.epoch == epoch && offset >= latest.start_offset)
         {
-            return;
+            return Ok(());
         }
         let mut epochs = self.epochs.write();
         let end = self.log_end_offset().0;
         let with_records = epochs.count_below(end);
-        if epochs.assign(epoch, offset) {
+        if epochs.assign(epoch, offset)? {
             self.are_epochs_noted.store(false, Ordering::Release);
             let awaits_record = offset >= end && epochs.count_below(end) == with_records;
             let changed =
                 if awaits_record { &self.do_epochs_await_record } else { &self.are_epochs_unwritten };
             changed.store(true, Ordering::Release);
         }
+        Ok(())
     }
 
     /// Writes the epochs, durably, if they changed.
     pub(super) fn write_epochs(&self) -> io::Result<()> {
+        let _one_at_a_time = self.epochs_file.lock();
         if self.are_epochs_unwritten.swap(false, Ordering::AcqRel) {
             let content = self.epochs.read().encode();
             let path = self.files.path(leader_epochs::FILE_NAME);
@@ -378,7 +430,7 @@ impl Log {
 
     /// The file with the topic's id is written without a sync, as creating thousands of partitions
     /// should not take thousands of syncs; without it synced records would be nobody's.
-    fn sync_metadata(&self) -> io::Result<()> {
+    pub(super) fn sync_metadata(&self) -> io::Result<()> {
         match self
             .files
             .disk

@@ -36,6 +36,7 @@ mod fault_tests;
 pub mod file_cache;
 pub mod index;
 pub mod leader_epochs;
+pub mod leadership;
 pub mod log;
 pub mod meta_properties;
 pub mod ownership;
@@ -63,7 +64,9 @@ use crate::protocol::batch::BatchError;
 use crate::types::{LeaderEpoch, Offset, ProducerId};
 
 pub use data_dir::{DataDir, DataDirError, DataDirOptions, LogError, OpenedLog};
+pub use leadership::{EpochBack, LeadershipEnded};
 pub use log::{Log, LogPlace};
+pub use retention::TruncateError;
 
 /// What a topic's configuration means to its logs. Sizes in bytes, times in ms.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,21 +127,16 @@ impl Default for LogConfig {
     }
 }
 
-/// Records to append.
+/// A producer's records to append: offsets and leader epoch are assigned, sequences checked.
 #[derive(Debug)]
 pub struct AppendRequest {
     /// One or more whole batches, their structure and checksums checked.
     pub records: BytesMut,
-    pub origin: Origin,
-}
-
-/// Where records come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A producer: offsets and leader epoch are assigned, sequences checked.
-    Leader { epoch: LeaderEpoch },
-    /// The partition's leader, who assigned and checked all that.
-    Follower,
+    /// This node's leadership under which they were checked; they are refused when it has ended.
+    pub epoch: LeaderEpoch,
+    /// An earlier batch of the producer may not have got into the log: a sequence above 0 is taken only where the log
+    /// knows the producer, and so sees what is missing.
+    pub must_be_known: bool,
 }
 
 /// How an append goes on. Its place in the log's order is taken either way.
@@ -158,6 +156,8 @@ pub struct Appended {
     pub bytes: u64,
     /// It was there already: the offsets are those of then, nothing was written.
     pub duplicate: bool,
+    /// The largest timestamp of the batch (ms); of a duplicate, that of then.
+    pub max_timestamp: i64,
     /// `flush.messages` is reached: the log wants [`Log::flush`].
     pub flush_due: bool,
 }
@@ -187,6 +187,10 @@ pub enum AppendError {
     InvalidProducerEpoch { producer_id: ProducerId, offset: Offset, found: i16, last: i16 },
     #[error("the records begin at offset {found}, the log ends at {log_end}")]
     OffsetsNotMonotonic { found: Offset, log_end: Offset },
+    #[error(transparent)]
+    LeadershipEnded(#[from] LeadershipEnded),
+    #[error("the records at offset {offset} are of leader epoch {found}, those before them of {last}")]
+    EpochNotMonotonic { offset: Offset, found: LeaderEpoch, last: LeaderEpoch },
 }
 
 impl AppendError {

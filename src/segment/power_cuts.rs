@@ -1,5 +1,6 @@
-//! Logs on a simulated disk: random appends, rolls, flushes, checkpoints, failing calls, killed
-//! processes and power cuts, against a model that knows every batch.
+//! Logs on a simulated disk: random appends, rolls, flushes, checkpoints, failing calls, leaderships that begin and end,
+//! truncations, killed processes and power cuts (in the middle of a truncation, too), against a model that knows
+//! every batch.
 //!
 //! What must hold after each opening, whatever happened before:
 //! 1. Every batch below the last flushed offset is there, byte for byte.
@@ -7,6 +8,7 @@
 //! 3. The producers are those that a replay of the log gives (KIP-98).
 //! 4. Epochs, offsets and timestamps are found where the batches say (KIP-101, KIP-79).
 //! 5. After a process was killed (and no power cut), nothing that was acknowledged is missing.
+//! 6. What a truncation took does not come back, once it is done.
 //!
 //! A failure prints the command that repeats its seed ([`seeds`]).
 
@@ -46,7 +48,9 @@ struct World {
     flushed: i64,
     /// What the data folder's checkpoint file would say.
     recovery_point: i64,
+    /// The partition's leader epoch.
     epoch: i32,
+    power_cuts: u64,
     /// Next sequence of each of a few producers, with its epoch.
     producers: [(i16, i32); 4],
     closed: bool,
@@ -76,6 +80,7 @@ impl World {
             flushed: 0,
             recovery_point: 0,
             epoch: 0,
+            power_cuts: 0,
             producers: [(0, 0); 4],
             closed: false,
         }
@@ -110,8 +115,8 @@ impl World {
             Some(Log::open(place, self.config.clone()).unwrap_or_else(|e| panic!("seed {}: {e}", self.seed)));
     }
 
-    /// One append; whether it must have worked is for the caller to say.
-    fn append(&mut self) -> Result<(), AppendError> {
+    /// A batch as a producer sends it, with its producer and the number of its records.
+    fn batch(&mut self) -> (BytesMut, Option<usize>, i32) {
         let records = 1 + self.random.below(5) as i32;
         let value_bytes = self.random.index(300);
         let timestamp = self.clock.now_ms() + self.random.below(50) as i64;
@@ -123,12 +128,22 @@ impl World {
             options.producer_epoch = epoch;
             options.base_sequence = sequence;
         }
-        let batch = batch_of(records, value_bytes, timestamp, options);
-        let before = self.log().log_end_offset();
+        (batch_of(records, value_bytes, timestamp, options), producer.map(|_| who), records)
+    }
+
+    /// A batch as it is in the log.
+    fn model(batch: &BytesMut, offset: i64, epoch: i32) -> Model {
         let mut bytes = batch.to_vec();
-        crate::protocol::batch::set_base_offset(&mut bytes, before.0);
-        crate::protocol::batch::set_partition_leader_epoch(&mut bytes, self.epoch);
-        let model = Model { header: BatchHeader::parse(&bytes).unwrap(), bytes };
+        crate::protocol::batch::set_base_offset(&mut bytes, offset);
+        crate::protocol::batch::set_partition_leader_epoch(&mut bytes, epoch);
+        Model { header: BatchHeader::parse(&bytes).unwrap(), bytes }
+    }
+
+    /// One append; whether it must have worked is for the caller to say.
+    fn append(&mut self) -> Result<(), AppendError> {
+        let (batch, who, records) = self.batch();
+        let before = self.log().log_end_offset();
+        let model = Self::model(&batch, before.0, self.epoch);
         let appended = match append_with(self.log(), batch.clone(), LeaderEpoch(self.epoch)) {
             Ok(appended) => appended,
             Err(error) => {
@@ -141,7 +156,7 @@ impl World {
         assert_eq!(appended.first_offset, before, "seed {seed}");
         assert_eq!(appended.last_offset.0, before.0 + i64::from(records) - 1, "seed {seed}");
         self.batches.push(model);
-        if producer.is_some() {
+        if let Some(who) = who {
             self.producers[who].1 += records;
             if self.random.one_in(4) {
                 // A retry is answered with the old offsets.
@@ -162,7 +177,8 @@ impl World {
         let (end, flushed, recovery_point) = (self.model_end(), self.flushed, self.recovery_point);
         tracing::debug!(dice, end, flushed, recovery_point, "step");
         match dice {
-            0..60 => self.append().unwrap_or_else(|e| panic!("seed {}: {e}", self.seed)),
+            0..56 => self.append().unwrap_or_else(|e| panic!("seed {}: {e}", self.seed)),
+            56..60 => self.follow(),
             60..68 => self.flush(),
             68..73 => {
                 self.log().flush().unwrap();
@@ -196,20 +212,107 @@ impl World {
         }
     }
 
-    /// A leadership begins; the log may be told before its first record is.
+    /// A leadership of this node begins.
     fn begin_epoch(&mut self) {
         self.epoch += 1;
-        if self.random.one_in(2) {
-            let log = self.log();
-            log.assign_epoch_start(LeaderEpoch(self.epoch), log.log_end_offset()).unwrap();
-        }
+        let end = self.log().lead(LeaderEpoch(self.epoch)).unwrap();
+        assert_eq!(end.0, self.model_end(), "seed {}", self.seed);
     }
 
     /// Controllers give every partition of a node that registers a new leader epoch.
     fn begin_epoch_after_start(&mut self) {
-        if self.random.one_in(2) && !self.log().is_failed() {
-            self.begin_epoch();
+        self.epoch += self.random.below(2) as i32;
+        self.log().lead(LeaderEpoch(self.epoch)).unwrap();
+    }
+
+    /// Somebody else leads for a while: this log is cut where the other's goes on in another way, and gets what that
+    /// leader has, of its epoch and of earlier ones that this log has not seen.
+    fn follow(&mut self) {
+        let seed = self.seed;
+        for _ in 0..1 + self.random.below(2) {
+            self.epoch += 1 + self.random.below(3) as i32;
+            self.log().follow(LeaderEpoch(self.epoch)).unwrap();
+            if self.random.one_in(2) && !self.truncate() {
+                return;
+            }
+            for _ in 0..self.random.below(3) {
+                let mut records = BytesMut::new();
+                let (mut epoch, mut offset) = (self.log().latest_epoch().0.max(0), self.model_end());
+                for _ in 0..1 + self.random.below(12) {
+                    epoch += self.random.below((self.epoch - epoch) as u64 + 1) as i32;
+                    let (batch, who, count) = self.batch();
+                    let model = Self::model(&batch, offset, epoch);
+                    records.extend_from_slice(&model.bytes);
+                    offset = model.header.next_offset();
+                    self.batches.push(model);
+                    if let Some(who) = who {
+                        self.producers[who].1 += count;
+                    }
+                }
+                let appended = self.log().append_replicated(records, LeaderEpoch(self.epoch)).unwrap();
+                assert_eq!(appended.unwrap().last_offset.0, offset - 1, "seed {seed}");
+                if self.random.one_in(4) {
+                    self.flush();
+                }
+            }
         }
+        self.verify();
+        self.begin_epoch();
+    }
+
+    /// Cuts the log; false when power went in the middle of it.
+    fn truncate(&mut self) -> bool {
+        let (seed, end) = (self.seed, self.model_end());
+        // Mostly what was appended last.
+        let back = if self.random.one_in(3) { end as u64 + 1 } else { 30.min(end as u64 + 1) };
+        let to = end - self.random.below(back) as i64;
+        let cut = |batch: &&Model| batch.header.next_offset() <= to;
+        let kept = self.batches.iter().take_while(cut).count();
+        let cut = self.batches.get(kept).map_or(end, |batch| batch.header.base_offset.min(to));
+        self.flushed = self.flushed.min(cut);
+        if self.random.one_in(2) {
+            let dies_in = Some(1 + self.random.below(12));
+            self.disk.arm(Faults { dies_in, ..self.disk.faults() });
+        }
+        let mut lowered = None;
+        let noted = self.recovery_point;
+        let disk = self.disk.clone();
+        let lower = |offset: Offset| {
+            // As a checkpoint that is written durably, or not.
+            disk.write_atomic(Path::new("/data/recovery-point"), offset.to_string().as_bytes())?;
+            lowered = Some(offset.0);
+            Ok(())
+        };
+        let done = self.log().truncate_to(Offset(to), LeaderEpoch(self.epoch), lower);
+        self.recovery_point = noted.min(lowered.unwrap_or(noted));
+        let is_dead = self.disk.faults().dies_in == Some(0);
+        tracing::debug!(to, cut, ?done, is_dead, "truncated");
+        if !is_dead {
+            self.disk.arm(Faults { dies_in: None, ..self.disk.faults() });
+            done.unwrap();
+            assert!(to >= end || lowered == Some(cut), "seed {seed}: {lowered:?} is not {cut}");
+            self.batches.truncate(kept);
+            self.producers_go_on();
+            assert_eq!(self.log().log_end_offset().0, cut, "seed {seed}");
+            self.verify();
+            return true;
+        }
+        // Of what was to go, anything may be there still.
+        if self.random.one_in(3) {
+            self.disk.kill();
+        } else {
+            self.disk.power_cut();
+            self.power_cuts += 1;
+        }
+        self.log = None;
+        self.open();
+        let end = self.log().log_end_offset().0;
+        assert!(end >= self.flushed, "seed {seed}: the log ends at {end}, {} was flushed", self.flushed);
+        self.settle();
+        self.recovery_point = self.recovery_point.min(end);
+        self.verify();
+        self.begin_epoch_after_start();
+        false
     }
 
     fn flush(&mut self) {
@@ -281,6 +384,7 @@ impl World {
 
     fn power_cut(&mut self) {
         self.disk.power_cut();
+        self.power_cuts += 1;
         self.log = None;
         self.open();
         let end = self.log().log_end_offset().0;
@@ -318,6 +422,11 @@ impl World {
         );
         self.batches = survivors;
         self.failed.clear();
+        self.producers_go_on();
+    }
+
+    /// Producers go on from what is in the log.
+    fn producers_go_on(&mut self) {
         for (at, (epoch, sequence)) in self.producers.iter_mut().enumerate() {
             let last = self.batches.iter().rev().find(|b| b.header.producer_id == at as i64 + 100);
             (*epoch, *sequence) = match last {
@@ -388,7 +497,7 @@ impl World {
 }
 
 fn append_with(log: &Log, records: BytesMut, epoch: LeaderEpoch) -> Result<Appended, AppendError> {
-    match log.append(AppendRequest { records, origin: Origin::Leader { epoch } }) {
+    match log.append(AppendRequest { records, epoch, must_be_known: false }) {
         Append::Done(result) => result,
         Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
     }
@@ -401,18 +510,23 @@ fn read(log: &Log, from: i64, bytes_max: usize, up_to: i64) -> Vec<u8> {
     bytes
 }
 
-fn run(seed: u64) {
+/// Returns how often power went.
+fn run(seed: u64) -> u64 {
     let mut world = World::new(seed);
     world.open();
+    world.begin_epoch();
     for _ in 0..STEPS {
         world.step();
     }
     world.kill();
+    world.power_cuts
 }
 
 #[test]
 fn logs_survive_power_cuts_kills_and_failing_disks() {
-    seeds::run(60, "--lib power_cuts", run);
+    let power_cuts = std::cell::Cell::new(0);
+    seeds::run(60, "--lib power_cuts", |seed| power_cuts.set(power_cuts.get() + run(seed)));
+    println!("{} power cuts", power_cuts.get());
 }
 
 /// The simulation is believed because it catches this: a log opened with a recovery point above what
@@ -422,6 +536,7 @@ fn a_skipped_sync_is_caught() {
     let caught = (0..50).any(|seed| {
         let mut world = World::new(seed);
         world.open();
+        world.begin_epoch();
         for _ in 0..10 {
             world.append().unwrap();
         }

@@ -80,7 +80,12 @@ pub enum Verdict {
     /// It is next; the state counts it as written.
     Accepted,
     /// It was written before, at these offsets.
-    Duplicate { first_offset: Offset, last_offset: Offset },
+    Duplicate {
+        first_offset: Offset,
+        last_offset: Offset,
+        /// As it was stored (ms).
+        max_timestamp: i64,
+    },
 }
 
 /// A snapshot that cannot be used.
@@ -111,18 +116,35 @@ impl ProducerState {
         self.producers.len()
     }
 
-    /// Judges a producer's batch that would get `offset`, and counts it if it is the next.
-    pub fn check_and_add(&mut self, header: &BatchHeader, offset: i64) -> Result<Verdict, AppendError> {
+    /// Judges a producer's batch that would get `offset`, and counts it if it is the next. A producer that is not known
+    /// may begin anywhere, as its state may have expired (KIP-360); with `must_be_known`, only at 0.
+    pub fn check_and_add(
+        &mut self,
+        header: &BatchHeader,
+        offset: i64,
+        must_be_known: bool,
+    ) -> Result<Verdict, AppendError> {
         if !header.has_producer() {
             return Ok(Verdict::Accepted);
         }
-        if let Some(producer) = self.producers.get(&header.producer_id)
+        let known = self.producers.get(&header.producer_id);
+        if known.is_none() && must_be_known && header.base_sequence != 0 {
+            let (producer_id, found) = (ProducerId(header.producer_id), header.base_sequence);
+            return Err(AppendError::OutOfOrderSequence {
+                producer_id,
+                offset: Offset(offset),
+                found,
+                last: -1,
+            });
+        }
+        if let Some(producer) = known
             && !header.is_control()
         {
             if let Some(written) = producer.duplicate_of(header) {
                 return Ok(Verdict::Duplicate {
                     first_offset: Offset(written.last_offset - i64::from(written.offset_delta)),
                     last_offset: Offset(written.last_offset),
+                    max_timestamp: written.timestamp,
                 });
             }
             producer.check(header, offset)?;
@@ -353,62 +375,78 @@ mod tests {
     fn sequences_must_follow_and_repeats_get_their_old_offsets() {
         let mut state = ProducerState::default();
         // Unknown producers may begin anywhere: their state may have expired.
-        assert_eq!(state.check_and_add(&batch(0, 10, 2), 100).unwrap(), Verdict::Accepted);
+        assert_eq!(state.check_and_add(&batch(0, 10, 2), 100, false).unwrap(), Verdict::Accepted);
         for at in 0..5 {
             assert_eq!(
-                state.check_and_add(&batch(0, 12 + at, 1), 200 + i64::from(at)).unwrap(),
+                state.check_and_add(&batch(0, 12 + at, 1), 200 + i64::from(at), false).unwrap(),
                 Verdict::Accepted
             );
         }
         for at in 0..5 {
             let offset = Offset(200 + i64::from(at));
-            let expected = Verdict::Duplicate { first_offset: offset, last_offset: offset };
-            assert_eq!(state.check_and_add(&batch(0, 12 + at, 1), 300).unwrap(), expected);
+            let expected = Verdict::Duplicate { first_offset: offset, last_offset: offset, max_timestamp: 5 };
+            assert_eq!(state.check_and_add(&batch(0, 12 + at, 1), 300, false).unwrap(), expected);
         }
         // The first is forgotten by now, so it is only out of order.
         for wrong in [batch(0, 10, 2), batch(0, 18, 1), batch(0, 16, 2), batch(1, 17, 1)] {
-            let refused = state.check_and_add(&wrong, 300);
+            let refused = state.check_and_add(&wrong, 300, false);
             assert!(matches!(refused, Err(AppendError::OutOfOrderSequence { .. })), "{wrong:?}");
         }
-        state.check_and_add(&batch(1, 0, 1), 300).unwrap();
-        let fenced = state.check_and_add(&batch(0, 17, 1), 301);
+        state.check_and_add(&batch(1, 0, 1), 300, false).unwrap();
+        let fenced = state.check_and_add(&batch(0, 17, 1), 301, false);
         assert!(matches!(fenced, Err(AppendError::InvalidProducerEpoch { found: 0, last: 1, .. })));
+    }
+
+    #[test]
+    fn a_producer_of_which_something_is_missing_begins_with_0_or_where_it_is_known() {
+        let mut state = ProducerState::default();
+        let refused = state.check_and_add(&batch(0, 8, 4), 0, true);
+        assert!(matches!(refused, Err(AppendError::OutOfOrderSequence { found: 8, last: -1, .. })));
+        assert!(state.is_empty());
+        assert_eq!(state.check_and_add(&batch(0, 0, 8), 0, true).unwrap(), Verdict::Accepted);
+        assert_eq!(state.check_and_add(&batch(0, 8, 4), 8, true).unwrap(), Verdict::Accepted);
     }
 
     #[test]
     fn sequences_wrap_to_zero() {
         let mut state = ProducerState::default();
-        state.check_and_add(&batch(0, i32::MAX - 1, 3), 0).unwrap();
-        let again = state.check_and_add(&batch(0, i32::MAX - 1, 3), 9).unwrap();
-        assert_eq!(again, Verdict::Duplicate { first_offset: Offset(0), last_offset: Offset(2) });
-        assert_eq!(state.check_and_add(&batch(0, 1, i32::MAX), 3).unwrap(), Verdict::Accepted);
-        assert_eq!(state.check_and_add(&batch(0, 0, 1), 4).unwrap(), Verdict::Accepted);
+        state.check_and_add(&batch(0, i32::MAX - 1, 3), 0, false).unwrap();
+        let again = state.check_and_add(&batch(0, i32::MAX - 1, 3), 9, false).unwrap();
+        assert_eq!(
+            again,
+            Verdict::Duplicate { first_offset: Offset(0), last_offset: Offset(2), max_timestamp: 5 }
+        );
+        assert_eq!(state.check_and_add(&batch(0, 1, i32::MAX), 3, false).unwrap(), Verdict::Accepted);
+        assert_eq!(state.check_and_add(&batch(0, 0, 1), 4, false).unwrap(), Verdict::Accepted);
     }
 
     #[test]
     fn what_was_not_written_is_forgotten() {
         let mut state = ProducerState::default();
-        state.check_and_add(&batch(0, 0, 1), 0).unwrap();
+        state.check_and_add(&batch(0, 0, 1), 0, false).unwrap();
         state.keep();
         let before = state.encode();
         let mark = state.mark();
-        state.check_and_add(&batch(0, 1, 1), 1).unwrap();
-        state.check_and_add(&batch(1, 0, 1), 2).unwrap();
+        state.check_and_add(&batch(0, 1, 1), 1, false).unwrap();
+        state.check_and_add(&batch(1, 0, 1), 2, false).unwrap();
         state.undo_to(mark);
         assert_eq!(state.encode(), before);
-        assert_eq!(state.check_and_add(&batch(0, 1, 1), 1).unwrap(), Verdict::Accepted);
+        assert_eq!(state.check_and_add(&batch(0, 1, 1), 1, false).unwrap(), Verdict::Accepted);
     }
 
     #[test]
     fn snapshots_read_back_and_every_flipped_bit_is_seen() {
         let mut state = ProducerState::default();
-        state.check_and_add(&batch(3, 5, 4), 100).unwrap();
+        state.check_and_add(&batch(3, 5, 4), 100, false).unwrap();
         let content = state.encode();
         assert_eq!(content.len(), 10 + ENTRY_BYTES);
         let mut read = ProducerState::decode(&content).unwrap();
         assert_eq!(read.summaries(), state.summaries());
-        let again = read.check_and_add(&batch(3, 5, 4), 200).unwrap();
-        assert_eq!(again, Verdict::Duplicate { first_offset: Offset(100), last_offset: Offset(103) });
+        let again = read.check_and_add(&batch(3, 5, 4), 200, false).unwrap();
+        assert_eq!(
+            again,
+            Verdict::Duplicate { first_offset: Offset(100), last_offset: Offset(103), max_timestamp: 5 }
+        );
         for bit in 0..content.len() * 8 {
             let mut torn = content.clone();
             torn[bit / 8] ^= 1 << (bit % 8);

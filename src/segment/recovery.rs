@@ -26,6 +26,7 @@ use super::cleaner::finish_swaps;
 use super::file_cache::FileKind;
 use super::index::{self, Entry, Index, OffsetEntry, TimeEntry};
 use super::leader_epochs::{self, LeaderEpochs};
+use super::leadership::Leadership;
 use super::log::{Log, LogPlace, Writer};
 use super::producer_state::ProducerState;
 use super::room::Room;
@@ -158,6 +159,7 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         set_aside_bytes: aside.bytes,
         queue: Mutex::default(),
         writer: Mutex::new(Writer {
+            leadership: Leadership::default(),
             producers,
             bytes_since_entry,
             first_timestamp: None,
@@ -171,6 +173,7 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
         do_epochs_await_record: AtomicBool::new(written_of_records != written_epochs),
         are_epochs_noted: AtomicBool::new(false),
+        epochs_file: Mutex::default(),
         cleaning: Mutex::default(),
         truncations: AtomicU64::new(0),
         first_dirty_offset: AtomicI64::new(place.first_dirty_offset.map_or(-1, |offset| offset.0)),
@@ -259,7 +262,7 @@ fn epochs_of_batches(files: &Files, segments: &[Arc<Segment>]) -> io::Result<Lea
         for batch in scan::many_headers(&*file, 0, segment.len()) {
             let header = batch?.header;
             if epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
-                epochs.assign(header.partition_leader_epoch, header.base_offset);
+                _ = epochs.assign(header.partition_leader_epoch, header.base_offset);
             }
         }
     }
@@ -453,7 +456,7 @@ impl Opener<'_> {
                 walk.state.index_batch(base, header, batch.position, since, interval);
                 // Epochs do not go down in a log: an older one is of a batch that the file tells of.
                 if walk.epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch) {
-                    walk.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    _ = walk.epochs.assign(header.partition_leader_epoch, header.base_offset);
                 }
             } else {
                 walk.bytes_since_entry += header.size() as u64;

@@ -9,13 +9,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::LogConfig;
 use super::log::{Log, Writer};
 use super::producer_state::ProducerState;
 use super::recovery;
 use super::room::Room;
 use super::segment_file::{Segment, file_name, offset_of};
-use crate::types::Offset;
+use super::{LeadershipEnded, LogConfig};
+use crate::types::{LeaderEpoch, Offset};
+
+/// Why a log was not cut.
+#[derive(Debug, thiserror::Error)]
+pub enum TruncateError {
+    #[error(transparent)]
+    LeadershipEnded(#[from] LeadershipEnded),
+    /// When the failure could not be undone, the log is offline.
+    #[error("the log could not be cut: {0}")]
+    Io(#[from] io::Error),
+}
 
 impl Log {
     /// Hides the records below `offset` (DeleteRecords); their segments go with the next
@@ -199,40 +209,75 @@ impl Log {
         }
     }
 
-    /// Removes the records from `offset` on; whole batches, so also what shares a batch with it.
-    pub fn truncate_to(&self, offset: Offset) -> io::Result<()> {
+    /// Removes the records from `offset` on, as the leader of `epoch` asks its follower to; whole batches, so also what
+    /// shares a batch with it. What it leaves is on the disk when this returns.
+    ///
+    /// `lower` is told the offset where the cut will be, before anything is cut: see [`super::DataDir::truncate`],
+    /// through which logs of a data folder are cut.
+    pub fn truncate_to(
+        &self,
+        offset: Offset,
+        epoch: LeaderEpoch,
+        lower: impl FnOnce(Offset) -> io::Result<()>,
+    ) -> Result<(), TruncateError> {
         self.check_usable()?;
         let _one_at_a_time = self.flushing.lock();
         let mut writer = self.lock_writer();
+        writer.leadership.check_follows(epoch)?;
         if offset >= self.log_end_offset() {
             return Ok(());
         }
-        self.truncations.fetch_add(1, Ordering::AcqRel);
-        self.first_dirty_offset.fetch_min(offset.0, Ordering::AcqRel);
         let first = self.segments.read()[0].base_offset;
-        let result = if offset.0 <= first {
-            self.start_anew(&mut writer, offset.0)
-        } else {
-            self.cut(&mut writer, offset.0)
-        };
-        result.inspect_err(|error| self.fail("a truncation", error))
+        if offset.0 <= first {
+            return self.start_anew_under(&mut writer, offset.0, lower);
+        }
+        // The segment that ends below or at `offset`, or holds it.
+        let (segment, _) = self.segment_of(offset.0 - 1);
+        let found = segment.find(&self.files, offset.0, segment.len())?;
+        let cut = found.as_ref().map_or(offset.0, |batch| batch.header.base_offset.min(offset.0));
+        lower(Offset(cut))?;
+        self.recovery_point.fetch_min(cut, Ordering::AcqRel);
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.first_dirty_offset.fetch_min(cut, Ordering::AcqRel);
+        let done = self.cut(&mut writer, &segment, found.map(|batch| batch.position));
+        done.inspect_err(|error| self.fail("a truncation", error))?;
+        Ok(())
     }
 
-    /// Removes everything; the log is empty then and begins at `offset`.
-    pub fn truncate_fully_and_start_at(&self, offset: Offset) -> io::Result<()> {
+    /// Removes everything, as the leader of `epoch` asks its follower to; the log is empty then and begins at
+    /// `offset`. `lower` as in [`Self::truncate_to`].
+    pub fn truncate_fully_and_start_at(
+        &self,
+        offset: Offset,
+        epoch: LeaderEpoch,
+        lower: impl FnOnce(Offset) -> io::Result<()>,
+    ) -> Result<(), TruncateError> {
         self.check_usable()?;
         let _one_at_a_time = self.flushing.lock();
         let mut writer = self.lock_writer();
-        self.truncations.fetch_add(1, Ordering::AcqRel);
-        self.first_dirty_offset.fetch_min(offset.0, Ordering::AcqRel);
-        self.start_anew(&mut writer, offset.0).inspect_err(|error| self.fail("a truncation", error))
+        writer.leadership.check_follows(epoch)?;
+        self.start_anew_under(&mut writer, offset.0, lower)
     }
 
-    fn cut(&self, writer: &mut Writer, offset: i64) -> io::Result<()> {
-        // The segment that ends below or at `offset`, or holds it.
-        let (segment, _) = self.segment_of(offset - 1);
+    fn start_anew_under(
+        &self,
+        writer: &mut Writer,
+        offset: i64,
+        lower: impl FnOnce(Offset) -> io::Result<()>,
+    ) -> Result<(), TruncateError> {
+        // Nothing of what is on the disk is to be believed until the folder is synced.
+        let least = offset.min(self.segments.read()[0].base_offset);
+        lower(Offset(least))?;
+        self.recovery_point.fetch_min(least, Ordering::AcqRel);
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.first_dirty_offset.fetch_min(least, Ordering::AcqRel);
+        self.start_anew(writer, offset).inspect_err(|error| self.fail("a truncation", error))?;
+        Ok(())
+    }
+
+    /// Cuts the log behind `segment`, and that at position `end`, where there is something to cut.
+    fn cut(&self, writer: &mut Writer, segment: &Arc<Segment>, end: Option<u64>) -> io::Result<()> {
         segment.spill_indexes(&self.files)?;
-        let end = segment.find(&self.files, offset, segment.len())?.map(|batch| batch.position);
         // From the last one on, so that a crash leaves a log without holes.
         let after: Vec<_> = {
             let mut segments = self.segments.write();
@@ -248,6 +293,9 @@ impl Log {
         segment.retire(&self.files);
         if let Some(end) = end {
             file.set_len(end)?;
+            // What comes next may be as long as what was here: were the old bytes behind it to come back, they
+            // would pass for the log's.
+            file.sync_data()?;
         }
         let epochs = self.epochs.read().clone();
         let (cut, bytes_since_entry) = recovery::reopen(self, segment.base_offset, epochs)?;
@@ -260,13 +308,18 @@ impl Log {
         writer.room = Room::default();
         self.log_end_offset.store(log_end, Ordering::Release);
         self.log_start_offset.fetch_min(log_end, Ordering::AcqRel);
-        self.recovery_point.fetch_min(log_end, Ordering::AcqRel);
         if self.epochs.write().truncate_to(log_end) {
             self.are_epochs_unwritten.store(true, Ordering::Release);
         }
         self.write_epochs()?;
         let (producers, snapshot) = recovery::producers_again(self)?;
         (writer.producers, writer.snapshot_offset) = (producers, snapshot);
+        self.sync_dir()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.files.disk.sync_dir(&self.files.dir.read())?;
+        self.is_dir_unsynced.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -284,6 +337,7 @@ impl Log {
         let segment = self.new_segment(offset)?;
         *self.segments.write() = vec![Arc::new(segment)];
         *writer = Writer {
+            leadership: writer.leadership,
             producers: ProducerState::default(),
             bytes_since_entry: 0,
             first_timestamp: None,
@@ -292,10 +346,14 @@ impl Log {
         };
         self.log_end_offset.store(offset, Ordering::Release);
         self.log_start_offset.store(offset, Ordering::Release);
-        self.recovery_point.store(offset, Ordering::Release);
         self.epochs.write().clear();
         self.are_epochs_unwritten.store(true, Ordering::Release);
-        self.write_epochs()
+        self.write_epochs()?;
+        self.sync_metadata()?;
+        self.sync_dir()?;
+        // Only now: a segment that came back must not pass for one that was looked at.
+        self.recovery_point.store(offset, Ordering::Release);
+        Ok(())
     }
 
     fn remove_segment(&self, segment: &Segment) -> io::Result<()> {
@@ -339,7 +397,6 @@ mod tests {
     use super::*;
     use crate::protocol::batch::batches;
     use crate::protocol::builder::BatchOptions;
-    use crate::types::LeaderEpoch;
 
     /// 50 batches of 2 records; batch n is of n seconds, by producer 5.
     fn filled(dir: &std::path::Path, config: LogConfig) -> Log {
@@ -400,21 +457,23 @@ mod tests {
         for to in [100, 99, 98, 57, 56, 12, 2, 1, 0] {
             let dir = tempfile::tempdir().unwrap();
             let log = filled(dir.path(), small());
-            log.assign_epoch_start(LeaderEpoch(1), Offset(100)).unwrap();
+            log.lead(LeaderEpoch(1)).unwrap();
             log.flush().unwrap();
-            log.truncate_to(Offset(to)).unwrap();
+            log.follow(LeaderEpoch(2)).unwrap();
+            let mut lowered = None;
+            let lower = |to| {
+                lowered = Some(to);
+                Ok(())
+            };
+            log.truncate_to(Offset(to), LeaderEpoch(2), lower).unwrap();
             let end = to / 2 * 2;
             assert_eq!(log.log_end_offset(), Offset(end), "to {to}");
-            assert_eq!(
-                log.latest_epoch(),
-                LeaderEpoch(if to == 100 {
-                    1
-                } else if end == 0 {
-                    -1
-                } else {
-                    0
-                })
-            );
+            assert_eq!(lowered, (to < 100).then_some(Offset(end)), "to {to}");
+            // A leadership without a record is forgotten by who follows another.
+            assert_eq!(log.latest_epoch(), LeaderEpoch(if end == 0 { -1 } else { 0 }));
+            let late = log.truncate_to(Offset(0), LeaderEpoch(1), |_| Ok(()));
+            assert!(matches!(late, Err(TruncateError::LeadershipEnded(_))));
+            log.lead(LeaderEpoch(3)).unwrap();
             assert_eq!(log.recovery_point(), Offset(end));
             let last_sequence = log.producers().first().map(|producer| i64::from(producer.last_sequence));
             assert_eq!(last_sequence, (end > 0).then_some(end - 1), "to {to}");
@@ -431,7 +490,9 @@ mod tests {
     fn a_log_can_begin_anywhere() {
         let dir = tempfile::tempdir().unwrap();
         let log = filled(dir.path(), small());
-        log.truncate_fully_and_start_at(Offset(1 << 40)).unwrap();
+        log.follow(LeaderEpoch(1)).unwrap();
+        log.truncate_fully_and_start_at(Offset(1 << 40), LeaderEpoch(1), |_| Ok(())).unwrap();
+        log.lead(LeaderEpoch(2)).unwrap();
         assert_eq!(
             append(&log, batch_of(3, 9, 1, BatchOptions::default())).unwrap().first_offset,
             Offset(1 << 40)

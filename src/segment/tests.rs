@@ -51,9 +51,12 @@ pub(super) fn batch_of(records: i32, value_bytes: usize, timestamp: i64, options
     builder.build_mut().unwrap()
 }
 
+/// Appends in the leadership that there is, or begins one.
 pub(super) fn append(log: &Log, records: BytesMut) -> Result<Appended, AppendError> {
-    let request = AppendRequest { records, origin: Origin::Leader { epoch: LeaderEpoch(0) } };
-    match log.append(request) {
+    if log.leadership_epoch() < LeaderEpoch(0) {
+        log.lead(LeaderEpoch(log.latest_epoch().0.max(0))).unwrap();
+    }
+    match log.append(AppendRequest { records, epoch: log.leadership_epoch(), must_be_known: false }) {
         Append::Done(result) => result,
         Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
     }
@@ -302,22 +305,25 @@ fn followers_take_offsets_as_they_are_and_only_forwards() {
     let log = Log::open(place(dir.path()), small()).unwrap();
     let follow = |base_offset, partition_leader_epoch| {
         let options = BatchOptions { base_offset, partition_leader_epoch, ..BatchOptions::default() };
-        let request = AppendRequest { records: batch_of(2, 10, 1, options), origin: Origin::Follower };
-        match log.append(request) {
-            Append::Done(result) => result,
-            Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
-        }
+        log.append_replicated(batch_of(2, 10, 1, options), LeaderEpoch(4)).map(Option::unwrap)
     };
+    assert!(matches!(follow(0, 3), Err(AppendError::LeadershipEnded(_))));
+    log.follow(LeaderEpoch(4)).unwrap();
     assert_eq!(follow(0, 3).unwrap().last_offset, Offset(1));
     // Compaction leaves gaps, even such that no relative offset reaches over them.
     for (base, epoch) in [(10, 3), (1 << 33, 4)] {
         assert_eq!(follow(base, epoch).unwrap().first_offset, Offset(base));
     }
     assert!(matches!(follow(5, 4), Err(AppendError::OffsetsNotMonotonic { .. })));
+    assert!(matches!(follow((1 << 33) + 2, 3), Err(AppendError::EpochNotMonotonic { .. })));
+    assert!(matches!(follow(i64::MAX - 1, 4), Err(AppendError::Batch(_))));
     assert_eq!(log.segment_count(), 2);
     assert_eq!(log.end_offset_for_epoch(LeaderEpoch(3)), (LeaderEpoch(3), Offset(1 << 33)));
     assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), (LeaderEpoch(4), Offset((1 << 33) + 2)));
     assert_eq!(log.end_offset_for_epoch(LeaderEpoch(5)), (LeaderEpoch::NONE, Offset::NONE));
+    // Of a leader that is none any more: it is left for the next one to send.
+    let options = BatchOptions { base_offset: 1 << 34, partition_leader_epoch: 5, ..BatchOptions::default() };
+    assert_eq!(log.append_replicated(batch_of(1, 1, 1, options), LeaderEpoch(4)).unwrap(), None);
     let expected = [(0, 1), (10, 11), (1 << 33, (1 << 33) + 1)];
     for from in [2, 11, 12, 1 << 32] {
         let at = expected.iter().position(|(_, last)| *last >= from).unwrap();
@@ -340,4 +346,72 @@ fn the_time_of_a_record_is_not_the_time_when_its_tombstone_may_go() {
     append(&log, join(header, &compacted[BatchHeader::SIZE..]).unwrap()).unwrap();
     assert_eq!(log.first_timestamp_from(Offset(0)).unwrap(), Some(1000));
     assert_eq!(log.first_timestamp_from(Offset(1)).unwrap(), Some(2000));
+}
+
+#[test]
+fn a_fetch_that_is_larger_than_a_segment_is_split_and_a_damaged_one_changes_nothing() {
+    let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let leader = Log::open(place(source.path()), LogConfig::default()).unwrap();
+    for at in 0..100 {
+        append(&leader, plain(3, 50, at)).unwrap();
+    }
+    let fetched = read_all(&leader, 0, 1 << 20);
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    let follower_of = LeaderEpoch(1);
+    log.follow(follower_of).unwrap();
+    let mut damaged = BytesMut::from(&fetched[..]);
+    let at = damaged.len() - 3;
+    damaged[at] ^= 1;
+    assert!(matches!(log.append_replicated(damaged, follower_of), Err(AppendError::Batch(_))));
+    assert_eq!(log.log_end_offset(), Offset(0));
+    // The last batch is cut, as a fetch ends.
+    let cut = BytesMut::from(&fetched[..fetched.len() - 1]);
+    let appended = log.append_replicated(cut, follower_of).unwrap().unwrap();
+    assert_eq!((appended.first_offset, appended.last_offset), (Offset(0), Offset(296)));
+    let rest = read_all(&leader, 297, 1 << 20);
+    log.append_replicated(BytesMut::from(&rest[..]), follower_of).unwrap();
+    assert!(log.segment_count() > 5);
+    assert!(read_all(&log, 0, 1 << 20) == fetched);
+    drop(log);
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    assert!(read_all(&log, 0, 1 << 20) == fetched);
+    // A batch that is larger than a segment was taken by a leader whose segments are larger.
+    log.follow(follower_of).unwrap();
+    append(&leader, plain(1, 5000, 1)).unwrap();
+    let large = read_all(&leader, 300, 1 << 20);
+    log.append_replicated(BytesMut::from(&large[..]), follower_of).unwrap();
+    assert!(read_all(&log, 300, 1 << 20) == large);
+}
+
+#[test]
+fn an_append_of_an_ended_leadership_is_refused_also_when_it_had_queued() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(place(dir.path()), small()).unwrap();
+    assert_eq!(log.lead(LeaderEpoch(1)).unwrap(), Offset(0));
+    let append = |epoch| {
+        log.append(AppendRequest { records: plain(1, 1, 1), epoch: LeaderEpoch(epoch), must_be_known: false })
+    };
+    assert!(matches!(append(1), Append::Done(Ok(_))));
+    let writer = log.lock_writer();
+    let Append::Queued(mut queued) = append(1) else { panic!("the writer is busy") };
+    // What `lead` does, and those who queued before it come after it.
+    let mut writer = writer;
+    writer.leadership.lead(LeaderEpoch(2)).unwrap();
+    drop(writer);
+    assert!(matches!(queued.try_recv().unwrap(), Err(AppendError::LeadershipEnded(_))));
+    assert_eq!(log.lead(LeaderEpoch(2)).unwrap(), Offset(1));
+    assert!(matches!(append(2), Append::Done(Ok(_))));
+    for epoch in [0, 1, 3] {
+        let refused = append(epoch);
+        assert!(matches!(refused, Append::Done(Err(AppendError::LeadershipEnded(_)))), "{epoch}");
+    }
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(1)), (LeaderEpoch(1), Offset(1)));
+    assert!(log.lead(LeaderEpoch(1)).is_err());
+    assert!(
+        matches!(append(2), Append::Done(Err(_))),
+        "nobody writes to a log that was told of an old epoch"
+    );
+    log.follow(LeaderEpoch(3)).unwrap();
+    assert!(matches!(append(3), Append::Done(Err(AppendError::LeadershipEnded(_)))));
+    assert_eq!(log.log_end_offset(), Offset(2));
 }

@@ -18,6 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::Broker;
 use super::errors::{ErrorCodes, Errors};
 use super::request_memory::Held;
+use super::unsettled::Unsettled;
 use super::wire_errors::WireError;
 use crate::protocol::guard::schema::Shape;
 use crate::protocol::messages::{self, Decodable, StrBytes};
@@ -169,6 +170,8 @@ pub struct Request {
     pub connection: u64,
     /// Address of the client.
     pub client_host: IpAddr,
+    /// What the connection's producers sent that is not in its log.
+    pub(super) unsettled: Arc<Unsettled>,
     /// Empty once the message is decoded.
     pub body: BytesMut,
     /// Memory charged for it; given back when the request is dropped.
@@ -200,6 +203,8 @@ pub struct ConnectionInfo {
     pub last_active_ms: AtomicI64,
     /// A request was taken, other than a fetch, whose answer has not left yet.
     pub owes_answer: AtomicBool,
+    /// What producers sent here that is not in its log.
+    pub(super) unsettled: Arc<Unsettled>,
 }
 
 /// What becomes of a request.

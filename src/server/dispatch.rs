@@ -90,6 +90,7 @@ pub fn dispatch(
         listener: info.listener,
         connection: info.id,
         client_host: info.host,
+        unsettled: info.unsettled.clone(),
         body: frame,
         held,
     };

@@ -265,6 +265,7 @@ fn start(
         listener,
         last_active_ms: AtomicI64::new(broker.monotonic_ms()),
         owes_answer: AtomicBool::new(false),
+        unsettled: Arc::default(),
     });
     let per_ip_max = connections.per_ip.read().limit(host);
     let mut open = connections.open.lock();

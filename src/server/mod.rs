@@ -16,6 +16,7 @@ pub mod loggers;
 pub mod metrics;
 pub mod producer_ids;
 pub mod request_memory;
+mod unsettled;
 mod wire_errors;
 
 use std::sync::Arc;

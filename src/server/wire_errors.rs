@@ -120,7 +120,7 @@ pub fn batch_error(error: &BatchError) -> ResponseError {
 /// What a producer is answered whose records are not in the log.
 pub fn append_error(error: &AppendError) -> ResponseError {
     match error {
-        AppendError::Closed => ResponseError::NotLeaderOrFollower,
+        AppendError::Closed | AppendError::LeadershipEnded(_) => ResponseError::NotLeaderOrFollower,
         AppendError::Failed | AppendError::StorageFull | AppendError::Io(_) => {
             ResponseError::KafkaStorageError
         }
@@ -128,7 +128,9 @@ pub fn append_error(error: &AppendError) -> ResponseError {
         AppendError::LargerThanSegment { .. } => ResponseError::RecordListTooLarge,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
-        AppendError::OffsetsNotMonotonic { .. } => ResponseError::UnknownServerError,
+        AppendError::OffsetsNotMonotonic { .. } | AppendError::EpochNotMonotonic { .. } => {
+            ResponseError::UnknownServerError
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use super::super::file_cache::FileCache;
 use super::super::tests::{place, read_all};
-use super::super::{Append, AppendRequest, LogPlace, Origin};
+use super::super::{Append, AppendRequest, LogPlace};
 use super::*;
 use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom, seeds};
 use crate::env::{Clock, Disk};
@@ -126,6 +126,7 @@ impl World {
         };
         let log = Log::open(place, self.config.clone());
         let log = log.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        log.lead(LeaderEpoch(0)).unwrap();
         self.log = Some(log);
         self.check_nothing_is_left_over();
     }
@@ -161,7 +162,8 @@ impl World {
         }
         let request = AppendRequest {
             records: builder.build_mut().unwrap(),
-            origin: Origin::Leader { epoch: LeaderEpoch(0) },
+            epoch: LeaderEpoch(0),
+            must_be_known: false,
         };
         let Append::Done(result) = self.log().append(request) else { panic!("nobody else writes") };
         match result {
@@ -459,6 +461,7 @@ fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig { segment_bytes: 3000, compact: true, delete: false, ..LogConfig::default() };
     let log = Log::open(place(dir.path()), config.clone()).unwrap();
+    log.lead(LeaderEpoch(0)).unwrap();
     let (stable, rounds, is_done) = (AtomicI64::new(0), AtomicI64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -505,7 +508,8 @@ fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
             let end = log.log_end_offset().0;
             let request = AppendRequest {
                 records: batch_at(end, 1 + random.below(5) as i64),
-                origin: Origin::Leader { epoch: LeaderEpoch(0) },
+                epoch: log.leadership_epoch(),
+                must_be_known: false,
             };
             match log.append(request) {
                 Append::Done(appended) => drop(appended.unwrap()),
@@ -520,7 +524,10 @@ fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
                 std::thread::yield_now();
             }
             if at % 50 == 20 {
-                log.truncate_to(Offset(stable.load(Ordering::Acquire).max(end - 20))).unwrap();
+                let (epoch, to) = (log.leadership_epoch().0, stable.load(Ordering::Acquire).max(end - 20));
+                log.follow(LeaderEpoch(epoch + 1)).unwrap();
+                log.truncate_to(Offset(to), LeaderEpoch(epoch + 1), |_| Ok(())).unwrap();
+                log.lead(LeaderEpoch(epoch + 2)).unwrap();
             }
             if at % 7 == 0 {
                 stable.store(log.log_end_offset().0, Ordering::Release);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use super::metadata::{Health, here};
+use super::metadata::{Health, Here, here};
 use super::{TOPIC_OPERATIONS, broker_ids, leader_id, topic_name};
 use crate::controller::validate_topic_name;
-use crate::metadata::{MetadataImage, TopicImage};
+use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
@@ -20,7 +20,7 @@ use crate::server::api::{
 };
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
-use crate::types::{NodeId, TopicId};
+use crate::types::TopicId;
 
 pub const API: Api = Api {
     shape: &shapes::DESCRIBE_TOPIC_PARTITIONS,
@@ -45,17 +45,17 @@ impl Answered for DescribeTopicPartitionsRequest {
 
 impl AnswerNow for DescribeTopicPartitionsRequest {
     fn answer(self, broker: &Arc<Broker>, _: &Request) -> DescribeTopicPartitionsResponse {
-        let here = |topic, index| here(broker, topic, index);
+        let here = |topic, index, partition: &PartitionImage| here(broker, topic, index, partition);
         page(&broker.image(), &here, &self, broker.config.request_partition_limit)
     }
 }
 
-/// The node, if any, that cannot open its log of a partition.
-type WithoutLog<'a> = &'a dyn Fn(TopicId, i32) -> Option<NodeId>;
+/// What this node knows better of a partition than the image.
+type Known<'a> = &'a dyn Fn(TopicId, i32, &PartitionImage) -> Here;
 
 fn page(
     image: &MetadataImage,
-    without_log: WithoutLog<'_>,
+    known: Known<'_>,
     message: &DescribeTopicPartitionsRequest,
     limit_max: i32,
 ) -> DescribeTopicPartitionsResponse {
@@ -87,7 +87,7 @@ fn page(
         };
         let from = usize::try_from(from).unwrap_or_default();
         let to = topic.partitions.len().min(from.saturating_add(left));
-        response.topics.push(describe(image, without_log, topic, from, to));
+        response.topics.push(describe(image, known, topic, from, to));
         left -= to.saturating_sub(from);
         if to < topic.partitions.len() {
             let index = i32::try_from(to).unwrap_or(i32::MAX);
@@ -109,13 +109,13 @@ fn cursor(topic: &str, partition_index: i32) -> Cursor {
 
 fn describe(
     image: &MetadataImage,
-    without_log: WithoutLog<'_>,
+    known: Known<'_>,
     topic: &TopicImage,
     from: usize,
     to: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
     let described = (0..).zip(&topic.partitions).take(to).skip(from).map(|(index, partition)| {
-        let health = Health::of(image, partition, without_log(topic.id, index));
+        let health = Health::of(image, partition, known(topic.id, index, partition));
         DescribeTopicPartitionsResponsePartition::default()
             .with_error_code(health.error_code)
             .with_partition_index(index)
@@ -146,7 +146,7 @@ mod tests {
         let message = DescribeTopicPartitionsRequest::default()
             .with_topics(vec![asked("b"), asked("a b"), asked("b")])
             .with_response_partition_limit(1);
-        let response = page(&MetadataImage::default(), &|_, _| None, &message, 2000);
+        let response = page(&MetadataImage::default(), &|_, _, _| Here::Nothing, &message, 2000);
         let found: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
         let codes = [ResponseError::InvalidTopicException, ResponseError::UnknownTopicOrPartition];
         assert_eq!(found, codes.map(|error| error.code()));

@@ -251,6 +251,10 @@ impl Fetch {
                     FetchError::NotLeader | FetchError::Epoch(EpochError::Fenced) if self.version >= 16 => {
                         let image = self.broker.image();
                         let known = image.partition(&partition.name.topic, partition.name.partition);
+                        // While this node does not lead yet, there is nobody to go to.
+                        let leads_here = matches!(error, FetchError::Epoch(_));
+                        let known =
+                            known.filter(|known| leads_here || known.leader != Some(self.broker.node));
                         answer.current_leader = known
                             .map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
                     }
@@ -406,7 +410,7 @@ struct Registered<'a> {
 impl Registered<'_> {
     fn register(&self) {
         for partition in self.fetch.partitions.iter().flatten() {
-            partition.wake_when_more(self.waiting);
+            partition.wake_when_more(self.waiting, self.fetch.bound);
         }
     }
 }
@@ -414,7 +418,7 @@ impl Registered<'_> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         for partition in self.fetch.partitions.iter().flatten() {
-            partition.forget(self.waiting);
+            partition.forget(self.waiting, self.fetch.bound);
         }
     }
 }
@@ -427,6 +431,11 @@ fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> O
     }
     let last = LeaderEpoch(wanted.last_fetched_epoch);
     let (epoch, end) = partition.log.end_offset_for_epoch(last);
+    // Kafka's `Partition.readRecords`: with an epoch that this log does not know, or before its start, there is no
+    // place where the logs part.
+    if end == Offset::NONE || Offset(wanted.fetch_offset) < partition.log.log_start_offset() {
+        return Some(Answer::failed(ResponseError::OffsetOutOfRange));
+    }
     let parts = epoch < last || end.0 < wanted.fetch_offset;
     parts.then(|| Answer {
         error: None,

@@ -154,7 +154,15 @@ fn look_up(
     if version < first_version || asked.timestamp < EARLIEST_PENDING_UPLOAD {
         return Err(ResponseError::UnsupportedVersion);
     }
+    // A new leader may not know yet how far consumers were told that they may read: what it would say now might be behind
+    // that (KIP-207).
+    let is_behind = partition.is_behind_epoch_start();
+    let not_available = match version {
+        5.. => ResponseError::OffsetNotAvailable,
+        _ => ResponseError::LeaderNotAvailable,
+    };
     let found = match asked.timestamp {
+        LATEST if is_behind => return Err(not_available),
         LATEST => return Ok(Some((-1, end, epoch))),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.log.log_start_offset();
@@ -166,7 +174,8 @@ fn look_up(
         MAX_TIMESTAMP => partition.log.max_timestamp().map_err(storage)?,
         timestamp => partition.log.offset_for_timestamp(timestamp).map_err(storage)?,
     };
-    Ok(found
-        .filter(|found| found.offset < end)
-        .map(|found| (found.timestamp, found.offset, found.leader_epoch)))
+    match found.filter(|found| found.offset < end) {
+        None if is_behind => Err(not_available),
+        found => Ok(found.map(|found| (found.timestamp, found.offset, found.leader_epoch))),
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! A topic that is missing is created where client and broker allow it (`auto.create.topics.enable`), and then
 //! answered at once with its leaders, where Kafka answers with an error first.
+//!
+//! A partition that this node is to lead is shown with a leader once it takes records here, and with
+//! LEADER_NOT_AVAILABLE before: a client that is told of a leader writes to it at once.
 
 use std::sync::Arc;
 
@@ -211,7 +214,7 @@ fn describe(
     operations: i32,
 ) -> MetadataResponseTopic {
     let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| {
-        let health = Health::of(image, partition, here(broker, topic.id, index));
+        let health = Health::of(image, partition, here(broker, topic.id, index, partition));
         MetadataResponsePartition::default()
             .with_error_code(health.error_code)
             .with_partition_index(index)
@@ -229,9 +232,27 @@ fn describe(
         .with_topic_authorized_operations(operations)
 }
 
-/// This node, where it should hold the partition and cannot open its log.
-pub fn here(broker: &Broker, topic: TopicId, index: i32) -> Option<NodeId> {
-    broker.partitions.is_offline(topic, index).then_some(broker.node)
+/// What this node knows better of a partition than the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Here {
+    Nothing,
+    /// It should hold the partition and cannot open its log.
+    WithoutLog(NodeId),
+    /// It is to lead, and has not begun to: who came now would be refused.
+    NotYet(NodeId),
+}
+
+pub fn here(broker: &Broker, topic: TopicId, index: i32, partition: &PartitionImage) -> Here {
+    let node = broker.node;
+    if broker.partitions.is_offline(topic, index) {
+        Here::WithoutLog(node)
+    } else if partition.leader == Some(node)
+        && !broker.partitions.takes_records(topic, index, partition.leader_epoch)
+    {
+        Here::NotYet(node)
+    } else {
+        Here::Nothing
+    }
 }
 
 /// Which of a partition's replicas can be asked.
@@ -244,16 +265,16 @@ pub struct Health {
 }
 
 impl Health {
-    /// `without_log`: a node whose log of the partition cannot be opened. The controller may still name it
-    /// the leader.
-    pub fn of(image: &MetadataImage, partition: &PartitionImage, without_log: Option<NodeId>) -> Self {
+    /// As the image says, but for what is known `here` of this node, which the controller may still name the leader.
+    pub fn of(image: &MetadataImage, partition: &PartitionImage, here: Here) -> Self {
         let is_offline = |node: &NodeId| {
-            Some(*node) == without_log || image.broker(*node).is_none_or(|known| known.fenced)
+            here == Here::WithoutLog(*node) || image.broker(*node).is_none_or(|known| known.fenced)
         };
-        let answers = partition.leader.is_some_and(|leader| !is_offline(&leader));
+        let leads = |leader: &NodeId| here != Here::NotYet(*leader) && here != Here::WithoutLog(*leader);
+        let answers = partition.leader.is_some_and(|leader| leads(&leader) && !is_offline(&leader));
         Self {
             error_code: if answers { 0 } else { ResponseError::LeaderNotAvailable.code() },
-            leader: partition.leader.filter(|leader| Some(*leader) != without_log),
+            leader: partition.leader.filter(leads),
             offline_replicas: partition.replicas.iter().filter(|node| is_offline(node)).copied().collect(),
         }
     }
@@ -264,6 +285,44 @@ mod tests {
     use super::*;
     use crate::protocol::messages;
     use crate::protocol::messages::metadata_request::MetadataRequestTopic;
+
+    #[test]
+    fn a_leader_is_shown_when_it_takes_records() {
+        let node = NodeId(1);
+        let registration = crate::metadata::RegisterBroker {
+            broker_id: node,
+            incarnation_id: Uuid::from_u128(1),
+            broker_epoch: 1,
+            listeners: Vec::new(),
+            rack: None,
+            log_directories: Vec::new(),
+            fenced: false,
+            in_controlled_shutdown: false,
+        };
+        let records = [crate::metadata::MetadataRecord::RegisterBroker(registration)];
+        let image = MetadataImage::default().with(&records).unwrap();
+        let partition = PartitionImage {
+            replicas: vec![node],
+            isr: vec![node],
+            leader: Some(node),
+            leader_epoch: crate::types::LeaderEpoch(3),
+            partition_epoch: 3,
+            eligible_leader_replicas: Vec::new(),
+            last_known_eligible_leader_replicas: Vec::new(),
+            adding_replicas: Vec::new(),
+            removing_replicas: Vec::new(),
+            recovering: false,
+        };
+        let told = |here| {
+            let health = Health::of(&image, &partition, here);
+            (health.error_code, health.leader, health.offline_replicas.len())
+        };
+        let not_available = ResponseError::LeaderNotAvailable.code();
+        assert_eq!(told(Here::Nothing), (0, Some(node), 0));
+        assert_eq!(told(Here::NotYet(node)), (not_available, None, 0));
+        assert_eq!(told(Here::NotYet(NodeId(2))), (0, Some(node), 0));
+        assert_eq!(told(Here::WithoutLog(node)), (not_available, None, 1));
+    }
 
     #[test]
     fn topics_asked_for_by_id_in_versions_without_it_are_refused_readably() {

@@ -29,6 +29,7 @@ use crate::server::api::{
 };
 use crate::server::errors::error_codes;
 use crate::server::request_memory::Held;
+use crate::server::unsettled::{Key, Unsettled};
 use crate::server::wire_errors::{WireError, absent_error, batch_error, produce_error};
 use crate::types::{Acks, TopicId};
 
@@ -56,7 +57,8 @@ type Outcome = Result<Produced, (ResponseError, String)>;
 /// A partition's outcome, there or on its way.
 enum Pending {
     Done(Outcome),
-    Coming(JoinHandle<Result<Produced, ProduceError>>),
+    /// With the producer, where it is not known yet whether the batch gets into the log.
+    Coming(JoinHandle<Result<Produced, ProduceError>>, Option<Key>),
 }
 
 struct PendingTopic {
@@ -97,6 +99,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
         }
         Some(acks) => Ok(acks),
     };
+    let unsettled = request.unsettled;
     let now_ms = broker.now_ms();
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms.max(0)).unwrap_or_default());
     // Kafka's own rule: nobody else may write what coordinators keep.
@@ -107,6 +110,10 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
         let name = found.as_ref().ok().map(|topic| topic.name.clone());
         let partitions = partitions.into_iter().map(|partition| {
             let index = partition.index;
+            let header = partition.records.as_deref().and_then(|records| BatchHeader::parse(records).ok());
+            let must_be_known = header.as_ref().is_some_and(|header| {
+                header.has_producer() && unsettled.must_be_known(&topic, index, header)
+            });
             let pending = match (&accepted, &found) {
                 (Ok(_), Ok(topic)) if is_internal_topic(&topic.name) && !may_write_internal => {
                     let reason = format!("Cannot append to internal topic {}", topic.name);
@@ -114,16 +121,20 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
                 }
                 (Err((error, reason)), _) => Pending::Done(Err((*error, (*reason).to_owned()))),
                 (Ok(_), Err(error)) => Pending::Done(Err((*error, String::new()))),
-                (Ok(acks), Ok(topic)) => append(topic, partition, version, *acks, now_ms, timeout),
+                (Ok(acks), Ok(topic)) => {
+                    let asked = Asked { version, acks: *acks, now_ms, timeout, must_be_known };
+                    append(topic, partition, header.as_ref(), asked)
+                }
             };
-            (index, pending)
+            let producer = header.filter(BatchHeader::has_producer);
+            (index, settled(pending, &unsettled, producer, |header| Key::of(&topic, index, header)))
         });
         topics.push(PendingTopic { partitions: partitions.collect(), topic, name });
     }
     // Records that queue for their log are still in memory: they are charged for until they are written.
     let held = request.held;
     if acks == Some(Acks::None) {
-        return without_answer(&broker.tasks, topics, held);
+        return without_answer(&broker.tasks, topics, held, unsettled);
     }
     let is_done = topics
         .iter()
@@ -134,7 +145,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
             let partitions = topic.partitions.into_iter();
             let outcomes = partitions.filter_map(|(index, pending)| match pending {
                 Pending::Done(outcome) => Some((index, outcome)),
-                Pending::Coming(_) => None,
+                Pending::Coming(..) => None,
             });
             (topic.topic, topic.name, outcomes.collect())
         });
@@ -148,7 +159,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
             for (index, pending) in topic.partitions {
                 let outcome = match pending {
                     Pending::Done(outcome) => outcome,
-                    Pending::Coming(coming) => finished(coming.await),
+                    Pending::Coming(coming, producer) => finished(coming.await, producer, &unsettled),
                 };
                 outcomes.push((index, outcome));
             }
@@ -170,34 +181,71 @@ fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, Res
     }
 }
 
-fn append(
-    topic: &Topic,
-    produced: ProducePartition,
+/// What a request asks for all of its batches; and of one, whether its producer must be known.
+struct Asked {
     version: i16,
     acks: Acks,
     now_ms: i64,
     timeout: Duration,
+    must_be_known: bool,
+}
+
+/// Keeps in mind what is not in its log, or may not get there.
+fn settled(
+    pending: Pending,
+    unsettled: &Unsettled,
+    producer: Option<BatchHeader>,
+    key: impl Fn(&BatchHeader) -> Key,
 ) -> Pending {
+    let Some(header) = &producer else { return pending };
+    match pending {
+        Pending::Done(Ok(produced)) => {
+            if unsettled.is_any() {
+                unsettled.settle(&key(header));
+            }
+            Pending::Done(Ok(produced))
+        }
+        Pending::Done(Err(error)) => {
+            unsettled.note(key(header), header);
+            Pending::Done(Err(error))
+        }
+        Pending::Coming(coming, _) => {
+            let key = key(header);
+            unsettled.note(key.clone(), header);
+            Pending::Coming(coming, Some(key))
+        }
+    }
+}
+
+fn append(topic: &Topic, produced: ProducePartition, header: Option<&BatchHeader>, asked: Asked) -> Pending {
+    let Asked { version, acks, now_ms, timeout, must_be_known } = asked;
     let partition = match topic.partition(produced.index) {
         Ok(partition) => partition,
         Err(absent) => return Pending::Done(Err((absent_error(absent), absent.to_string()))),
     };
     let records = produced.records.unwrap_or_default();
-    if let Ok(header) = BatchHeader::parse(&records)
-        && let Err(error) = check_codec_for_version(&header, version)
+    if let Some(header) = header
+        && let Err(error) = check_codec_for_version(header, version)
     {
         return Pending::Done(Err((batch_error(&error), error.to_string())));
     }
     let traffic = &topic.traffic;
     traffic.produced_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
     traffic.produced_batches.fetch_add(1, Ordering::Relaxed);
-    match partition.produce(records, acks, now_ms, timeout) {
+    match partition.produce(records, acks, now_ms, timeout, must_be_known) {
         Appending::Done(outcome) => Pending::Done(outcome.map_err(to_error)),
-        Appending::Coming(coming) => Pending::Coming(coming),
+        Appending::Coming(coming) => Pending::Coming(coming, None),
     }
 }
 
-fn finished(joined: Result<Result<Produced, ProduceError>, tokio::task::JoinError>) -> Outcome {
+fn finished(
+    joined: Result<Result<Produced, ProduceError>, tokio::task::JoinError>,
+    producer: Option<Key>,
+    unsettled: &Unsettled,
+) -> Outcome {
+    if let (Some(producer), Ok(Ok(_))) = (&producer, &joined) {
+        unsettled.settle(producer);
+    }
     match joined {
         Ok(outcome) => outcome.map_err(to_error),
         Err(error) => Err((ResponseError::UnknownServerError, error.to_string())),
@@ -209,7 +257,7 @@ fn to_error(error: ProduceError) -> (ResponseError, String) {
 }
 
 /// With acks=0 nobody is answered. An error closes the connection, which is all a client can notice.
-fn without_answer(tasks: &Tasks, topics: Vec<PendingTopic>, held: Held) -> Reply {
+fn without_answer(tasks: &Tasks, topics: Vec<PendingTopic>, held: Held, unsettled: Arc<Unsettled>) -> Reply {
     for topic in &topics {
         for (index, pending) in &topic.partitions {
             if let Pending::Done(Err((error, reason))) = pending {
@@ -223,13 +271,13 @@ fn without_answer(tasks: &Tasks, topics: Vec<PendingTopic>, held: Held) -> Reply
     let coming =
         topics.into_iter().flat_map(|topic| topic.partitions).filter_map(|(_, pending)| match pending {
             Pending::Done(_) => None,
-            Pending::Coming(coming) => Some(coming),
+            Pending::Coming(coming, producer) => Some((coming, producer)),
         });
     let coming: Vec<_> = coming.collect();
     if !coming.is_empty() {
         tasks.spawn(async move {
-            for append in coming {
-                if let Err((error, reason)) = finished(append.await) {
+            for (append, producer) in coming {
+                if let Err((error, reason)) = finished(append.await, producer, &unsettled) {
                     tracing::warn!(?error, reason, "a produce with acks=0 failed after it had queued");
                 }
             }
@@ -287,7 +335,9 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
                 if version >= 10 && error == ResponseError::NotLeaderOrFollower {
                     let image = broker.image();
                     let known = name.as_deref().and_then(|name| image.partition(name, index));
-                    if let Some(known) = known {
+                    // While this node does not take records yet, there is nobody to go to.
+                    let is_here = known.is_some_and(|known| known.leader == Some(broker.node));
+                    if let Some(known) = known.filter(|_| !is_here) {
                         leaders.extend(known.leader.map(|leader| leader.0));
                         let leader = LeaderIdAndEpoch::default()
                             .with_leader_id(leader_id(known.leader))

@@ -82,6 +82,7 @@ fn request(version: i16, body: &[u8]) -> Request {
         listener: 0,
         connection: 0,
         client_host: std::net::Ipv4Addr::LOCALHOST.into(),
+        unsettled: Arc::default(),
         body: BytesMut::from(body),
         held: Held::default(),
     }
