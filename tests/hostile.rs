@@ -239,3 +239,94 @@ fn thousands_of_silent_connections_cost_little() {
     neighbour.notices_nothing();
     broker.stop();
 }
+
+#[test]
+fn who_drips_while_memory_is_short_goes_and_what_was_held_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &["queued.max.request.bytes=67108864"]);
+    let mut neighbour = Neighbour::new(&broker);
+    // Memory that a producer's requests take is in use from the first one on.
+    let large = |byte| batch(&[&vec![byte; 900_000]], None);
+    neighbour.client.create_topic("large", 1, &[]);
+    neighbour.client.produce("large", 0, -1, large(0)).unwrap();
+    let before = broker.resident_bytes();
+    let mut slow = Vec::new();
+    for _ in 0..30 {
+        let mut stream = TcpStream::connect(broker.address).unwrap();
+        stream.write_all(&90_000_000_i32.to_be_bytes()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        slow.push(stream);
+    }
+    let chunk = vec![0; 200_000];
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let is_ended = || ended.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each sends some megabytes, and drips then.
+            for round in 0.. {
+                if is_ended() {
+                    break;
+                }
+                let count = if round < 30 { chunk.len() } else { 200 };
+                for stream in &mut slow {
+                    let _ = stream.write(&chunk[..count]);
+                }
+                std::thread::sleep(Duration::from_millis(if round < 30 { 5 } else { 100 }));
+            }
+        });
+        let deadline = std::time::Instant::now() + support::PATIENCE;
+        let refused = r#"raftsman_connections_refused_total{reason="too slow"}"#;
+        for round in 0.. {
+            let (error, _) = neighbour.client.produce("large", 0, -1, large(round as u8)).unwrap();
+            assert_eq!(error, 0);
+            if round > 20 && broker.metric(refused) >= 3.0 {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{} went", broker.metric(refused));
+        }
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    drop(slow);
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while broker.resident_bytes() > before + 40 * MIB {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{} bytes before, {} after",
+            before,
+            broker.resident_bytes()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    neighbour.notices_nothing();
+    broker.stop();
+}
+
+#[test]
+fn what_was_answered_before_a_request_that_closes_the_connection_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), &[]);
+    // Its answers wait for a sync.
+    broker.connect().create_topic("synced", 1, &[("flush.messages", "1")]);
+    let mut payload = BytesMut::from(&[0, 0, 0, 9, 0, 0, 0, 1, 0, 1, b'x', 0][..]);
+    let unreadable_produce = framed(&payload);
+    payload[0] = 3;
+    let unknown_api = framed(&payload);
+    let mut sender = broker.connect();
+    let unanswerable =
+        sender.frame(&produce_request("no such topic", 0, 0, batch(&[b"v"], None)), 9).to_vec();
+    for broken in [unreadable_produce, unknown_api, unanswerable, vec![0xff; 4], vec![0x7f; 4]] {
+        let mut client = broker.connect();
+        let versions = client.frame(&ApiVersionsRequest::default(), 0);
+        let produce = client.frame(&produce_request("synced", 0, -1, batch(&[b"v"], None)), 9);
+        // Bytes behind the broken request are never read.
+        let behind = vec![0; 100_000];
+        client.stream.write_all(&[&versions[..], &produce, &produce, &broken, &behind].concat()).unwrap();
+        assert_eq!(client.receive::<ApiVersionsRequest>(0).unwrap().error_code, 0);
+        for _ in 0..2 {
+            let answer = client.receive::<ProduceRequest>(9).unwrap();
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+        }
+        assert_eq!(client.stream.read(&mut [0; 16]).unwrap(), 0, "the connection is closed");
+    }
+    broker.stop();
+}

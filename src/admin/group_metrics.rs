@@ -2,9 +2,9 @@
 //! group is behind, in records and in time.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
+use super::families::Families;
 use crate::coordinator::group::GroupId;
 use crate::partition::Partition;
 use crate::server::Broker;
@@ -22,8 +22,8 @@ struct Committed {
     offset: i64,
 }
 
-/// The groups' metrics in Prometheus' text format.
-pub async fn text(broker: &Arc<Broker>) -> String {
+/// The groups' metrics.
+pub async fn read_off(broker: &Arc<Broker>, families: &mut Families) {
     let mut states: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut members: Vec<(GroupId, usize)> = Vec::new();
     let (mut committed, mut count) = (Vec::new(), 0_usize);
@@ -48,39 +48,28 @@ pub async fn text(broker: &Arc<Broker>) -> String {
         // The age of an unread record is read from its log.
         broker.surroundings.blocking.run(move || lags(&reading, committed)).await.unwrap_or_default()
     };
-    let mut out = String::new();
-    let mut family = |name: &str, help: &str, lines: Vec<(String, i64)>| {
-        if !lines.is_empty() {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
-        }
-        for (labels, value) in lines {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
+    let states = states.into_iter().map(|(state, count)| (vec![state.to_owned()], count as f64));
+    families.gauges("raftsman_groups", "Consumer groups, by state.", &["state"], states);
+    let members = members.iter().map(|(group, count)| (vec![group.to_string()], *count as f64));
+    families.gauges("raftsman_group_members", "Members of a consumer group.", &["group"], members);
+    let mut each = |name: &str, help: &str, value: fn(&Lag) -> Option<i64>| {
+        let values = lags.iter().filter_map(|lag| Some((lag.labels.clone(), value(lag)? as f64)));
+        families.gauges(name, help, &["group", "topic", "partition"], values);
     };
-    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let states = states.into_iter().map(|(state, count)| (labels(&[("state", state)]), number(count)));
-    family("raftsman_groups", "Consumer groups, by state.", states.collect());
-    let members = members.iter().map(|(group, count)| (labels(&[("group", group)]), number(*count)));
-    family("raftsman_group_members", "Members of a consumer group.", members.collect());
-    let each = |value: fn(&Lag) -> Option<i64>| {
-        lags.iter().filter_map(|lag| Some((lag.labels.clone(), value(lag)?))).collect::<Vec<_>>()
-    };
-    let offsets = each(|lag| Some(lag.offset));
-    family("raftsman_group_committed_offset", "Offset that a group has committed.", offsets);
-    let records = each(|lag| lag.records);
-    family("raftsman_group_lag_records", "Records that a group has not read yet.", records);
-    let seconds = each(|lag| lag.seconds);
+    let help = "Offset that a group has committed.";
+    each("raftsman_group_committed_offset", help, |lag| Some(lag.offset));
+    each("raftsman_group_lag_records", "Records that a group has not read yet.", |lag| lag.records);
     let help = "Age of the oldest record that a group has not read yet.";
-    family("raftsman_group_lag_seconds", help, seconds);
+    each("raftsman_group_lag_seconds", help, |lag| lag.seconds);
     if omitted > 0 {
         let help = "Committed offsets left out of this answer.";
-        family("raftsman_group_offsets_omitted", help, vec![(String::new(), number(omitted))]);
+        families.gauge("raftsman_group_offsets_omitted", help, omitted as f64);
     }
-    out
 }
 
 struct Lag {
-    labels: String,
+    /// Group, topic and partition.
+    labels: Vec<String>,
     offset: i64,
     /// `None` for a partition that is not led here.
     records: Option<i64>,
@@ -94,9 +83,8 @@ fn lags(broker: &Broker, committed: Vec<Committed>) -> Vec<Lag> {
         let found =
             broker.partitions.topic(&each.topic).and_then(|topic| topic.partition(each.partition).ok());
         let partition = found.filter(|partition| partition.is_leader());
-        let index = each.partition.to_string();
         Lag {
-            labels: labels(&[("group", &each.group), ("topic", &each.topic), ("partition", &index)]),
+            labels: vec![each.group.to_string(), each.topic.to_string(), each.partition.to_string()],
             offset: each.offset,
             records: partition.as_ref().map(|partition| unread(partition, each.offset)),
             seconds: partition.as_ref().and_then(|partition| seconds_behind(partition, each.offset, now_ms)),
@@ -122,14 +110,6 @@ fn seconds_behind(partition: &Partition, offset: i64, now_ms: i64) -> Option<i64
 /// Of a producer's timestamp, which may be anything: one before 1970 is none.
 fn age_seconds(timestamp_ms: i64, now_ms: i64) -> Option<i64> {
     (timestamp_ms >= 0).then(|| (now_ms - timestamp_ms).max(0) / 1000)
-}
-
-fn labels(pairs: &[(&str, &str)]) -> String {
-    let each = pairs.iter().map(|(name, value)| {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("{name}=\"{value}\"")
-    });
-    format!("{{{}}}", each.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The HTTP listener for people and monitors: `/metrics` (Prometheus), `/healthz` (a restart would
 //! mend nothing), `/readyz` (clients are served); see [`health`] for when they say so.
 
+mod families;
 mod group_metrics;
 mod health;
 mod readings;
@@ -18,6 +19,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
+
+use families::Families;
 
 use crate::env::{Acceptor, ListenOptions, Network, Tasks};
 use crate::server::Broker;
@@ -85,9 +88,10 @@ async fn answer(broker: &Arc<Broker>, request: &Request<Incoming>) -> Response<F
     }
     match request.uri().path() {
         "/metrics" => {
-            readings::read_off(broker);
-            let groups = group_metrics::text(broker).await;
-            plain(StatusCode::OK, broker.metrics.text() + &health::quorum_metrics(broker) + &groups)
+            let mut families = Families::default();
+            readings::read_off(broker, &mut families);
+            group_metrics::read_off(broker, &mut families).await;
+            plain(StatusCode::OK, families.text(broker.metrics.gather()) + &health::quorum_metrics(broker))
         }
         "/healthz" => verdict("ok", health::not_alive(broker)),
         "/readyz" => verdict("ready", health::not_ready(broker)),

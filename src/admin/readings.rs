@@ -1,66 +1,155 @@
-//! The numbers that are read off the broker when somebody asks for them: topics, logs, memory, the log cleaner.
+//! What is read off the broker when somebody asks for metrics: sizes, states, and what others count.
+//!
+//! Nothing of it is kept: an answer shows what there is. So a topic's numbers go with the topic, on every broker, and
+//! two who ask at a time see the same. Names are documented in docs/metrics.md.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::families::Families;
+use crate::env::panics;
+use crate::env::real::process;
+use crate::partition::Traffic;
 use crate::server::Broker;
 
-/// Brings the numbers that are read off up to date.
-pub fn read_off(broker: &Broker) {
-    let metrics = &broker.metrics;
-    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+/// All that is read off but what belongs to groups.
+pub fn read_off(broker: &Broker, families: &mut Families) {
+    of_process(families);
+    of_requests(broker, families);
+    of_topics(broker, families);
+    of_logs(broker, families);
+    of_cleaner(broker, families);
+}
+
+/// Under the names that Prometheus' own client libraries give them.
+fn of_process(families: &mut Families) {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let help = "Always 1; the labels say which build this is.";
+    families.gauges("raftsman_build_info", help, &["version"], [(vec![version], 1.0)]);
+    let Ok(numbers) = process::numbers() else { return };
+    let help = "Processor time used, in user and system mode.";
+    families.counter_seconds("process_cpu_seconds_total", help, numbers.cpu_seconds);
+    families.gauge("process_resident_memory_bytes", "Resident memory.", numbers.resident_bytes as f64);
+    families.gauge("process_virtual_memory_bytes", "Address space.", numbers.virtual_bytes as f64);
+    families.gauge("process_open_fds", "Open files and sockets.", numbers.open_files as f64);
+    families.gauge("process_max_fds", "Most open files and sockets.", numbers.open_files_max as f64);
+    families.gauge("process_threads", "Threads.", numbers.threads as f64);
+    let help = "When the process started, in seconds since 1970.";
+    families.gauge("process_start_time_seconds", help, numbers.started_seconds);
+}
+
+fn of_requests(broker: &Broker, families: &mut Families) {
+    let memory = &broker.request_memory;
+    let help = "Memory charged for requests.";
+    families.gauge("raftsman_request_memory_bytes", help, memory.held_bytes() as f64);
+    if let Some(bytes_max) = memory.bytes_max() {
+        let help = "Most memory charged for requests (queued.max.request.bytes).";
+        families.gauge("raftsman_request_memory_max_bytes", help, bytes_max as f64);
+    }
+    families.gauge(
+        "raftsman_requests_waiting_for_memory",
+        "Requests that wait for memory.",
+        memory.waiting() as f64,
+    );
+    let max = broker.dynamic.current().max_connections;
+    families.gauge(
+        "raftsman_connections_max",
+        "Most connections at a time (max.connections).",
+        f64::from(max),
+    );
+    let help =
+        "Requests whose handling panicked without harm (a fault of the broker: its log has the place).";
+    families.counter("raftsman_panics_contained_total", help, panics::contained_total());
+}
+
+fn of_topics(broker: &Broker, families: &mut Families) {
     let topics = broker.partitions.topics();
-    metrics.topics.set(number(topics.len() as u64));
     let (mut held, mut led, mut failed) = (0, 0, 0);
+    let mut sizes = Vec::with_capacity(topics.len());
     for topic in &topics {
         let partitions = topic.partitions();
-        held += partitions.len() as u64;
-        led += partitions.iter().filter(|partition| partition.is_leader()).count() as u64;
+        held += partitions.len();
+        led += partitions.iter().filter(|partition| partition.is_leader()).count();
         failed += partitions.iter().filter(|partition| partition.log.is_failed()).count();
-        let size_bytes: u64 = partitions.iter().map(|partition| partition.log.size_bytes()).sum();
-        metrics.log_size_bytes.with_label_values(&[&topic.name]).set(number(size_bytes));
-        let pairs = [
-            (&metrics.produced_bytes, &topic.traffic.produced_bytes),
-            (&metrics.produced_batches, &topic.traffic.produced_batches),
-            (&metrics.fetched_bytes, &topic.traffic.fetched_bytes),
-        ];
-        for (counters, counted) in pairs {
-            let counter = counters.with_label_values(&[&topic.name]);
-            counter.inc_by(counted.load(Ordering::Relaxed).saturating_sub(counter.get()));
-        }
+        let bytes: u64 = partitions.iter().map(|partition| partition.log.size_bytes()).sum();
+        sizes.push((vec![topic.name.to_string()], bytes as f64));
     }
-    metrics.partitions.set(number(held));
-    metrics.offline_partitions.set(number((broker.partitions.offline().len() + failed) as u64));
-    metrics.leaders.set(number(led));
+    families.gauge("raftsman_topics", "Topics.", topics.len() as f64);
+    families.gauge("raftsman_partitions", "Partitions that this broker holds.", held as f64);
+    families.gauge("raftsman_leader_partitions", "Partitions that this broker leads.", led as f64);
+    let help = "Partitions whose log on this broker could not be opened, or failed.";
+    let offline = broker.partitions.offline().len() + failed;
+    families.gauge("raftsman_offline_partitions", help, offline as f64);
+    let help = "Bytes of a topic's logs on this broker.";
+    families.gauges("raftsman_topic_log_size_bytes", help, &["topic"], sizes);
+    let mut traffic = |name: &str, help: &str, counted: fn(&Traffic) -> &AtomicU64| {
+        // Only of topics that were used.
+        let counts = topics.iter().filter_map(|topic| {
+            let count = counted(&topic.traffic).load(Ordering::Relaxed);
+            (count > 0).then(|| (vec![topic.name.to_string()], count))
+        });
+        families.counters(name, help, &["topic"], counts);
+    };
+    let help = "Bytes of records taken from producers.";
+    traffic("raftsman_topic_produced_bytes_total", help, |traffic| &traffic.produced_bytes);
+    let help = "Batches taken from producers.";
+    traffic("raftsman_topic_produced_batches_total", help, |traffic| &traffic.produced_batches);
+    let help = "Bytes of records given to consumers.";
+    traffic("raftsman_topic_fetched_bytes_total", help, |traffic| &traffic.fetched_bytes);
+}
+
+fn of_logs(broker: &Broker, families: &mut Families) {
     let sent = &broker.sent;
-    for (path, bytes) in [("sendfile", &sent.sendfile_bytes), ("copy", &sent.copied_bytes)] {
-        metrics.log_bytes_sent.with_label_values(&[path]).set(number(bytes.load(Ordering::Relaxed)));
-    }
+    let by_path = [("sendfile", &sent.sendfile_bytes), ("copy", &sent.copied_bytes)]
+        .map(|(path, bytes)| (vec![path.to_owned()], bytes.load(Ordering::Relaxed)));
+    let help = "Bytes of logs sent to clients, by path: sendfile or copy.";
+    families.counters("raftsman_log_sent_bytes_total", help, &["path"], by_path);
+    let help = "Runs of log files that were not in memory when they were asked for.";
+    families.counter("raftsman_log_cold_runs_total", help, sent.cold_runs.load(Ordering::Relaxed));
     let errors = broker.partitions.data.errors();
-    let sending = sent.failed_reads.load(Ordering::Relaxed);
-    for (operation, count) in [
-        ("read", errors.reads.load(Ordering::Relaxed) + sending),
-        ("write", errors.writes.load(Ordering::Relaxed)),
-        ("sync", errors.syncs.load(Ordering::Relaxed)),
-    ] {
-        metrics.disk_errors.with_label_values(&[operation]).set(number(count));
-    }
-    metrics.set_aside_bytes.set(number(broker.partitions.data.set_aside_bytes()));
-    metrics.cold_runs.set(number(sent.cold_runs.load(Ordering::Relaxed)));
-    metrics.request_memory_bytes.set(number(broker.request_memory.held_bytes() as u64));
-    let (cleaner, counted) = (&broker.log_cleaner, &broker.log_cleaner.counted);
-    for (gauge, count) in [
-        (&metrics.cleaner_runs, &counted.runs),
-        (&metrics.cleaner_read_bytes, &counted.read_bytes),
-        (&metrics.cleaner_written_bytes, &counted.written_bytes),
-        (&metrics.cleaner_records_kept, &counted.records_kept),
-        (&metrics.cleaner_records_dropped, &counted.records_dropped),
-        (&metrics.cleaner_last_run_ms, &counted.last_run_ms),
-        (&metrics.cleaner_max_dirty_percent, &counted.max_dirty_percent),
-    ] {
-        gauge.set(number(count.load(Ordering::Relaxed)));
-    }
-    metrics.cleaner_uncleanable.set(number(cleaner.uncleanable(&broker.partitions) as u64));
+    let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let sending = number(&sent.failed_reads);
+    let by_operation = [
+        ("read", number(&errors.reads) + sending),
+        ("write", number(&errors.writes)),
+        ("sync", number(&errors.syncs)),
+    ]
+    .map(|(operation, count)| (vec![operation.to_owned()], count));
+    let help = "Reads, writes and syncs of logs that failed, by operation.";
+    families.counters("raftsman_log_errors_total", help, &["operation"], by_operation);
+    let help = "Bytes that recovery found behind damage and set aside (*.log.set-aside).";
+    families.gauge("raftsman_log_set_aside_bytes", help, broker.partitions.data.set_aside_bytes() as f64);
+    let help = "Partition folders that no topic claimed and that were set aside (-stray).";
+    families.gauge("raftsman_stray_folders", help, broker.partitions.data.strays() as f64);
     if let Ok(space) = broker.partitions.data.space() {
-        metrics.disk_free_bytes.set(number(space.free_bytes));
+        let help = "Free bytes on the file system of the data folder.";
+        families.gauge("raftsman_disk_free_bytes", help, space.free_bytes as f64);
+        let help = "Bytes of the file system of the data folder.";
+        families.gauge("raftsman_disk_bytes", help, space.total_bytes as f64);
     }
+}
+
+fn of_cleaner(broker: &Broker, families: &mut Families) {
+    let (cleaner, counted) = (&broker.log_cleaner, &broker.log_cleaner.counted);
+    let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let mut counter = |name: &str, help: &str, count: &AtomicU64| families.counter(name, help, number(count));
+    counter("raftsman_log_cleaner_runs_total", "Compactions of a log.", &counted.runs);
+    counter("raftsman_log_cleaner_read_bytes_total", "Bytes read by compaction.", &counted.read_bytes);
+    counter(
+        "raftsman_log_cleaner_written_bytes_total",
+        "Bytes written by compaction.",
+        &counted.written_bytes,
+    );
+    let help = "Records that compaction looked at and kept.";
+    counter("raftsman_log_cleaner_records_kept_total", help, &counted.records_kept);
+    let help = "Records that compaction dropped.";
+    counter("raftsman_log_cleaner_records_dropped_total", help, &counted.records_dropped);
+    let help = "When the last compaction ended, in seconds since 1970; 0 for never.";
+    let seconds = number(&counted.last_run_ms) as f64 / 1000.0;
+    families.gauge("raftsman_log_cleaner_last_run_timestamp_seconds", help, seconds);
+    let help = "Dirty share of the dirtiest compacted log, from 0 to 1.";
+    let ratio = number(&counted.max_dirty_percent) as f64 / 100.0;
+    families.gauge("raftsman_log_cleaner_max_dirty_ratio", help, ratio);
+    let help = "Partitions that are no longer compacted because that failed.";
+    let uncleanable = cleaner.uncleanable(&broker.partitions);
+    families.gauge("raftsman_log_cleaner_uncleanable_partitions", help, uncleanable as f64);
 }

@@ -120,7 +120,7 @@ pub const KEYS: &[Key] = keys! {
     "producer.id.expiration.ms", Kind::Int(1, I32), Some("86400000"),
         "Idle time after which a partition forgets a producer id.";
     "queued.max.request.bytes", Kind::Long(-1, I64), Some("268435456"),
-        "Most bytes of requests held in memory at a time, over all connections; -1 is without a limit. (Kafka's default is -1.)";
+        "Most bytes of requests held in memory at a time, over all connections; -1 is without a limit. While others wait for memory, a request that holds some must arrive at 64 KiB/s, or its connection is closed. (Kafka's default is -1, and it has no such rate.)";
     "raftsman.admin.listener", Kind::Text, Some("127.0.0.1:9190"),
         "Address of the HTTP listener for /metrics, /healthz and /readyz; empty is none.";
     "raftsman.worker.threads", Kind::Int(0, 1024), Some("0"),
@@ -200,10 +200,14 @@ const EARLIER_KEYS: &[&str] = &[
 const PREFIXES: &[&str] =
     &["listener.name.", "metrics.context.", "password.encoder.", "rlmm.config.", "rsm.config.", "zookeeper."];
 
+/// Keys of Kafka's authorizer, which the broker hands on to it.
+const AUTHORIZER_KEYS: &[&str] = &["allow.everyone.if.no.acl.found", "super.users"];
+
 /// True for Kafka's keys, those of a single listener (`listener.name.external.ssl.key.password`) too.
 fn is_of_kafka(name: &str) -> bool {
     KAFKA_KEYS.lines().any(|known| known == name)
         || EARLIER_KEYS.contains(&name)
+        || AUTHORIZER_KEYS.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

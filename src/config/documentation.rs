@@ -66,10 +66,14 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
 - Refused with a reason, since they would have no effect: `preallocate=true`, tiered storage
   (`remote.…`, `local.retention.…`), replication throttles, and levels of lz4 but 9 (the encoder has
   one). `internal.segment.bytes` is not known.
-- Records inside a compressed batch are looked at only where the topic recompresses
-  (`compression.type`); otherwise the batch's checksum is checked, and its header is believed
-  (timestamps, number of records). A producer that compresses rubbish harms its consumers, not the
-  broker. Records of an uncompressed batch are walked one by one.
+- Records inside a compressed batch are looked at where the topic recompresses (`compression.type`) or is
+  compacted, where the batch's header cannot be right (a largest timestamp that is not above the first
+  record's: sarama before 1.45.1 leaves it unset), and where the header alone would have the batch refused;
+  otherwise the batch's checksum is checked, and its header is believed. A producer that compresses rubbish
+  harms its consumers, not the broker; but one that writes a wrong header can get round
+  `message.timestamp.*.max.ms`. With `raftsman.check.compressed.records=true` every compressed batch is looked
+  into, as in Kafka: 0.4 CPU seconds for a GB of records with lz4, 0.7 to 1.1 with snappy, 0.8 to 1.2 with zstd,
+  2.5 to 2.8 with gzip, beside 0.03 that a compressed batch costs without. Records of an uncompressed batch are always walked one by one.
 
 ";
 

@@ -89,6 +89,36 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The value as Kafka writes it once it has read it: `05` is `5`, `TRUE` is `true`, `compact , delete` is
+    /// `compact,delete`. What does not fit the key stays as it is.
+    pub fn canonical(&self, value: &str) -> String {
+        let value = value.trim();
+        let number = match self.kind {
+            Kind::Boolean => return value.to_ascii_lowercase(),
+            Kind::Short(..) => value.parse::<i16>().ok().map(i64::from),
+            Kind::Int(..) => value.parse::<i32>().ok().map(i64::from),
+            Kind::Long(..) => value.parse::<i64>().ok(),
+            Kind::Double(..) => return value.parse::<f64>().map_or(value.to_owned(), double),
+            Kind::Text | Kind::OneOf(_) => None,
+            Kind::List(_) => return list(value).collect::<Vec<_>>().join(","),
+        };
+        number.map_or(value.to_owned(), |number| number.to_string())
+    }
+}
+
+/// As Java writes it.
+fn double(number: f64) -> String {
+    if number == 0.0 || (1e-3..1e7).contains(&number.abs()) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
+    }
+}
+
 /// The words of a list value.
 pub fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim).filter(|word| !word.is_empty())
@@ -107,4 +137,26 @@ fn range<N: PartialOrd + std::fmt::Display>(number: N, least: N, greatest: N) ->
 /// Finds a key by its name in a table.
 pub fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     keys.iter().find(|key| key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a running Kafka 4.3 described them.
+    #[test]
+    fn values_are_written_as_they_were_read() {
+        let written = |kind, value| Key { name: "key", kind, default: None, doc: "" }.canonical(value);
+        assert_eq!(written(Kind::Boolean, " FALSE"), "false");
+        assert_eq!(written(Kind::Long(-1, i64::MAX), " 05"), "5");
+        assert_eq!(written(Kind::Int(0, i32::MAX), "+7000"), "7000");
+        assert_eq!(written(Kind::Short(0, 9), "007"), "7");
+        assert_eq!(written(Kind::List(&[]), " compact , delete "), "compact,delete");
+        assert_eq!(written(Kind::Double(0.0, 1.0), "1"), "1.0");
+        assert_eq!(written(Kind::Double(0.0, 1.0), "0.50"), "0.5");
+        assert_eq!(written(Kind::Double(0.0, f64::MAX), "1.7976931348623157E308"), "1.7976931348623157E308");
+        assert_eq!(written(Kind::Double(0.0, f64::MAX), "10000000"), "1.0E7");
+        assert_eq!(written(Kind::Text, " As It Is "), "As It Is");
+        assert_eq!(written(Kind::Int(0, 9), "what"), "what");
+    }
 }

@@ -84,6 +84,8 @@ pub const KEYS: &[TopicKey] = keys! {
         "Replicas that must have a record before acks=all is answered.";
     "preallocate", Kind::Boolean, "false", ["log.preallocate" Same],
         "Allocate a segment's file at its full size when it is created.";
+    "raftsman.check.compressed.records", Kind::Boolean, "false", ["raftsman.check.compressed.records" Same],
+        "Look into every compressed batch before it is taken, as Kafka does, and not only where its header cannot be right.";
     "remote.log.copy.disable", Kind::Boolean, "false", [],
         "With tiered storage: stop copying to it.";
     "remote.log.delete.on.disable", Kind::Boolean, "false", [],
@@ -217,6 +219,8 @@ pub struct TopicConfig {
     pub compression_gzip_level: i32,
     pub compression_lz4_level: i32,
     pub compression_zstd_level: i32,
+    /// Compressed batches are not taken at their headers' word.
+    pub check_compressed_records: bool,
     pub delete: bool,
     /// Records need keys, and the last of each key stays.
     pub compact: bool,
@@ -340,6 +344,7 @@ impl TopicConfig {
             compression_gzip_level: int("compression.gzip.level"),
             compression_lz4_level: int("compression.lz4.level"),
             compression_zstd_level: int("compression.zstd.level"),
+            check_compressed_records: text("raftsman.check.compressed.records").eq_ignore_ascii_case("true"),
             delete: key::list(&text("cleanup.policy")).any(|policy| policy == "delete"),
             compact: key::list(&text("cleanup.policy")).any(|policy| policy == "compact"),
             delete_retention_ms: long("delete.retention.ms"),

@@ -23,6 +23,7 @@ pub mod blocking;
 pub mod chance;
 pub mod disk;
 pub mod network;
+pub mod panics;
 pub mod planted;
 pub mod real;
 #[cfg(any(test, feature = "sim"))]

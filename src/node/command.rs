@@ -13,9 +13,9 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::Node;
+use super::{Node, retained_memory};
 use crate::config::{BrokerConfig, properties};
-use crate::env::{Disk, Surroundings, real};
+use crate::env::{Disk, Surroundings, panics, real};
 use crate::server::loggers;
 
 /// Run a broker.
@@ -44,6 +44,7 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
     let surroundings = real::surroundings();
     let started = surroundings.clock.monotonic();
     start_logging();
+    panics::end_process();
     let config = match read_config(arguments, &*surroundings.disk) {
         Ok(config) => config,
         Err(reason) => {
@@ -91,6 +92,7 @@ async fn serve(config: BrokerConfig, surroundings: Surroundings, started: Durati
             node.fail().await;
             return Err(why);
         }
+        () = retained_memory::watch(&node.broker) => "",
     };
     tracing::info!(signal = name, "stopping");
     let stopping = clock.monotonic();

@@ -16,6 +16,7 @@
 mod applier;
 pub mod command;
 mod maintenance;
+mod retained_memory;
 mod storage;
 
 use std::io;

@@ -28,7 +28,7 @@ pub mod syncing;
 mod tests;
 pub mod waiting;
 
-pub use manager::{PartitionManager, Topic};
+pub use manager::{PartitionManager, Topic, Traffic};
 pub use offline::Absent;
 pub use replica_partition::{
     Appending, DeleteRecordsError, FetchError, FetchView, Partition, ProduceError, Produced, ReadBound,

@@ -452,7 +452,7 @@ impl Partition {
         let (records, log_append_time_ms, must_be_known) = match whose {
             Whose::Own { .. } => (records, None, false),
             Whose::Producer { must_be_known } => {
-                let checked = checks::check(records, &config, now_ms)?;
+                let checked = checks::check(records, &self.name, &config, now_ms)?;
                 (checked.records, checked.log_append_time_ms, must_be_known)
             }
         };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::env::{Blocking, Tasks};
+use crate::env::{Blocking, Tasks, panics};
 use crate::segment::Log;
 use crate::types::Offset;
 
@@ -79,7 +79,10 @@ impl Syncing {
                 std::mem::take(&mut state.waiting)
             };
             // A defect that panics must not leave those waiting for ever who come later.
-            let flushed = std::panic::catch_unwind(AssertUnwindSafe(|| log.flush()));
+            let flushed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                panics::planted("sync");
+                log.flush()
+            }));
             let panicked = |_| Err(io::Error::other("syncing the log panicked"));
             let answer = flushed.unwrap_or_else(panicked).map_err(Arc::new);
             for waiting in served {

@@ -75,8 +75,6 @@ pub enum BatchError {
     Producer { producer_id: i64, producer_epoch: i16, base_sequence: i32 },
     #[error("record {index} of the batch: {cause}")]
     Record { index: i32, cause: RecordError },
-    #[error("Compacted topic cannot accept message without key (record {0} of the batch)")]
-    NoKey(i32),
     #[error("{0} bytes are left over after the last record of the batch")]
     LeftOver(usize),
     #[error("the batch cannot be decompressed ({codec}): {cause}")]
@@ -255,6 +253,16 @@ impl BatchHeader {
     /// `UnknownCompression` for the ids 5 to 7.
     pub fn compression(&self) -> Result<Compression, BatchError> {
         Compression::from_attributes(self.attributes)
+    }
+
+    /// False where a producer that does its work cannot have written these timestamps: the base timestamp is that of
+    /// the first record, so a lone record's is the largest too. Several records may have been made within one
+    /// millisecond; but a largest timestamp that was never set may be just that of the first (or -1, or 0).
+    pub fn has_plausible_timestamps(&self) -> bool {
+        match self.records_count {
+            1 => self.max_timestamp == self.base_timestamp,
+            _ => self.max_timestamp > self.base_timestamp,
+        }
     }
 
     pub fn timestamp_type(&self) -> TimestampType {

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::batch::{Batch, BatchError, BatchHeader, Compression, MAGIC, TimestampType, crc};
 use super::compression::compress;
 use super::reader::{put_varint, put_varlong};
-use super::records::walk_payload;
+use super::walk::{Walked, walk_payload};
 
 const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
@@ -201,7 +201,7 @@ pub fn join(mut header: BatchHeader, payload: &[u8]) -> Result<BytesMut, BatchEr
     Ok(out)
 }
 
-/// Writes a producer's batch anew in another codec. The records' bytes stay what they are, so their
+/// Writes a producer's batch anew in another codec, and gives what the walk over its records saw. The records' bytes stay what they are, so their
 /// deltas, keys, values and headers do; of the header, only the codec, the length and the checksum
 /// change.
 ///
@@ -213,12 +213,12 @@ pub fn recompress(
     compression: Compression,
     level: Option<i32>,
     limit_bytes: usize,
-) -> Result<BytesMut, BatchError> {
+) -> Result<(BytesMut, Walked), BatchError> {
     let records = batch.decompressed(limit_bytes)?;
-    walk_payload(batch.header.records_count, &records)?;
+    let walked = walk_payload(batch.header.records_count, &records)?;
     let attributes = batch.header.attributes & !COMPRESSION_MASK | compression as i16;
     let payload = compress(compression, &records, level)?;
-    join(BatchHeader { attributes, ..batch.header }, &payload)
+    Ok((join(BatchHeader { attributes, ..batch.header }, &payload)?, walked))
 }
 
 #[cfg(test)]
@@ -261,11 +261,11 @@ mod tests {
             let batch = Batch::parse(&bytes).expect("parses");
             assert_eq!(records(&batch), expected, "{from:?}");
             let walked = batch.walk_compressed(LIMIT).expect("is right");
-            assert_eq!((walked.min_timestamp(&header), walked.max_timestamp(&header)), (901, 1000));
+            assert_eq!(walked.timestamps(&header), Some([901, 1000]));
             assert_eq!(walked.keyless, Some(0));
             assert_eq!(batch.walk_compressed(100), Err(BatchError::DecompressedTooLarge { limit: 100 }));
             for to in Compression::ALL {
-                let bytes = recompress(&batch, to, None, LIMIT).expect("recompresses");
+                let (bytes, _) = recompress(&batch, to, None, LIMIT).expect("recompresses");
                 let again = check_for_produce(&bytes).expect("is right again");
                 assert_eq!(again.compression(), Ok(to));
                 let (crc, batch_length, attributes) = (header.crc, header.batch_length, header.attributes);

@@ -1,7 +1,7 @@
 //! What a producer may send: stricter than what a log may hold.
 
 use super::batch::{Batch, BatchError, BatchHeader, Compression, TimestampType};
-use super::records::Walked;
+use super::walk::Walked;
 
 /// A producer's batch that is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,22 +62,6 @@ pub fn check_producer_batch(records: &[u8]) -> Result<ProducerBatch, BatchError>
     Ok(ProducerBatch { header, walked })
 }
 
-/// Refuses records without a key, as a compacted topic does. Compressed records are opened for this,
-/// up to `limit_bytes`.
-///
-/// # Errors
-/// `NoKey` of the first without one; those of [`Batch::walk_compressed`].
-pub fn check_keys(records: &[u8], checked: &ProducerBatch, limit_bytes: usize) -> Result<(), BatchError> {
-    let walked = match checked.walked {
-        Some(walked) => walked,
-        None => Batch::parse(records)?.walk_compressed(limit_bytes)?,
-    };
-    match walked.keyless {
-        Some(index) => Err(BatchError::NoKey(index)),
-        None => Ok(()),
-    }
-}
-
 /// Refuses zstd in versions of Produce that clients without zstd use.
 ///
 /// # Errors
@@ -102,27 +86,5 @@ fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
             producer_epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::builder::{BatchBuilder, BatchOptions};
-    use super::*;
-
-    #[test]
-    fn compacted_topics_get_no_record_without_a_key_in_any_codec() {
-        for compression in Compression::ALL {
-            let mut builder = BatchBuilder::new(BatchOptions { compression, ..BatchOptions::default() });
-            builder.add(5, Some(b"key"), None).expect("is small");
-            let keyed = builder.build().expect("builds");
-            builder.add(3, None, Some(b"value")).expect("is small");
-            let keyless = builder.build().expect("builds");
-            let check = |records: &[u8]| {
-                check_keys(records, &check_producer_batch(records).expect("is right"), 1 << 20)
-            };
-            assert_eq!(check(&keyed), Ok(()), "{compression:?}");
-            assert_eq!(check(&keyless), Err(BatchError::NoKey(1)), "{compression:?}");
-        }
     }
 }

@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
 use zstd::zstd_safe::{DCtx, ResetDirective};
@@ -49,17 +49,33 @@ pub fn decompress(
     bytes: &[u8],
     limit_bytes: usize,
 ) -> Result<Cow<'_, [u8]>, BatchError> {
-    let out = match compression {
+    match compression {
         Compression::None if bytes.len() > limit_bytes => {
-            return Err(BatchError::DecompressedTooLarge { limit: limit_bytes });
+            Err(BatchError::DecompressedTooLarge { limit: limit_bytes })
         }
-        Compression::None => return Ok(Cow::Borrowed(bytes)),
-        Compression::Gzip => read_all(flate2::read::MultiGzDecoder::new(bytes), compression, limit_bytes)?,
-        Compression::Snappy => unsnap(bytes, limit_bytes)?,
-        Compression::Lz4 => read_all(lz4_flex::frame::FrameDecoder::new(bytes), compression, limit_bytes)?,
-        Compression::Zstd => unzstd(bytes, limit_bytes)?,
-    };
-    Ok(Cow::Owned(out))
+        Compression::None => Ok(Cow::Borrowed(bytes)),
+        _ => with_reader(compression, bytes, |reader| read_all(reader, compression, limit_bytes))?
+            .map(Cow::Owned),
+    }
+}
+
+/// Hands `read` a reader of what `bytes` hold, decompressed as they are read. A reader that has met bytes that are not
+/// what they should be ends with an error ([`failed`] words it).
+///
+/// # Errors
+/// `Decompress` when the codec cannot begin.
+pub fn with_reader<T>(
+    compression: Compression,
+    bytes: &[u8],
+    read: impl FnOnce(&mut dyn Read) -> T,
+) -> Result<T, BatchError> {
+    Ok(match compression {
+        Compression::None => read(&mut &*bytes),
+        Compression::Gzip => read(&mut flate2::bufread::MultiGzDecoder::new(bytes)),
+        Compression::Snappy => read(&mut Unsnapped::new(bytes)?),
+        Compression::Lz4 => read(&mut lz4_flex::frame::FrameDecoder::new(bytes)),
+        Compression::Zstd => return unzstd(bytes, read),
+    })
 }
 
 /// Compresses the records of a batch. `level` is the codec's own (gzip 1 to 9, zstd -131072 to 22);
@@ -100,7 +116,7 @@ pub fn compress(
     Ok(Cow::Owned(out))
 }
 
-fn failed(compression: Compression, cause: impl std::fmt::Display) -> BatchError {
+pub fn failed(compression: Compression, cause: impl std::fmt::Display) -> BatchError {
     BatchError::Decompress { codec: compression.name(), cause: cause.to_string() }
 }
 
@@ -117,52 +133,70 @@ fn read_all(reader: impl Read, compression: Compression, limit_bytes: usize) -> 
     }
 }
 
-fn unzstd(bytes: &[u8], limit_bytes: usize) -> Result<Vec<u8>, BatchError> {
+fn unzstd<T>(bytes: &[u8], read: impl FnOnce(&mut dyn Read) -> T) -> Result<T, BatchError> {
     let mut context = ZSTD.take().unwrap_or_default();
     // The last frame may have been left in its middle.
     context
         .reset(ResetDirective::SessionOnly)
         .map_err(|code| failed(Compression::Zstd, zstd::zstd_safe::get_error_name(code)))?;
-    let decoder = zstd::stream::read::Decoder::with_context(bytes, &mut context);
-    let out = read_all(decoder, Compression::Zstd, limit_bytes);
+    let out = read(&mut zstd::stream::read::Decoder::with_context(bytes, &mut context));
     if context.sizeof() <= ZSTD_KEPT_BYTES {
         ZSTD.set(Some(context));
-    }
-    out
-}
-
-fn unsnap(bytes: &[u8], limit_bytes: usize) -> Result<Vec<u8>, BatchError> {
-    let mut out = Vec::new();
-    let Some(framed) = bytes.strip_prefix(&XERIAL_MAGIC) else {
-        unsnap_block(bytes, &mut out, limit_bytes)?;
-        return Ok(out);
-    };
-    let cut = |error| failed(Compression::Snappy, error);
-    let mut reader = Reader::new(framed);
-    reader.skip(XERIAL_VERSIONS.len()).map_err(cut)?;
-    while !reader.is_empty() {
-        let length = reader.u32().map_err(cut)?;
-        let block = reader.take(length as usize).map_err(cut)?;
-        unsnap_block(block, &mut out, limit_bytes)?;
     }
     Ok(out)
 }
 
-/// Appends what one block of raw snappy holds.
-fn unsnap_block(block: &[u8], out: &mut Vec<u8>, limit_bytes: usize) -> Result<(), BatchError> {
-    let length = snap::raw::decompress_len(block).map_err(|error| failed(Compression::Snappy, error))?;
-    if length > limit_bytes - out.len() {
-        return Err(BatchError::DecompressedTooLarge { limit: limit_bytes });
+/// What blocks of snappy hold, one block after the other.
+struct Unsnapped<'a> {
+    rest: Reader<'a>,
+    /// Without xerial's framing, all is one block.
+    is_framed: bool,
+    block: Vec<u8>,
+    /// Up to here the block has been read.
+    at: usize,
+}
+
+impl<'a> Unsnapped<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        let framed = bytes.strip_prefix(&XERIAL_MAGIC);
+        let mut rest = Reader::new(framed.unwrap_or(bytes));
+        if framed.is_some() {
+            rest.skip(XERIAL_VERSIONS.len()).map_err(|error| failed(Compression::Snappy, error))?;
+        }
+        Ok(Self { rest, is_framed: framed.is_some(), block: Vec::new(), at: 0 })
     }
-    if length > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
-        return Err(failed(Compression::Snappy, "a block promises more than it can hold"));
+
+    fn next_block(&mut self) -> io::Result<()> {
+        let packed = if self.is_framed {
+            let length = self.rest.u32().map_err(io::Error::other)?;
+            self.rest.take(length as usize).map_err(io::Error::other)?
+        } else {
+            self.rest.take(self.rest.remaining()).map_err(io::Error::other)?
+        };
+        let length = snap::raw::decompress_len(packed).map_err(io::Error::other)?;
+        if length > packed.len().saturating_mul(SNAPPY_RATIO_MAX) {
+            return Err(io::Error::other("a block promises more than it can hold"));
+        }
+        self.block.resize(length, 0);
+        snap::raw::Decoder::new().decompress(packed, &mut self.block).map_err(io::Error::other)?;
+        self.at = 0;
+        Ok(())
     }
-    let start = out.len();
-    out.resize(start + length, 0);
-    snap::raw::Decoder::new()
-        .decompress(block, &mut out[start..])
-        .map_err(|error| failed(Compression::Snappy, error))?;
-    Ok(())
+}
+
+impl Read for Unsnapped<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.block.len() {
+            if self.rest.is_empty() {
+                return Ok(0);
+            }
+            self.next_block()?;
+        }
+        let mut block = self.block.get(self.at..).unwrap_or_default();
+        let count = block.read(out)?;
+        self.at += count;
+        Ok(count)
+    }
 }
 
 fn snap(bytes: &[u8]) -> Result<Vec<u8>, BatchError> {

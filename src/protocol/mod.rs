@@ -15,6 +15,7 @@ pub mod messages;
 pub mod produce;
 pub mod reader;
 pub mod records;
+pub mod walk;
 
 pub use builder::recompress;
 pub use check::check_for_produce;

@@ -16,6 +16,7 @@ use super::producer_state::Verdict;
 use super::room::Room;
 use super::segment_file::Segment;
 use super::{Append, AppendError, AppendRequest, Appended, LogConfig};
+use crate::env::panics;
 use crate::protocol::batch::{self, BatchError, BatchHeader};
 use crate::types::{LeaderEpoch, Offset};
 
@@ -297,6 +298,7 @@ impl Log {
     }
 
     fn write_run(&self, writer: &mut Writer, config: &LogConfig, run: &Run) -> Result<(), AppendError> {
+        panics::planted("append");
         let segment = &run.segment;
         let file = segment.log_file(&self.files).map_err(AppendError::from_io)?;
         let len = segment.len();

@@ -20,6 +20,7 @@ use super::errors::{ErrorCodes, Errors};
 use super::request_memory::Held;
 use super::unsettled::Unsettled;
 use super::wire_errors::WireError;
+use crate::env::panics;
 use crate::protocol::guard::schema::Shape;
 use crate::protocol::messages::{self, Decodable, StrBytes};
 use crate::zerocopy::Piece;
@@ -138,7 +139,7 @@ pub trait Answered: Decodable + Send + 'static {
     fn error_response(&self, version: i16, error: &WireError) -> Self::Response;
 }
 
-/// A request that is answered at once.
+/// A request that is answered at once. It only looks: a panic costs its connection and no more (ADR 4).
 pub trait AnswerNow: Answered {
     fn answer(self, broker: &Arc<Broker>, request: &Request) -> Self::Response;
 }
@@ -223,7 +224,11 @@ pub enum Reply {
 
 fn answer_now<Q: AnswerNow>(broker: &Arc<Broker>, request: Request) -> Reply {
     with_message(request, |request, message: Q| {
-        Reply::Now(body(&message.answer(broker, &request), request.version))
+        // Whoever is answered at once changes nothing.
+        match panics::contained(|| body(&message.answer(broker, &request), request.version)) {
+            Ok(body) => Reply::Now(body),
+            Err(panicked) => Reply::Close(panicked.to_string()),
+        }
     })
 }
 
@@ -261,7 +266,11 @@ pub fn body<M: ErrorCodes>(message: &M, version: i16) -> Body {
 /// connection, as in Kafka.
 pub fn with_message<Q: Decodable>(mut request: Request, handle: impl FnOnce(Request, Q) -> Reply) -> Reply {
     let mut bytes = std::mem::take(&mut request.body).freeze();
-    match messages::decode(request.version, &mut bytes) {
+    let decoded = panics::reading(|| {
+        panics::planted(std::any::type_name::<Q>());
+        messages::decode(request.version, &mut bytes)
+    });
+    match decoded {
         Ok(message) => handle(request, message),
         Err(error) => Reply::Close(format!("a request's body cannot be read: {error}")),
     }

@@ -16,14 +16,15 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::Broker;
 use super::api::{Body, ConnectionInfo, Reply};
 use super::dispatch::{self, Envelope};
-use super::request_memory::{Held, STALLED_AFTER};
+use super::request_memory::{Held, PACE_BYTES_MIN, PACE_WINDOW};
 use crate::zerocopy::{Piece, Stream};
 
 /// Read at once where a request begins; several may fit, and then one call is enough for all of them.
@@ -43,6 +44,11 @@ thread_local! {
 /// Most requests of a connection that wait for their replicas at a time.
 const OVERLAPPING_MAX: usize = 1024;
 
+/// How long, and for how many bytes, a connection that the broker closes is read from, so that its client gets what it
+/// was answered: closed with bytes of it unread, the kernel would not send the rest.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Most response bytes that gather before they are written.
 const GATHERED_RESPONSE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -53,8 +59,12 @@ pub enum ConnectionError {
     Io(#[from] io::Error),
     #[error("a frame of {0} bytes is announced, and socket.request.max.bytes is {1}")]
     FrameSize(i32, i32),
-    #[error("the sender of a request stalled while memory for requests was short")]
-    Stalled,
+    #[error(
+        "a request arrived at less than {} KiB in {} s while others waited for memory (queued.max.request.bytes)",
+        PACE_BYTES_MIN / 1024,
+        PACE_WINDOW.as_secs()
+    )]
+    TooSlow,
     #[error("{0}")]
     Refused(String),
 }
@@ -70,7 +80,8 @@ enum BodyState {
     Coming(Pin<Box<dyn Future<Output = Body> + Send>>),
 }
 
-/// Serves a connection until the client closes it, an error ends it, or `closed` says so.
+/// Serves a connection until the client closes it or an error ends it. When a request is the error, those before it
+/// are still answered.
 pub async fn serve<S: Stream>(
     broker: Arc<Broker>,
     mut stream: S,
@@ -79,21 +90,35 @@ pub async fn serve<S: Stream>(
     let mut reader = FrameReader::default();
     let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut out: VecDeque<Piece> = VecDeque::new();
+    // Why no more requests are taken.
+    let mut closing: Option<ConnectionError> = None;
+    let mut has_answered = false;
     loop {
         // Take the requests that are here already.
         let mut out_bytes = 0;
         let mut must_finish = false;
-        while !must_finish && waiting.len() < OVERLAPPING_MAX && out_bytes < GATHERED_RESPONSE_BYTES_MAX {
+        while closing.is_none()
+            && !must_finish
+            && waiting.len() < OVERLAPPING_MAX
+            && out_bytes < GATHERED_RESPONSE_BYTES_MAX
+        {
             // Only a produce may follow others that still wait.
             if !waiting.is_empty() && !reader.next_is_produce() {
                 must_finish = reader.has_whole_frame();
                 break;
             }
-            let Some((frame, held)) = reader.next_frame(broker.config.request_bytes_max)? else { break };
+            let (frame, held) = match reader.next_frame(broker.config.request_bytes_max) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => break,
+                Err(error) => {
+                    closing = Some(error);
+                    break;
+                }
+            };
             let (envelope, reply) = dispatch::dispatch(&broker, &info, frame, held);
             match reply {
                 Reply::Nothing => {}
-                Reply::Close(reason) => return Err(ConnectionError::Refused(reason)),
+                Reply::Close(reason) => closing = Some(ConnectionError::Refused(reason)),
                 Reply::Now(body) if waiting.is_empty() => {
                     out_bytes += envelope.finish(&broker, body, &mut out);
                 }
@@ -111,15 +136,26 @@ pub async fn serve<S: Stream>(
         }
         if !out.is_empty() {
             noting_activity(&broker, &info, stream.send(&mut out, &broker.sent)).await?;
+            has_answered = true;
             continue;
+        }
+        if waiting.is_empty()
+            && let Some(error) = closing.take()
+        {
+            if has_answered {
+                linger(&mut stream).await;
+            }
+            return Err(error);
         }
         let owes_answer = waiting.iter().any(|each| !each.envelope.is_fetch());
         info.owes_answer.store(owes_answer, Ordering::Release);
         // Nothing more to take: wait for the next answer or for more bytes.
-        let may_read = !must_finish && waiting.len() < OVERLAPPING_MAX;
+        let may_read = closing.is_none() && !must_finish && waiting.len() < OVERLAPPING_MAX;
         if waiting.is_empty() {
-            if !noting_activity(&broker, &info, reader.fill(&mut stream, &broker)).await? {
-                return Ok(());
+            match noting_activity(&broker, &info, reader.fill(&mut stream, &broker)).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => closing = Some(error),
             }
         } else if may_read {
             tokio::select! {
@@ -127,11 +163,12 @@ pub async fn serve<S: Stream>(
                 (envelope, body) = poll_fn(|context| poll_first(&mut waiting, context)) => {
                     envelope.finish(&broker, body, &mut out);
                 }
-                filled = reader.fill(&mut stream, &broker) => {
-                    if !filled? {
-                        return Ok(());
-                    }
-                }
+                filled = reader.fill(&mut stream, &broker) => match filled {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(error @ ConnectionError::Io(_)) => return Err(error),
+                    Err(error) => closing = Some(error),
+                },
             }
         } else {
             tokio::select! {
@@ -139,7 +176,7 @@ pub async fn serve<S: Stream>(
                 (envelope, body) = poll_fn(|context| poll_first(&mut waiting, context)) => {
                     envelope.finish(&broker, body, &mut out);
                 }
-                () = reader.closed(&mut stream) => return Ok(()),
+                () = reader.closed(&mut stream) => return closing.map_or(Ok(()), Err),
             }
         }
         if !out.is_empty() {
@@ -147,8 +184,28 @@ pub async fn serve<S: Stream>(
                 envelope.finish(&broker, body, &mut out);
             }
             noting_activity(&broker, &info, stream.send(&mut out, &broker.sent)).await?;
+            has_answered = true;
         }
     }
+}
+
+/// Says that nothing more comes, and waits until the client has seen it.
+async fn linger<S: Stream>(stream: &mut S) {
+    let seen = async {
+        stream.shutdown().await?;
+        let mut left = LINGER_BYTES_MAX;
+        let mut arrived = BytesMut::new();
+        loop {
+            let count = poll_fn(|context| poll_arrivals(&mut arrived, stream, context)).await?;
+            arrived.clear();
+            left = left.saturating_sub(count);
+            if count == 0 || left == 0 {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    // A client that does not read what it was told has been waited for long enough.
+    let _ = tokio::time::timeout(LINGER, seen).await;
 }
 
 /// Drives a transfer; each of its steps counts as activity, so that a slow client that gets on with a
@@ -196,17 +253,55 @@ async fn ready_first(waiting: &mut VecDeque<Waiting>) -> Option<(Envelope, Body)
     .await
 }
 
-/// A read; not for ever, where others wait for memory that this request holds.
-async fn in_time<T>(
-    is_overdraft: bool,
-    read: impl Future<Output = io::Result<T>>,
-) -> Result<T, ConnectionError> {
-    if is_overdraft {
-        return Ok(tokio::time::timeout(STALLED_AFTER, read)
-            .await
-            .map_err(|_| ConnectionError::Stalled)??);
+/// How fast a request arrives that memory is charged for.
+#[derive(Default)]
+struct Pace {
+    /// Milliseconds of the monotonic clock at the start of the window; none before the first byte.
+    since_ms: Option<i64>,
+    /// Bytes since then.
+    bytes: usize,
+}
+
+impl Pace {
+    /// Counts what arrived; an error when it is too little in the time and others wait for memory.
+    fn note(&mut self, bytes: usize, broker: &Broker) -> Result<(), ConnectionError> {
+        let now_ms = broker.monotonic_ms();
+        self.bytes += bytes;
+        let window_ms = i64::try_from(PACE_WINDOW.as_millis()).unwrap_or(i64::MAX);
+        if now_ms - *self.since_ms.get_or_insert(now_ms) < window_ms {
+            return Ok(());
+        }
+        let is_slow = self.bytes < PACE_BYTES_MIN;
+        *self = Self { since_ms: Some(now_ms), bytes: 0 };
+        match is_slow && broker.request_memory.waiting() > 0 {
+            true => Err(ConnectionError::TooSlow),
+            false => Ok(()),
+        }
     }
-    Ok(read.await?)
+
+    /// A read, watched while memory is charged for its request.
+    async fn watch(
+        &mut self,
+        is_charged: bool,
+        broker: &Broker,
+        read: impl Future<Output = io::Result<usize>>,
+    ) -> Result<usize, ConnectionError> {
+        if !is_charged {
+            return Ok(read.await?);
+        }
+        let mut read = pin!(read);
+        self.note(0, broker)?;
+        loop {
+            match tokio::time::timeout(PACE_WINDOW, &mut read).await {
+                Ok(count) => {
+                    let count = count?;
+                    self.note(count, broker)?;
+                    return Ok(count);
+                }
+                Err(_) => self.note(0, broker)?,
+            }
+        }
+    }
 }
 
 /// Cuts the stream into frames: a length (32 bits) and as many bytes.
@@ -218,6 +313,21 @@ struct FrameReader {
     /// Up to this length the buffer is charged for.
     charged: usize,
     held: Held,
+    pace: Pace,
+}
+
+/// Takes what is here, up to [`READ_BYTES`].
+fn poll_arrivals<S: Stream>(
+    buffer: &mut BytesMut,
+    stream: &mut S,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    ARRIVALS.with_borrow_mut(|arrivals| {
+        let mut arrived = ReadBuf::new(arrivals);
+        ready!(Pin::new(stream).poll_read(context, &mut arrived))?;
+        buffer.extend_from_slice(arrived.filled());
+        Poll::Ready(Ok(arrived.filled().len()))
+    })
 }
 
 impl FrameReader {
@@ -256,6 +366,7 @@ impl FrameReader {
             self.buffer = BytesMut::new();
         }
         self.charged = 0;
+        self.pace = Pace::default();
         Ok(Some((frame, std::mem::take(&mut self.held))))
     }
 
@@ -274,11 +385,12 @@ impl FrameReader {
                 self.receive(stream, broker, bytes.saturating_sub(self.buffer.len())).await?
             }
             _ => {
-                let is_overdraft = self.held.is_overdraft();
-                let read = poll_fn(|context| self.poll_arrivals(stream, context));
-                let count = in_time(is_overdraft, read).await?;
-                if self.buffer.len() > UNCHARGED_BYTES_MAX {
-                    self.charge(broker, self.buffer.len()).await;
+                let Self { buffer, pace, held, .. } = self;
+                let read = poll_fn(|context| poll_arrivals(buffer, stream, context));
+                let count = pace.watch(held.is_charged(), broker, read).await?;
+                let len = self.buffer.len();
+                if len > UNCHARGED_BYTES_MAX {
+                    self.charge(broker, len, frame.unwrap_or(len)).await;
                 }
                 count
             }
@@ -292,20 +404,6 @@ impl FrameReader {
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended inside a request").into())
     }
 
-    /// Takes what is here, up to [`READ_BYTES`].
-    fn poll_arrivals<S: Stream>(
-        &mut self,
-        stream: &mut S,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        ARRIVALS.with_borrow_mut(|arrivals| {
-            let mut arrived = ReadBuf::new(arrivals);
-            ready!(Pin::new(stream).poll_read(context, &mut arrived))?;
-            self.buffer.extend_from_slice(arrived.filled());
-            Poll::Ready(Ok(arrived.filled().len()))
-        })
-    }
-
     /// Receives into the buffer itself, where its frame lacks that many bytes.
     async fn receive<S: Stream>(
         &mut self,
@@ -313,25 +411,31 @@ impl FrameReader {
         broker: &Broker,
         missing: usize,
     ) -> Result<usize, ConnectionError> {
-        let is_overdraft = self.held.is_overdraft();
-        in_time(is_overdraft, poll_fn(|context| stream.poll_readable(context))).await?;
+        let readable = async { poll_fn(|context| stream.poll_readable(context)).await.map(|()| 0) };
+        self.pace.watch(self.held.is_charged(), broker, readable).await?;
         let len = self.buffer.len();
         if self.charged <= len {
             // For as much again as is here: who announces much and sends little is charged little.
             let step = missing.min(len.clamp(READ_BYTES, GROWTH_BYTES_MAX));
-            self.charge(broker, len + step).await;
+            self.charge(broker, len + step, len + missing).await;
         }
         let room = (self.charged - len).min(missing);
         if self.buffer.capacity() < len + room {
             // Memory that is not touched costs nothing, and growing step by step copies again and again.
             self.buffer.reserve(missing.min(GROWTH_BYTES_MAX));
         }
-        in_time(self.held.is_overdraft(), stream.read_buf(&mut (&mut self.buffer).limit(room))).await
+        let mut room = (&mut self.buffer).limit(room);
+        self.pace.watch(self.held.is_charged(), broker, stream.read_buf(&mut room)).await
     }
 
-    async fn charge(&mut self, broker: &Broker, bytes: usize) {
-        broker.request_memory.hold(&mut self.held, bytes).await;
+    async fn charge(&mut self, broker: &Broker, bytes: usize, announced: usize) {
+        let before_ms = broker.monotonic_ms();
+        broker.request_memory.hold(&mut self.held, bytes, announced).await;
         self.charged = bytes;
+        // Nothing was read while it waited: that is not its sender's doing.
+        if let Some(since_ms) = &mut self.pace.since_ms {
+            *since_ms += broker.monotonic_ms() - before_ms;
+        }
     }
 
     /// Ends when the client has closed the connection. What it sends meanwhile is kept, up to a

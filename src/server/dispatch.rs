@@ -10,6 +10,7 @@ use super::Broker;
 use super::api::{Body, ConnectionInfo, Reply, Request, framed};
 use super::handlers;
 use super::request_memory::Held;
+use crate::env::panics;
 use crate::protocol::guard::{self, shapes};
 use crate::protocol::header::{RequestHeader, response_header};
 use crate::zerocopy::Piece;
@@ -53,7 +54,7 @@ pub fn dispatch(
     let started = broker.surroundings.clock.monotonic();
     broker.metrics.received_bytes.inc_by(frame.len() as u64);
     let envelope = |header, api_key| Envelope { header, api_key, started };
-    let header = match RequestHeader::parse(&mut frame) {
+    let header = match panics::reading(|| RequestHeader::parse(&mut frame)) {
         Ok(header) => header,
         Err(error) => {
             let close = Reply::Close(format!("a request's header cannot be read: {error}"));
@@ -76,7 +77,7 @@ pub fn dispatch(
     }
     let response_version = api.shape.response_header_version(version);
     let envelope = envelope(response_header(header.correlation_id, response_version), key);
-    if let Err(error) = guard::check(api.shape, version, &frame) {
+    if let Err(error) = panics::reading(|| guard::check(api.shape, version, &frame)) {
         let reason = format!("a request of {} version {version} cannot be read: {error}", api.shape.name);
         return (envelope, Reply::Close(reason));
     }

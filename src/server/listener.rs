@@ -302,7 +302,7 @@ fn report(broker: &Broker, info: &ConnectionInfo, ended: Result<(), ConnectionEr
             return;
         }
         ConnectionError::FrameSize(..) => "frame size",
-        ConnectionError::Stalled => "stalled",
+        ConnectionError::TooSlow => "too slow",
         ConnectionError::Refused(_) => "bad request",
     };
     broker.metrics.connections_refused.with_label_values(&[reason]).inc();

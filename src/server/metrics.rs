@@ -1,9 +1,9 @@
 //! What the broker counts. Names and labels are documented in docs/metrics.md.
 
 use kafka_protocol::ResponseError;
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
 use crate::protocol::guard::schema::Shape;
@@ -31,28 +31,6 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     pub received_bytes: IntCounter,
     pub sent_bytes: IntCounter,
-    pub produced_bytes: IntCounterVec,
-    pub produced_batches: IntCounterVec,
-    pub fetched_bytes: IntCounterVec,
-    pub log_bytes_sent: IntGaugeVec,
-    pub topics: IntGauge,
-    pub partitions: IntGauge,
-    pub leaders: IntGauge,
-    pub offline_partitions: IntGauge,
-    pub disk_errors: IntGaugeVec,
-    pub set_aside_bytes: IntGauge,
-    pub log_size_bytes: IntGaugeVec,
-    pub request_memory_bytes: IntGauge,
-    pub cold_runs: IntGauge,
-    pub disk_free_bytes: IntGauge,
-    pub cleaner_runs: IntGauge,
-    pub cleaner_read_bytes: IntGauge,
-    pub cleaner_written_bytes: IntGauge,
-    pub cleaner_records_kept: IntGauge,
-    pub cleaner_records_dropped: IntGauge,
-    pub cleaner_last_run_ms: IntGauge,
-    pub cleaner_max_dirty_percent: IntGauge,
-    pub cleaner_uncleanable: IntGauge,
 }
 
 /// A metric's name is a literal of this file, so registering it cannot fail but by a typing error
@@ -99,11 +77,6 @@ impl Metrics {
             registry.register(Box::new(gauge.clone())).expect(FITS);
             gauge
         };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect(FITS);
-            registry.register(Box::new(gauges.clone())).expect(FITS);
-            gauges
-        };
         Self {
             apis: by_key,
             request_errors: counters(
@@ -120,85 +93,6 @@ impl Metrics {
             ),
             received_bytes: counter("raftsman_received_bytes_total", "Bytes of requests."),
             sent_bytes: counter("raftsman_sent_bytes_total", "Bytes of responses."),
-            produced_bytes: counters(
-                "raftsman_topic_produced_bytes_total",
-                "Bytes of records taken from producers.",
-                &["topic"],
-            ),
-            produced_batches: counters(
-                "raftsman_topic_produced_batches_total",
-                "Batches taken from producers.",
-                &["topic"],
-            ),
-            fetched_bytes: counters(
-                "raftsman_topic_fetched_bytes_total",
-                "Bytes of records given to consumers.",
-                &["topic"],
-            ),
-            log_bytes_sent: gauges(
-                "raftsman_log_sent_bytes_total",
-                "Bytes of logs sent to clients, by path: sendfile or copy.",
-                &["path"],
-            ),
-            topics: gauge("raftsman_topics", "Topics."),
-            partitions: gauge("raftsman_partitions", "Partitions that this broker holds."),
-            leaders: gauge("raftsman_leader_partitions", "Partitions that this broker leads."),
-            offline_partitions: gauge(
-                "raftsman_offline_partitions",
-                "Partitions whose log on this broker could not be opened, or failed.",
-            ),
-            disk_errors: gauges(
-                "raftsman_log_errors_total",
-                "Reads, writes and syncs of logs that failed, by operation.",
-                &["operation"],
-            ),
-            set_aside_bytes: gauge(
-                "raftsman_log_set_aside_bytes",
-                "Bytes that recovery found behind damage and set aside (*.log.set-aside).",
-            ),
-            log_size_bytes: gauges(
-                "raftsman_topic_log_size_bytes",
-                "Bytes of a topic's logs on this broker.",
-                &["topic"],
-            ),
-            request_memory_bytes: gauge(
-                "raftsman_request_memory_bytes",
-                "Memory charged for requests (queued.max.request.bytes).",
-            ),
-            cold_runs: gauge(
-                "raftsman_log_cold_runs_total",
-                "Runs of log files that were not in memory when they were asked for.",
-            ),
-            disk_free_bytes: gauge(
-                "raftsman_disk_free_bytes",
-                "Free bytes on the file system of the data folder.",
-            ),
-            cleaner_runs: gauge("raftsman_log_cleaner_runs_total", "Compactions of a log."),
-            cleaner_read_bytes: gauge("raftsman_log_cleaner_read_bytes_total", "Bytes read by compaction."),
-            cleaner_written_bytes: gauge(
-                "raftsman_log_cleaner_written_bytes_total",
-                "Bytes written by compaction.",
-            ),
-            cleaner_records_kept: gauge(
-                "raftsman_log_cleaner_records_kept_total",
-                "Records that compaction looked at and kept.",
-            ),
-            cleaner_records_dropped: gauge(
-                "raftsman_log_cleaner_records_dropped_total",
-                "Records that compaction dropped.",
-            ),
-            cleaner_last_run_ms: gauge(
-                "raftsman_log_cleaner_last_run_timestamp_ms",
-                "When the last compaction ended, in ms since 1970; 0 for never.",
-            ),
-            cleaner_max_dirty_percent: gauge(
-                "raftsman_log_cleaner_max_dirty_percent",
-                "Dirty share of the dirtiest compacted log, in percent.",
-            ),
-            cleaner_uncleanable: gauge(
-                "raftsman_log_cleaner_uncleanable_partitions",
-                "Partitions that are no longer compacted because that failed.",
-            ),
             registry,
         }
     }
@@ -215,20 +109,8 @@ impl Metrics {
         self.request_errors.with_label_values(&[&api.name, &error]).inc_by(count);
     }
 
-    /// Everything in Prometheus' text format.
-    pub fn text(&self) -> String {
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "metrics could not be written");
-        }
-        String::from_utf8(text).unwrap_or_default()
-    }
-
-    /// Forgets a topic that is gone.
-    pub fn forget_topic(&self, topic: &str) {
-        for counters in [&self.produced_bytes, &self.produced_batches, &self.fetched_bytes] {
-            let _ = counters.remove_label_values(&[topic]);
-        }
-        let _ = self.log_size_bytes.remove_label_values(&[topic]);
+    /// All of them as they are now.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 }

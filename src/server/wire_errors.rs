@@ -80,7 +80,11 @@ pub fn produce_error(error: &ProduceError) -> ResponseError {
         ProduceError::TimedOut => ResponseError::RequestTimedOut,
         ProduceError::Check(CheckError::Batch(error)) => batch_error(error),
         ProduceError::Check(CheckError::TooLarge { .. }) => ResponseError::MessageTooLarge,
-        ProduceError::Check(CheckError::Timestamp { .. }) => ResponseError::InvalidTimestamp,
+        ProduceError::Check(CheckError::Records(refused)) if refused.is_for_timestamps => {
+            ResponseError::InvalidTimestamp
+        }
+        ProduceError::Check(CheckError::Records(_)) => ResponseError::InvalidRecord,
+        ProduceError::Check(CheckError::Panicked(_)) => ResponseError::UnknownServerError,
         ProduceError::Check(CheckError::Transactional) => ResponseError::InvalidTxnState,
         ProduceError::Append(error) => append_error(error),
         ProduceError::Sync(_) => ResponseError::KafkaStorageError,
@@ -100,7 +104,6 @@ pub fn batch_error(error: &BatchError) -> ResponseError {
         | BatchError::NoBatch
         | BatchError::Truncated { .. }
         | BatchError::Decompress { .. }
-        | BatchError::NoKey(_)
         | BatchError::SeveralBatches
         | BatchError::BaseOffset(_)
         | BatchError::RecordsCount(_)

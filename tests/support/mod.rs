@@ -34,17 +34,26 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker on free ports, with its data in `folder`.
     pub fn start(folder: &Path, overrides: &[&str]) -> Broker {
+        Self::start_with_environment(folder, overrides, &[])
+    }
+
+    /// As [`Broker::start`], with these variables in its environment.
+    pub fn start_with_environment(folder: &Path, overrides: &[&str], environment: &[(&str, &str)]) -> Broker {
         let data = format!("log.dirs={}", folder.display());
         let own = ["listeners=PLAINTEXT://127.0.0.1:0", "raftsman.admin.listener=127.0.0.1:0", &data];
         let values = own.iter().chain(overrides);
         let arguments: Vec<&str> = values.flat_map(|value| ["--override", *value]).collect();
-        Self::run(folder, &arguments)
+        Self::run_with_environment(folder, &arguments, environment)
     }
 
     /// Starts a broker with these arguments, which give it free ports and its data in `folder`.
     pub fn run(folder: &Path, arguments: &[&str]) -> Broker {
+        Self::run_with_environment(folder, arguments, &[])
+    }
+
+    fn run_with_environment(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_raftsman"));
-        command.arg("server").args(arguments);
+        command.arg("server").args(arguments).envs(environment.iter().copied());
         let mut child =
             command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the broker starts");
         let log = Arc::new(Mutex::new(String::new()));
@@ -83,6 +92,11 @@ impl Broker {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("the broker ends")
     }
 
     /// `kill -9`, and waits until the process is gone.

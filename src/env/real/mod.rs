@@ -6,6 +6,7 @@
 mod disk;
 mod network;
 mod pacing;
+pub mod process;
 
 use std::sync::Arc;
 use std::sync::OnceLock;

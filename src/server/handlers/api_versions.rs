@@ -3,14 +3,20 @@
 //! A version that is not served is answered in version 0 with error 35 and the range of this API
 //! (KIP-511). Produce is advertised from version 0 though 3 is the lowest served, as some clients
 //! take compression support from it (KIP-896).
+//!
+//! Features (KIP-584) are told with one level each, as nothing here can be up- or downgraded: what `kafka-features describe`
+//! shows is what this broker does. Kafka 4.3's others are told with level 0, "not there", from version 4 on; earlier
+//! clients take a range from 0 for an error.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
 use crate::protocol::guard::shapes;
-use crate::protocol::messages::api_versions_response::ApiVersion;
-use crate::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use crate::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, StrBytes};
 use crate::server::Broker;
 use crate::server::api::{
     AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Body, Handler, ListenerRole, Request, body,
@@ -21,7 +27,10 @@ use crate::server::wire_errors::WireError;
 pub const API: Api = Api {
     shape: &shapes::API_VERSIONS,
     versions: 0..=4,
-    notes: &[(3, "the client names its software (KIP-511)")],
+    notes: &[
+        (3, "the client names its software (KIP-511), and is told features (KIP-584)"),
+        (4, "features may be at level 0"),
+    ],
     served_on: BROKERS_AND_CONTROLLERS,
     answered_by: AnsweredBy::AnyBroker,
     needs: &[],
@@ -42,7 +51,7 @@ impl Answered for ApiVersionsRequest {
 }
 
 impl AnswerNow for ApiVersionsRequest {
-    fn answer(self, _: &Arc<Broker>, request: &Request) -> ApiVersionsResponse {
+    fn answer(self, broker: &Arc<Broker>, request: &Request) -> ApiVersionsResponse {
         let is_named = [&self.client_software_name, &self.client_software_version]
             .iter()
             .all(|name| is_software_name(name));
@@ -50,9 +59,43 @@ impl AnswerNow for ApiVersionsRequest {
             return self.error_response(request.version, &ResponseError::InvalidRequest.into());
         }
         let served = super::APIS.iter().filter(|api| api.served_on.contains(&ListenerRole::Broker));
-        ApiVersionsResponse::default().with_api_keys(served.map(advertised).collect())
+        let response = ApiVersionsResponse::default().with_api_keys(served.map(advertised).collect());
+        if request.version < NAMES_SOFTWARE {
+            return response;
+        }
+        let least = if request.version >= LEVEL_MAY_BE_0 { 0 } else { 1 };
+        let supported = FEATURES.iter().filter(|(_, level)| *level >= least).map(|(name, level)| {
+            SupportedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_min_version(*level)
+                .with_max_version(*level)
+        });
+        // What is at 0 is not finalized, as in Kafka.
+        let finalized = FEATURES.iter().filter(|(_, level)| *level > 0).map(|(name, level)| {
+            FinalizedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_min_version_level(*level)
+                .with_max_version_level(*level)
+        });
+        response
+            .with_supported_features(supported.collect())
+            .with_finalized_features(finalized.collect())
+            .with_finalized_features_epoch(i64::try_from(broker.quorum.applied_index()).unwrap_or(i64::MAX))
     }
 }
+
+/// The first version whose clients know that a feature may be at level 0.
+const LEVEL_MAY_BE_0: i16 = 4;
+
+/// Kafka 4.3's features, and how far this broker has them. Metadata are those of 4.3-IV0 (30).
+const FEATURES: &[(&str, i16)] = &[
+    ("eligible.leader.replicas.version", 0),
+    ("group.version", 0),
+    ("metadata.version", 30),
+    ("share.version", 0),
+    ("streams.version", 0),
+    ("transaction.version", 0),
+];
 
 /// The answer to a version that is not served, in version 0.
 pub fn unsupported_version() -> Body {

@@ -55,7 +55,6 @@ impl AnswerLater for DeleteTopicsRequest {
         broker.wait_applied().await;
         let results = answers.into_iter().map(|(topic, answer)| match answer {
             Ok(deleted) => {
-                broker.metrics.forget_topic(&deleted.name);
                 tracing::info!(topic = deleted.name, id = %deleted.id, client = request.client(), host = %request.client_host, "deleted a topic");
                 DeletableTopicResult::default()
                     .with_name(Some(topic_name(&deleted.name)))

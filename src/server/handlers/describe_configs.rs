@@ -213,15 +213,20 @@ fn to_config(entry: Entry, message: &DescribeConfigsRequest) -> DescribeConfigsR
     let with_synonyms = message.include_synonyms && source != Source::BrokerLogger;
     let mut config = DescribeConfigsResourceResult::default()
         .with_name(text(entry.key.name))
-        .with_value(entry.value.as_deref().map(text))
+        .with_value(entry.value.as_deref().map(|value| text(&entry.key.canonical(value))))
         .with_read_only(entry.read_only)
         .with_config_source(source as i8)
         .with_config_type(config_type(entry.key.kind));
     if with_synonyms {
         let synonyms = entry.synonyms.iter().map(|synonym| {
+            // As in Kafka, a broker's are told as somebody wrote them.
+            let value = match synonym.source {
+                Source::Topic | Source::Group => &entry.key.canonical(&synonym.value),
+                _ => &synonym.value,
+            };
             DescribeConfigsSynonym::default()
                 .with_name(text(synonym.name))
-                .with_value(Some(text(&synonym.value)))
+                .with_value(Some(text(value)))
                 .with_source(synonym.source as i8)
         });
         config = config.with_synonyms(synonyms.collect());

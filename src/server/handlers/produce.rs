@@ -12,8 +12,9 @@ use kafka_protocol::ResponseError;
 use tokio::task::JoinHandle;
 
 use super::{leader_id, text};
-use crate::env::Tasks;
+use crate::env::{Tasks, panics};
 use crate::metadata::is_internal_topic;
+use crate::partition::checks::{FAULTS_MAX, RecordFault};
 use crate::partition::{Appending, ProduceError, Produced, Topic};
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::check::check_codec_for_version;
@@ -21,7 +22,7 @@ use crate::protocol::guard::shapes;
 use crate::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use crate::protocol::messages::{BrokerId, ProduceResponse, TopicName};
+use crate::protocol::messages::{BrokerId, ProduceResponse, StrBytes, TopicName};
 use crate::protocol::produce::{ProducePartition, ProduceTopic, ProduceView, TopicReference};
 use crate::server::Broker;
 use crate::server::api::{
@@ -52,7 +53,24 @@ pub const API: Api = Api {
 
 error_codes!(ProduceResponse: [responses partition_responses]);
 
-type Outcome = Result<Produced, (ResponseError, String)>;
+type Outcome = Result<Produced, Refused>;
+
+/// What a client is told of records that were not taken.
+struct Refused {
+    error: ResponseError,
+    reason: String,
+    /// The records at fault, where it is records (KIP-467).
+    records: Vec<RecordFault>,
+}
+
+impl Refused {
+    fn new(error: ResponseError, reason: impl Into<String>) -> Self {
+        Self { error, reason: reason.into(), records: Vec::new() }
+    }
+}
+
+/// Most records at fault that one answer names: batches are many, and a few bytes each.
+const NAMED_RECORDS_MAX: usize = FAULTS_MAX;
 
 /// A partition's outcome, there or on its way.
 enum Pending {
@@ -69,7 +87,7 @@ struct PendingTopic {
 
 fn refuse(mut request: Request, error: &WireError) -> Reply {
     let version = request.version;
-    let view = match ProduceView::parse(std::mem::take(&mut request.body), version) {
+    let view = match panics::reading(|| ProduceView::parse(std::mem::take(&mut request.body), version)) {
         Ok(view) => view,
         Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
     };
@@ -77,9 +95,9 @@ fn refuse(mut request: Request, error: &WireError) -> Reply {
         return Reply::Close(format!("a produce with acks=0 is refused: {:?} {}", error.code, error.message));
     }
     let topics = view.topics.into_iter().map(|ProduceTopic { topic, partitions }| {
-        let partitions = partitions
-            .into_iter()
-            .map(|partition| error_partition(version, partition.index, error.code, error.message.clone()));
+        let partitions = partitions.into_iter().map(|partition| {
+            error_partition(version, partition.index, Refused::new(error.code, error.message.clone()))
+        });
         to_topic(topic, partitions.collect())
     });
     Reply::Now(body(&ProduceResponse::default().with_responses(topics.collect()), version))
@@ -87,7 +105,7 @@ fn refuse(mut request: Request, error: &WireError) -> Reply {
 
 fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
     let version = request.version;
-    let view = match ProduceView::parse(std::mem::take(&mut request.body), version) {
+    let view = match panics::reading(|| ProduceView::parse(std::mem::take(&mut request.body), version)) {
         Ok(view) => view,
         Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
     };
@@ -105,6 +123,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
     // Kafka's own rule: nobody else may write what coordinators keep.
     let may_write_internal = request.client_id.as_deref() == Some("__admin_client");
     let mut topics = Vec::with_capacity(view.topics.len());
+    let mut named_left = NAMED_RECORDS_MAX;
     for ProduceTopic { topic, partitions } in view.topics {
         let found = find_topic(broker, &topic);
         let name = found.as_ref().ok().map(|topic| topic.name.clone());
@@ -114,18 +133,23 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
             let must_be_known = header.as_ref().is_some_and(|header| {
                 header.has_producer() && unsettled.must_be_known(&topic, index, header)
             });
-            let pending = match (&accepted, &found) {
+            let mut pending = match (&accepted, &found) {
                 (Ok(_), Ok(topic)) if is_internal_topic(&topic.name) && !may_write_internal => {
                     let reason = format!("Cannot append to internal topic {}", topic.name);
-                    Pending::Done(Err((ResponseError::InvalidTopicException, reason)))
+                    Pending::Done(Err(Refused::new(ResponseError::InvalidTopicException, reason)))
                 }
-                (Err((error, reason)), _) => Pending::Done(Err((*error, (*reason).to_owned()))),
-                (Ok(_), Err(error)) => Pending::Done(Err((*error, String::new()))),
+                (Err((error, reason)), _) => Pending::Done(Err(Refused::new(*error, *reason))),
+                (Ok(_), Err(error)) => Pending::Done(Err(Refused::new(*error, ""))),
                 (Ok(acks), Ok(topic)) => {
                     let asked = Asked { version, acks: *acks, now_ms, timeout, must_be_known };
                     append(topic, partition, header.as_ref(), asked)
                 }
             };
+            if let Pending::Done(Err(refused)) = &mut pending {
+                refused.records.truncate(named_left);
+                refused.records.shrink_to_fit();
+                named_left -= refused.records.len();
+            }
             let producer = header.filter(BatchHeader::has_producer);
             (index, settled(pending, &unsettled, producer, |header| Key::of(&topic, index, header)))
         });
@@ -221,13 +245,13 @@ fn append(topic: &Topic, produced: ProducePartition, header: Option<&BatchHeader
     let Asked { version, acks, now_ms, timeout, must_be_known } = asked;
     let partition = match topic.partition(produced.index) {
         Ok(partition) => partition,
-        Err(absent) => return Pending::Done(Err((absent_error(absent), absent.to_string()))),
+        Err(absent) => return Pending::Done(Err(Refused::new(absent_error(absent), absent.to_string()))),
     };
     let records = produced.records.unwrap_or_default();
     if let Some(header) = header
         && let Err(error) = check_codec_for_version(header, version)
     {
-        return Pending::Done(Err((batch_error(&error), error.to_string())));
+        return Pending::Done(Err(Refused::new(batch_error(&error), error.to_string())));
     }
     let traffic = &topic.traffic;
     traffic.produced_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
@@ -248,19 +272,24 @@ fn finished(
     }
     match joined {
         Ok(outcome) => outcome.map_err(to_error),
-        Err(error) => Err((ResponseError::UnknownServerError, error.to_string())),
+        Err(error) => Err(Refused::new(ResponseError::UnknownServerError, error.to_string())),
     }
 }
 
-fn to_error(error: ProduceError) -> (ResponseError, String) {
-    (produce_error(&error), error.to_string())
+fn to_error(error: ProduceError) -> Refused {
+    let (code, reason) = (produce_error(&error), error.to_string());
+    let records = match error {
+        ProduceError::Check(error) => error.into_faults(),
+        _ => Vec::new(),
+    };
+    Refused { error: code, reason, records }
 }
 
 /// With acks=0 nobody is answered. An error closes the connection, which is all a client can notice.
 fn without_answer(tasks: &Tasks, topics: Vec<PendingTopic>, held: Held, unsettled: Arc<Unsettled>) -> Reply {
     for topic in &topics {
         for (index, pending) in &topic.partitions {
-            if let Pending::Done(Err((error, reason))) = pending {
+            if let Pending::Done(Err(Refused { error, reason, .. })) = pending {
                 let name = topic.name.as_deref().unwrap_or("?");
                 return Reply::Close(format!(
                     "a produce with acks=0 to {name}-{index} failed: {error:?} {reason}"
@@ -277,7 +306,7 @@ fn without_answer(tasks: &Tasks, topics: Vec<PendingTopic>, held: Held, unsettle
     if !coming.is_empty() {
         tasks.spawn(async move {
             for (append, producer) in coming {
-                if let Err((error, reason)) = finished(append.await, producer, &unsettled) {
+                if let Err(Refused { error, reason, .. }) = finished(append.await, producer, &unsettled) {
                     tracing::warn!(?error, reason, "a produce with acks=0 failed after it had queued");
                 }
             }
@@ -298,8 +327,7 @@ fn to_topic(topic: TopicReference, partitions: Vec<PartitionProduceResponse>) ->
 fn error_partition(
     version: i16,
     index: i32,
-    error: ResponseError,
-    reason: String,
+    Refused { error, reason, records }: Refused,
 ) -> PartitionProduceResponse {
     let failed = PartitionProduceResponse::default()
         .with_index(index)
@@ -312,10 +340,12 @@ fn error_partition(
     }
     let failed =
         failed.with_error_message(Some(reason).filter(|text| !text.is_empty()).map(|reason| text(&reason)));
-    if error != ResponseError::InvalidRecord {
-        return failed;
-    }
-    failed.with_record_errors(vec![BatchIndexAndErrorMessage::default().with_batch_index(0)])
+    let at_fault = records.into_iter().map(|fault| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(fault.index)
+            .with_batch_index_error_message(Some(StrBytes::from_string(fault.reason)))
+    });
+    failed.with_record_errors(at_fault.collect())
 }
 
 type Done = (TopicReference, Option<Arc<str>>, Vec<(i32, Outcome)>);
@@ -330,8 +360,9 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
                 .with_base_offset(produced.base_offset.0)
                 .with_log_append_time_ms(produced.log_append_time_ms)
                 .with_log_start_offset(produced.log_start_offset.0),
-            Err((error, reason)) => {
-                let mut failed = error_partition(version, index, error, reason);
+            Err(refused) => {
+                let error = refused.error;
+                let mut failed = error_partition(version, index, refused);
                 if version >= 10 && error == ResponseError::NotLeaderOrFollower {
                     let image = broker.image();
                     let known = name.as_deref().and_then(|name| image.partition(name, index));
