@@ -6,30 +6,35 @@
 // Tools have a process and a terminal of their own.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod api_versions;
 pub mod bench;
+pub mod cluster;
 pub mod configs;
 pub mod consume;
 pub mod delete_records;
+pub mod deserializer;
 pub mod dump_log;
+pub mod group_records;
 pub mod groups;
 pub mod log_dirs;
+pub mod manual;
 pub mod offsets;
 pub mod output;
 pub mod pattern;
 pub mod produce;
 pub mod properties;
 pub mod record_text;
+pub mod scripts;
 pub mod time;
 pub mod topics;
 
-use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use output::{CliError, Output};
+use scripts::NotRun;
 
 /// A Kafka-wire-compatible log broker, and its tools.
 #[derive(Debug, Parser)]
@@ -60,33 +65,30 @@ pub enum Command {
     DeleteRecords(delete_records::DeleteRecordsArguments),
     /// Sizes of partitions on the brokers' disks (kafka-log-dirs)
     LogDirs(log_dirs::LogDirsArguments),
+    /// The cluster's id, and where its brokers listen (kafka-cluster)
+    Cluster(cluster::ClusterArguments),
+    /// What each broker serves, and in which versions (kafka-broker-api-versions)
+    ApiVersions(api_versions::ApiVersionsArguments),
     /// Print or check the files of a log (kafka-dump-log)
     DumpLog(dump_log::DumpLogArguments),
     /// Measure a cluster: throughput, latency, and what its broker pays (kafka-producer-perf-test and others)
     Bench(bench::BenchArguments),
+    /// Print what a shell needs to complete this program's command lines
+    Completions(manual::CompletionsArguments),
+    /// Print this program's manual, or write a page for each command into a folder
+    Man(manual::ManArguments),
 }
-
-/// Kafka's scripts and the commands that stand in for them, with what the script takes for granted.
-const SCRIPTS: &[(&str, &[&str])] = &[
-    ("kafka-topics", &["topics"]),
-    ("kafka-configs", &["configs"]),
-    ("kafka-get-offsets", &["offsets"]),
-    ("kafka-consumer-groups", &["groups"]),
-    ("kafka-groups", &["groups", "--all-types"]),
-    ("kafka-delete-records", &["delete-records"]),
-    ("kafka-log-dirs", &["log-dirs"]),
-    ("kafka-console-producer", &["produce"]),
-    ("kafka-console-consumer", &["consume"]),
-    ("kafka-dump-log", &["dump-log"]),
-    ("kafka-server-start", &["server"]),
-];
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let arguments = under_script_name(std::env::args_os().collect());
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match read_command_line() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(NotRun::Absent(reason)) => {
+            // Nowhere to report a failure to report.
+            drop(writeln!(io::stderr(), "error: {reason}"));
+            return ExitCode::FAILURE;
+        }
+        Err(NotRun::Usage(error)) => {
             // Help and version are answers (0, standard output), the rest is wrong usage (2).
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {
@@ -107,9 +109,22 @@ pub fn main() -> ExitCode {
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
         Command::Bench(arguments) => block_on_two_threads(bench::run(arguments, &mut out)),
+        Command::Cluster(arguments) => block_on(cluster::run(arguments, &mut out)),
+        Command::ApiVersions(arguments) => block_on(api_versions::run(arguments, &mut out)),
+        Command::Completions(arguments) => manual::completions(&arguments, Cli::command(), &mut out),
+        Command::Man(arguments) => manual::man(&arguments, Cli::command(), &mut out),
         Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, &mut out)),
     };
     finish(result.and_then(|()| Ok(out.flush()?)))
+}
+
+/// The arguments of the process, whichever name it was given.
+fn read_command_line() -> Result<Cli, NotRun> {
+    let mut root = Cli::command();
+    root.build();
+    let arguments = scripts::command_line(std::env::args_os().collect(), &root)?;
+    let matches = root.try_get_matches_from(arguments).map_err(NotRun::Usage)?;
+    Cli::from_arg_matches(&matches).map_err(NotRun::Usage)
 }
 
 /// Runs a tool on one thread.
@@ -149,33 +164,12 @@ fn finish(result: Result<(), CliError>) -> ExitCode {
     }
 }
 
-/// Inserts the command when the binary runs under a script's name, with or without `.sh`.
-fn under_script_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let name = arguments.first().and_then(|path| Path::new(path).file_name()).and_then(OsStr::to_str);
-    let name = name.map(|name| name.strip_suffix(".sh").unwrap_or(name));
-    let script = SCRIPTS.iter().find(|(script, _)| Some(*script) == name);
-    if let Some((_, command)) = script {
-        arguments.splice(1..1, command.iter().map(OsString::from));
-    }
-    arguments
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn script_names_choose_the_command() {
-        let run = |name: &str| under_script_name(vec![name.into(), "--list".into()]);
-        assert_eq!(run("/usr/bin/kafka-topics.sh"), ["/usr/bin/kafka-topics.sh", "topics", "--list"]);
-        assert_eq!(run("kafka-topics"), ["kafka-topics", "topics", "--list"]);
-        assert_eq!(run("kafka-groups"), ["kafka-groups", "groups", "--all-types", "--list"]);
-        assert_eq!(run("raftsman"), ["raftsman", "--list"]);
     }
 }

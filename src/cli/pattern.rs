@@ -19,16 +19,26 @@ impl TopicPattern {
     }
 
     pub fn new(text: &str) -> Result<Self, CliError> {
+        Self::compile(text)
+            .map(|expression| Self { expression: Some(expression) })
+            .map_err(|reason| CliError::Usage(format!("'{text}' is no regular expression: {reason}")))
+    }
+
+    /// Why a text is no pattern.
+    pub fn check(text: &str) -> Result<(), String> {
+        Self::compile(text).map(drop)
+    }
+
+    fn compile(text: &str) -> Result<Regex, String> {
         let trimmed = text.trim().trim_matches(|letter| letter == '"' || letter == '\'');
         let any = trimmed.split(',').map(str::trim).collect::<Vec<_>>().join("|");
-        let expression = Regex::builder()
+        Regex::builder()
             // Names are ASCII; without the tables of Unicode, \w and friends mean their ASCII kind.
             .syntax(syntax::Config::new().unicode(false).utf8(false))
             .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(1 << 20)))
             .dense(dense::Config::new().dfa_size_limit(Some(1 << 24)).determinize_size_limit(Some(1 << 24)))
             .build(&format!("^(?:{any})$"))
-            .map_err(|error| CliError::Usage(format!("'{text}' is no regular expression: {error}")))?;
-        Ok(Self { expression: Some(expression) })
+            .map_err(|error| innermost(&error))
     }
 
     /// From an option that may be absent.
@@ -39,6 +49,18 @@ impl TopicPattern {
     pub fn matches(&self, name: &str) -> bool {
         self.expression.as_ref().is_none_or(|expression| expression.is_match(name))
     }
+}
+
+/// What is wrong with the expression, without the layers that noticed it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    // Several lines that show the place, the reason in the last.
+    let text = cause.to_string();
+    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 #[cfg(test)]

@@ -38,18 +38,35 @@ pub struct Properties {
 }
 
 /// What every client understands; the tools add their own.
-const CLIENT_KEYS: &[&str] = &[
-    "bootstrap.servers",
-    "client.id",
-    "request.timeout.ms",
-    "default.api.timeout.ms",
-    "retry.backoff.ms",
-    "security.protocol",
+const CLIENT_KEYS: &[&str] =
+    &["bootstrap.servers", "client.id", "request.timeout.ms", "default.api.timeout.ms", "retry.backoff.ms"];
+
+/// Properties of Kafka's clients that decide what is read, written or seen and have no counterpart here: without
+/// them the result would be another. With the values that mean nothing beyond what is done anyway, and the reason.
+const REFUSED: &[(&str, &[&str], &str)] = &[
+    ("transactional.id", &[], "transactions are not served yet"),
+    ("interceptor.classes", &[], "Java classes cannot be used here"),
+    ("partitioner.class", &[], "Java classes cannot be used here; --partition chooses one"),
+    ("partitioner.ignore.keys", &["false"], "records with keys go by their keys"),
+    ("group.protocol", &["classic"], "only the classic protocol is spoken"),
+    ("group.remote.assignor", &[], "only the classic protocol is spoken"),
+    ("sasl.mechanism", &[], "this tool speaks PLAINTEXT only"),
+    ("sasl.jaas.config", &[], "this tool speaks PLAINTEXT only"),
+    ("security.protocol", &["plaintext"], "this tool speaks PLAINTEXT only"),
+];
+
+/// What else is often found in files that serve other clients as well, and why it has no effect.
+const UNUSED: &[(&str, &str)] = &[
+    ("key.deserializer", "bytes are printed as they are; see --formatter-property key.deserializer=…"),
+    ("value.deserializer", "bytes are printed as they are; see --formatter-property value.deserializer=…"),
+    ("key.serializer", "keys are written as the bytes that are read"),
+    ("value.serializer", "values are written as the bytes that are read"),
 ];
 
 impl ConnectionArguments {
     /// Reads the file and the pairs; `known` are the properties that this tool takes beyond those of
-    /// every client. Others are named on standard error and ignored, as Kafka's tools do.
+    /// every client. Others are refused where they would change what comes out; those that only tune a
+    /// client are named on standard error and ignored, as Kafka's tools do.
     pub fn properties(&self, known: &[&str]) -> Result<Properties, CliError> {
         let mut properties = match &self.command_config {
             Some(path) => Properties::read(path)?,
@@ -58,20 +75,7 @@ impl ConnectionArguments {
         for pair in &self.command_property {
             properties.set(pair)?;
         }
-        for key in properties.values.keys() {
-            if !CLIENT_KEYS.contains(&key.as_str()) && !known.contains(&key.as_str()) {
-                eprintln!("warning: property '{key}' is not used by this tool");
-            }
-        }
-        match properties.text("security.protocol") {
-            None => {}
-            Some(protocol) if protocol.eq_ignore_ascii_case("PLAINTEXT") => {}
-            Some(protocol) => {
-                return Err(CliError::Usage(format!(
-                    "security.protocol={protocol}: this tool speaks PLAINTEXT only"
-                )));
-            }
-        }
+        properties.check(known)?;
         Ok(properties)
     }
 
@@ -97,32 +101,32 @@ impl ConnectionArguments {
 }
 
 impl Properties {
-    /// Reads a Java properties file: `key=value` or `key: value`, `#` and `!` begin comments, a backslash
-    /// at the end of a line continues it.
+    /// Reads a Java properties file.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             CliError::while_doing(format!("read {}", path.display()), crate::client::error::io_reason(&error))
         })?;
-        Ok(Self::parse(&text))
+        Ok(Self { values: crate::config::properties::parse(&text) })
     }
 
-    fn parse(text: &str) -> Self {
-        let mut properties = Self::default();
-        let mut pending = String::new();
-        for line in text.lines() {
-            let line = line.trim_start();
-            if pending.is_empty() && (line.is_empty() || line.starts_with(['#', '!'])) {
-                continue;
+    /// Refuses what would change the result, and names what is not used.
+    fn check(&self, known: &[&str]) -> Result<(), CliError> {
+        for (key, value) in &self.values {
+            let value = value.trim();
+            let refused = REFUSED.iter().find(|(refused, ..)| refused == key);
+            if let Some((_, harmless, reason)) = refused
+                && !value.is_empty()
+                && !harmless.iter().any(|harmless| value.eq_ignore_ascii_case(harmless))
+            {
+                return Err(CliError::Usage(format!("{key}={value}: {reason}")));
             }
-            if let Some(continued) = line.strip_suffix('\\') {
-                pending.push_str(continued);
-                continue;
+            if refused.is_none() && !CLIENT_KEYS.contains(&key.as_str()) && !known.contains(&key.as_str()) {
+                let reason = UNUSED.iter().find(|(unused, _)| unused == key).map(|(_, reason)| *reason);
+                let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                eprintln!("warning: property '{key}' is not used by this tool{reason}");
             }
-            let whole = std::mem::take(&mut pending) + line;
-            let (key, value) = whole.split_once(['=', ':']).unwrap_or((&whole, ""));
-            properties.values.insert(key.trim().to_owned(), value.trim().to_owned());
         }
-        properties
+        Ok(())
     }
 
     /// Adds a `key=value` pair.
@@ -192,12 +196,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_files_are_read_as_java_reads_them() {
-        let properties = Properties::parse("# note\n a = b=c\nx: 1\n\n! no\nlong = one,\\\n   two\nempty\n");
-        assert_eq!(properties.text("a"), Some("b=c"));
-        assert_eq!(properties.number::<u32>("x").unwrap(), Some(1));
-        assert_eq!(properties.text("long"), Some("one,two"));
-        assert_eq!(properties.text("empty"), Some(""));
+    fn what_would_change_the_result_is_refused_and_the_rest_is_named() {
+        let with = |pair: &str| {
+            let mut properties = Properties::default();
+            properties.set(pair).unwrap();
+            properties.check(&["isolation.level"])
+        };
+        for pair in [
+            "transactional.id=x",
+            "interceptor.classes=a.B",
+            "group.protocol=consumer",
+            "security.protocol=SSL",
+        ] {
+            let key = pair.split('=').next().unwrap();
+            assert!(with(pair).unwrap_err().to_string().contains(key), "{pair}");
+        }
+        for pair in
+            ["group.protocol=classic", "interceptor.classes=", "isolation.level=x", "metric.reporters=a.B"]
+        {
+            assert!(with(pair).is_ok(), "{pair}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_named_with_its_key() {
+        let mut properties = Properties::default();
+        properties.set("a=b=c").unwrap();
         let error = properties.number::<u32>("a").unwrap_err().to_string();
         assert_eq!(error, "a=b=c: not a number that is allowed here");
     }

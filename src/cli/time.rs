@@ -2,6 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo, Timestamp};
+
 use crate::client::admin;
 
 /// Milliseconds since 1970 of this moment.
@@ -52,162 +56,41 @@ pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
     })
 }
 
-/// Milliseconds of a duration: numbers with units, one after the other (`1h 30m`, `90 seconds`).
+/// Milliseconds of a duration: numbers with units, one after the other (`1h 30m`, `90 seconds`), up to weeks.
 pub fn parse_duration(text: &str) -> Option<i64> {
-    let mut rest = text.trim();
-    let mut total = 0i64;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
-        let (number, after) = rest.split_at(digits);
-        let after = after.trim_start();
-        let letters = after.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        let unit_ms: i64 = match unit {
-            "ms" | "millis" | "millisecond" | "milliseconds" => 1,
-            "s" | "sec" | "secs" | "second" | "seconds" => 1_000,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
-            "h" | "hour" | "hours" => 3_600_000,
-            "d" | "day" | "days" => 86_400_000,
-            "w" | "week" | "weeks" => 7 * 86_400_000,
-            _ => return None,
-        };
-        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(unit_ms)?)?;
-        rest = after.trim_start();
-    }
-    Some(total)
+    let text = text.trim();
+    // The ISO form, and a sign, are another matter.
+    text.starts_with(|letter: char| letter.is_ascii_digit()).then(|| span_ms(text))?
 }
 
 /// Milliseconds of a duration of ISO 8601 in days and less, as Java's `Duration` has it: `P1D`,
 /// `PT1H30M`, `P2DT0.5S`.
 pub fn parse_iso_duration(text: &str) -> Option<i64> {
-    let upper = text.trim().to_ascii_uppercase();
-    let rest = upper.strip_prefix('P')?;
-    let (date, clock) = match rest.split_once('T') {
-        Some((_, "")) => return None,
-        Some((date, clock)) => (date, clock),
-        None => (rest, ""),
-    };
-    if date.is_empty() && clock.is_empty() {
-        return None;
-    }
-    let days = if date.is_empty() { 0 } else { date.strip_suffix('D')?.parse::<u32>().ok()? };
-    let mut total = i64::from(days) * 86_400_000;
-    let mut clock = clock;
-    for (unit, unit_ms) in [('H', 3_600_000), ('M', 60_000)] {
-        if let Some((number, after)) = clock.split_once(unit) {
-            total += i64::from(number.parse::<u32>().ok()?) * unit_ms;
-            clock = after;
-        }
-    }
-    if let Some(seconds) = clock.strip_suffix('S') {
-        let (whole, fraction) = seconds.split_once(['.', ',']).unwrap_or((seconds, ""));
-        if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        total += i64::from(whole.parse::<u32>().ok()?) * 1_000;
-        total += format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()?;
-        clock = "";
-    }
-    clock.is_empty().then_some(total)
+    let text = text.trim().to_ascii_uppercase();
+    text.starts_with('P').then(|| span_ms(&text))?
+}
+
+/// A day has 24 hours here; months and years have no fixed length and give nothing.
+fn span_ms(text: &str) -> Option<i64> {
+    let span = text.parse::<Span>().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    i64::try_from(duration.as_millis()).ok().filter(|milliseconds| *milliseconds >= 0)
 }
 
 fn parse_iso(text: &str) -> Option<i64> {
-    let (date, clock) = match text.split_once(['T', 't', ' ']) {
-        Some((date, clock)) => (date, Some(clock)),
-        None => (text, None),
-    };
-    let mut parts = date.splitn(3, '-');
-    let year = digits(parts.next()?, 4)?;
-    let month = digits(parts.next()?, 2)?;
-    let day = digits(parts.next()?, 2)?;
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return None;
-    }
-    let mut milliseconds = days_since_1970(year, month, day) * 86_400_000;
-    if let Some(clock) = clock {
-        let (clock, zone_minutes) = split_zone(clock)?;
-        let (whole, fraction) = clock.split_once(['.', ',']).unwrap_or((clock, ""));
-        let mut parts = whole.splitn(3, ':');
-        let hour = digits(parts.next()?, 2)?;
-        let minute = digits(parts.next()?, 2)?;
-        let second = parts.next().map_or(Some(0), |second| digits(second, 2))?;
-        if hour > 23 || minute > 59 || second > 59 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let thousandths = format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()?;
-        milliseconds += ((hour * 60 + minute - zone_minutes) * 60 + second) * 1_000 + thousandths;
-    }
-    (milliseconds >= 0).then_some(milliseconds)
+    let timestamp = text.parse::<Timestamp>().ok().or_else(|| {
+        // Without a zone it is UTC.
+        TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
+    })?;
+    Some(timestamp.as_millisecond()).filter(|milliseconds| *milliseconds >= 0)
 }
 
-/// The clock without its zone, and the zone's distance from UTC in minutes.
-fn split_zone(clock: &str) -> Option<(&str, i64)> {
-    if let Some(clock) = clock.strip_suffix(['Z', 'z']) {
-        return Some((clock, 0));
-    }
-    let Some(at) = clock.find(['+', '-']) else { return Some((clock, 0)) };
-    let (clock, zone) = clock.split_at(at);
-    let sign = if zone.starts_with('-') { -1 } else { 1 };
-    let zone = zone.get(1..)?.replace(':', "");
-    let (hours, minutes) = match zone.len() {
-        2 => (digits(&zone, 2)?, 0),
-        4 => (digits(zone.get(..2)?, 2)?, digits(zone.get(2..)?, 2)?),
-        _ => return None,
-    };
-    (hours <= 18 && minutes < 60).then_some((clock, sign * (hours * 60 + minutes)))
-}
-
-fn digits(text: &str, count: usize) -> Option<i64> {
-    (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days of the proleptic Gregorian calendar, counted in years that begin in March, so that the leap day
-/// is their last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
-}
-
-/// `2026-03-01T12:30:15.250Z`; negative times as their number.
+/// `2026-03-01T12:30:15.250Z`; times that have no such form, before 1970 or beyond the year 9999, as their number.
 pub fn format_iso(timestamp_ms: i64) -> String {
-    if timestamp_ms < 0 {
-        return timestamp_ms.to_string();
+    match Timestamp::from_millisecond(timestamp_ms) {
+        Ok(timestamp) if timestamp_ms >= 0 => format!("{timestamp:.3}"),
+        _ => timestamp_ms.to_string(),
     }
-    let (mut days, in_day) = (timestamp_ms / 86_400_000, timestamp_ms % 86_400_000);
-    // The inverse of the count above: eras of 400 years, then the year within, from March.
-    days += 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (seconds, thousandths) = (in_day / 1_000, in_day % 1_000);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{thousandths:03}Z",
-        seconds / 3_600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
 }
 
 #[cfg(test)]
@@ -231,9 +114,20 @@ mod tests {
         ] {
             assert_eq!(parse_time(text, now), Ok(expected), "{text}");
         }
-        for wrong in
-            ["", "yesterday", "2026-13-01", "2025-02-29", "5 parsecs ago", "-5", "2026-03-01T25:00", "h ago"]
-        {
+        for wrong in [
+            "",
+            "yesterday",
+            "2026-13-01",
+            "2025-02-29",
+            "5 parsecs ago",
+            "-5",
+            "2026-03-01T25:00",
+            "h ago",
+            "2 months ago",
+            "1969-12-31",
+            "PT5M ago",
+            "-5m ago",
+        ] {
             assert!(parse_time(wrong, now).is_err(), "{wrong}");
         }
     }
@@ -260,6 +154,8 @@ mod tests {
         for time in (0..4_000_000_000_000).step_by(86_400_123_457 / 7) {
             assert_eq!(parse_iso(&format_iso(time)), Some(time));
         }
+        assert_eq!(format_iso(i64::MAX), i64::MAX.to_string());
+        assert_eq!(format_iso(-1), "-1");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! need no table: a queue of waiting senders is matched with the frames that arrive, and the correlation
 //! id only proves that both sides still count alike. Any error ends the connection for all who wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +26,8 @@ use crate::env::{Network, SocketReader, SocketWriter};
 
 /// No answer of a broker is larger than this; a length beyond it means that this is no Kafka broker.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long whoever took a connection may take to answer the first request: a broker does it at once.
+const GREETING_TIMEOUT_MS: u64 = 5_000;
 /// Requests that may queue before senders wait.
 const QUEUE_REQUESTS_MAX: usize = 64;
 
@@ -115,7 +117,14 @@ impl Connection {
         tokio::spawn(read_answers(reader, waiting, closed_sender, loss));
 
         let connection = Self { inner: Arc::new(inner) };
-        let versions = connection.negotiate().await?;
+        let versions = connection.negotiate().await.map_err(|error| match error {
+            ClientError::Lost { address, reason } => ClientError::NotKafka { address, reason },
+            ClientError::TimedOut { address, timeout_ms, .. } => ClientError::NotKafka {
+                address,
+                reason: format!("it took the connection and has said nothing for {timeout_ms} ms"),
+            },
+            error => error,
+        })?;
         connection.inner.versions.get_or_init(|| versions);
         Ok(connection)
     }
@@ -135,6 +144,11 @@ impl Connection {
         let common = theirs.intersect(&R::VERSIONS);
         let version = common.max.min(cap);
         (version >= common.min).then_some(version)
+    }
+
+    /// What the broker serves, by the keys of the requests.
+    pub fn served(&self) -> BTreeMap<i16, VersionRange> {
+        self.inner.versions.get().into_iter().flatten().map(|(key, range)| (*key, *range)).collect()
     }
 
     /// Sends a request in the highest common version and waits for its answer.
@@ -187,13 +201,15 @@ impl Connection {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("raftsman"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let mut response = self.call_version(&request, 3).await;
+        let timeout_ms = self.inner.request_timeout_ms.min(GREETING_TIMEOUT_MS);
+        let ask = async |version| self.start(&request, version).await?.wait(timeout_ms).await;
+        let mut response = ask(3).await;
         let refused = match &response {
             Ok(response) => response.error_code != 0,
             Err(error) => matches!(error, ClientError::Malformed { .. }),
         };
         if refused {
-            response = self.call_version(&request, 0).await;
+            response = ask(0).await;
         }
         let response = response?;
         ClientError::check(response.error_code, None)?;
@@ -314,7 +330,7 @@ async fn read_frames(
         }
         let length = buffer.get_u32() as usize;
         if !(4..=FRAME_BYTES_MAX).contains(&length) {
-            return Err(format!("an answer of {length} bytes announced; is this a Kafka listener?"));
+            return Err(not_an_answer(u32::try_from(length).unwrap_or(u32::MAX)));
         }
         buffer.reserve(length.saturating_sub(buffer.len()).min(1024 * 1024));
         while buffer.len() < length {
@@ -331,6 +347,17 @@ async fn read_frames(
             }
             None => return Err(format!("answer {correlation_id} came without a request")),
         }
+    }
+}
+
+/// What begins with these four bytes in place of an answer's length.
+fn not_an_answer(length: u32) -> String {
+    match length.to_be_bytes() {
+        [b'H', b'T', b'T', b'P'] => "it answers in HTTP".to_owned(),
+        // An alert or a handshake, of TLS 1.x.
+        [0x15 | 0x16, 3, 0..=4, _] => "it answers in TLS, which this client does not speak".to_owned(),
+        [b'S', b'S', b'H', _] => "it answers in SSH".to_owned(),
+        _ => format!("it announces an answer of {length} bytes"),
     }
 }
 

@@ -21,6 +21,9 @@ use super::records::{self, Record};
 use super::{Backoff, Client, ClientError, text, topic_name};
 use crate::protocol::batch::{Batch, BatchError, TimestampType, batches};
 
+/// How much longer than it was told to wait a broker may be silent before that is told.
+const SILENCE_MS: u64 = 2_000;
+
 /// How a consumer behaves. Names and meanings are Kafka's.
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
@@ -79,8 +82,8 @@ struct Position {
     added_in: u64,
     /// None until the first answer.
     high_watermark: Option<i64>,
-    /// Since when there has been no good answer.
-    failing_since: Option<Instant>,
+    /// Since when there has been no good answer, and the last that was none.
+    failing: Option<(Instant, ClientError)>,
 }
 
 struct Fetched {
@@ -99,7 +102,8 @@ pub struct Consumer {
     /// How often partitions have been added.
     additions: u64,
     fetches: JoinSet<Fetched>,
-    busy: BTreeSet<i32>,
+    /// Brokers that have been asked, and when.
+    busy: BTreeMap<i32, Instant>,
     /// Partitions whose position has fallen out of the log.
     lost: BTreeSet<Partition>,
     /// Records that are read and not handed out.
@@ -120,7 +124,7 @@ impl Consumer {
             positions: BTreeMap::new(),
             additions: 0,
             fetches: JoinSet::new(),
-            busy: BTreeSet::new(),
+            busy: BTreeMap::new(),
             lost: BTreeSet::new(),
             ready: Vec::new(),
             backoff,
@@ -147,7 +151,7 @@ impl Consumer {
                 leader_epoch: -1,
                 added_in: self.additions,
                 high_watermark: None,
-                failing_since: None,
+                failing: None,
             };
             self.positions.insert(key, position);
         }
@@ -176,6 +180,30 @@ impl Consumer {
         self.positions
             .values()
             .all(|position| position.high_watermark.is_some_and(|end| position.offset >= end))
+    }
+
+    /// Why a partition cannot be read at the moment, where one cannot: its last answer was an error, or its
+    /// broker has been silent for longer than it may take.
+    pub fn trouble(&self) -> Option<ClientError> {
+        let patience = u64::try_from(self.options.fetch_max_wait_ms).unwrap_or(0) + SILENCE_MS;
+        self.positions.iter().find_map(|(key, position)| {
+            let error = match &position.failing {
+                Some((_, error)) => error.clone(),
+                None => {
+                    let leader = position.leader?;
+                    let silent = self.busy.get(&leader)?.elapsed();
+                    if silent < Duration::from_millis(patience) {
+                        return None;
+                    }
+                    ClientError::TimedOut {
+                        address: self.client.broker_address(leader)?,
+                        api: "Fetch".to_owned(),
+                        timeout_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+                    }
+                }
+            };
+            Some(error.of_partition(key, position.offset))
+        })
     }
 
     /// The next records, at least one batch of them when there is one; an empty list when the brokers
@@ -217,7 +245,7 @@ impl Consumer {
         }
         let leaders = self.positions.values().filter_map(|position| position.leader).collect::<BTreeSet<_>>();
         for leader in leaders {
-            if self.busy.contains(&leader) {
+            if self.busy.contains_key(&leader) {
                 continue;
             }
             let asked = self
@@ -231,7 +259,7 @@ impl Consumer {
                     let timeout_ms = self.client.options().request_timeout_ms
                         + u64::try_from(self.options.fetch_max_wait_ms).unwrap_or(0);
                     let additions = self.additions;
-                    self.busy.insert(leader);
+                    self.busy.insert(leader, Instant::now());
                     self.fetches.spawn(async move {
                         let response = answer.wait(timeout_ms).await;
                         Fetched { broker: leader, additions, asked, response }
@@ -318,16 +346,20 @@ impl Consumer {
     /// Notes that partitions could not be read; an error once that has lasted too long or cannot pass.
     fn fail(&mut self, keys: &[Partition], error: ClientError) -> Result<(), ClientError> {
         if !error.is_retriable() {
-            return Err(error);
+            return Err(match keys.first().and_then(|key| Some((key, self.positions.get(key)?))) {
+                Some((key, position)) => error.of_partition(key, position.offset),
+                None => error,
+            });
         }
         let now = Instant::now();
         let limit = Duration::from_millis(self.options.unreachable_timeout_ms);
         for key in keys {
             if let Some(position) = self.positions.get_mut(key) {
-                let since = *position.failing_since.get_or_insert(now);
+                let since = position.failing.as_ref().map_or(now, |(since, _)| *since);
                 if now - since > limit {
-                    return Err(error);
+                    return Err(error.of_partition(key, position.offset));
                 }
+                position.failing = Some((since, error.clone()));
             }
         }
         self.metadata_is_stale = true;
@@ -373,12 +405,17 @@ impl Consumer {
                 self.lost.insert(key);
                 return Ok(());
             }
+            // The broker has read it and found it damaged: it will not be better the next time.
+            Some(code @ ResponseError::CorruptMessage) => {
+                let offset = self.positions.get(&key).map_or(-1, |position| position.offset);
+                return Err(ClientError::Refused { code, message: None }.of_partition(&key, offset));
+            }
             Some(code) => {
                 return self.fail(std::slice::from_ref(&key), ClientError::Refused { code, message: None });
             }
         }
         let Some(position) = self.positions.get_mut(&key) else { return Ok(()) };
-        position.failing_since = None;
+        position.failing = None;
         position.high_watermark = Some(match self.options.isolation_level {
             1 => data.last_stable_offset,
             _ => data.high_watermark,
@@ -447,8 +484,13 @@ impl Consumer {
         let listed = listed.into_values().next().ok_or_else(out_of_range)??;
         if let Some(position) = self.positions.get_mut(key) {
             let place = if to == admin::EARLIEST { "first" } else { "next" };
+            let how = if position.offset > listed.offset {
+                "lies beyond the log's end"
+            } else {
+                "is no more in the log"
+            };
             eprintln!(
-                "warning: {}-{}: offset {} is not in the log any more; going on at the {place} offset, {}",
+                "warning: {}-{}: offset {} {how}; going on at the {place} offset, {}",
                 key.0, key.1, position.offset, listed.offset
             );
             position.offset = listed.offset;

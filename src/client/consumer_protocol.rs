@@ -25,6 +25,14 @@ pub struct Subscription {
     pub generation: i32,
 }
 
+/// What else a subscription tells, which decides nothing here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionExtras {
+    /// What the member's assignor has added.
+    pub user_data: Option<Bytes>,
+    pub rack: Option<String>,
+}
+
 /// Bytes that are no subscription or assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes are not of the consumer protocol")]
@@ -48,7 +56,11 @@ impl Subscription {
         buffer.freeze()
     }
 
-    pub fn decode(mut bytes: Bytes) -> Result<Self, NotConsumerProtocol> {
+    pub fn decode(bytes: Bytes) -> Result<Self, NotConsumerProtocol> {
+        Ok(Self::decode_whole(bytes)?.0)
+    }
+
+    pub fn decode_whole(mut bytes: Bytes) -> Result<(Self, SubscriptionExtras), NotConsumerProtocol> {
         let version = get_i16(&mut bytes)?;
         let count = get_count(&mut bytes, 2)?;
         let mut topics = Vec::with_capacity(count);
@@ -56,13 +68,14 @@ impl Subscription {
             topics.push(get_text(&mut bytes)?);
         }
         let user_data = get_bytes(&mut bytes)?;
+        let user_bytes = user_data.as_deref().unwrap_or_default();
         let owned = if version >= 1 { get_partitions(&mut bytes)? } else { BTreeSet::new() };
         let generation = match version {
             2.. => get_i32(&mut bytes)?,
-            _ if user_data.len() == 4 => user_data.as_ref().get_i32(),
-            _ => -1,
+            _ => user_bytes.try_into().map_or(-1, i32::from_be_bytes),
         };
-        Ok(Self { topics, owned, generation })
+        let rack = if version >= 3 { get_optional_text(&mut bytes).unwrap_or_default() } else { None };
+        Ok((Self { topics, owned, generation }, SubscriptionExtras { user_data, rack }))
     }
 }
 
@@ -130,9 +143,16 @@ fn get_slice(bytes: &mut Bytes, length: i64) -> Result<Bytes, NotConsumerProtoco
     Ok(bytes.split_to(length))
 }
 
-fn get_bytes(bytes: &mut Bytes) -> Result<Bytes, NotConsumerProtocol> {
+fn get_bytes(bytes: &mut Bytes) -> Result<Option<Bytes>, NotConsumerProtocol> {
     let length = get_i32(bytes)?;
-    get_slice(bytes, i64::from(length))
+    let slice = get_slice(bytes, i64::from(length))?;
+    Ok((length >= 0).then_some(slice))
+}
+
+fn get_optional_text(bytes: &mut Bytes) -> Result<Option<String>, NotConsumerProtocol> {
+    let is_null = bytes.get(..2) == Some(&(-1i16).to_be_bytes());
+    let text = get_text(bytes)?;
+    Ok((!is_null).then_some(text))
 }
 
 fn get_text(bytes: &mut Bytes) -> Result<String, NotConsumerProtocol> {

@@ -11,6 +11,11 @@ pub enum ClientError {
     /// No bootstrap address could be reached; the last failure is given.
     #[error("cannot reach {address}: {reason}")]
     Unreachable { address: String, reason: String },
+    /// Something took the connection that is no broker, or a broker that does not serve yet.
+    #[error(
+        "{address} does not answer as a Kafka broker does: {reason}; is it the address of a Kafka listener?"
+    )]
+    NotKafka { address: String, reason: String },
     /// An address does not have the form `host:port`.
     #[error("'{0}' is not an address: expected host:port, as in 127.0.0.1:9092")]
     Address(String),
@@ -35,6 +40,9 @@ pub enum ClientError {
     /// A partition has had no leader until the deadline.
     #[error("{0} has no leader (LEADER_NOT_AVAILABLE); are all brokers running?")]
     NoLeader(String),
+    /// A partition cannot be read, from this offset on.
+    #[error("{topic}-{partition} at offset {offset}: {cause}")]
+    Partition { topic: String, partition: i32, offset: i64, cause: Box<ClientError> },
     /// A batch of records could not be built, or not be read.
     #[error("records cannot be built or read: {0}")]
     Batch(String),
@@ -55,7 +63,9 @@ impl ClientError {
             ClientError::Lost { .. }
             | ClientError::TimedOut { .. }
             | ClientError::Unreachable { .. }
+            | ClientError::NotKafka { .. }
             | ClientError::NoLeader(_) => true,
+            ClientError::Partition { cause, .. } => cause.is_retriable(),
             ClientError::Refused { code, .. } => code.is_retriable(),
             _ => false,
         }
@@ -65,7 +75,21 @@ impl ClientError {
     pub fn code(&self) -> Option<ResponseError> {
         match self {
             ClientError::Refused { code, .. } => Some(*code),
+            ClientError::Partition { cause, .. } => cause.code(),
             _ => None,
+        }
+    }
+
+    /// The same with the place in a log at which it was met.
+    pub fn of_partition(self, (topic, partition): &(String, i32), offset: i64) -> Self {
+        match self {
+            ClientError::Partition { .. } => self,
+            cause => ClientError::Partition {
+                topic: topic.clone(),
+                partition: *partition,
+                offset,
+                cause: Box::new(cause),
+            },
         }
     }
 }

@@ -63,7 +63,10 @@ impl Link {
     /// connection is no good.
     pub async fn note(&self, error: &ClientError) {
         let is_elsewhere = match error {
-            ClientError::Lost { .. } | ClientError::TimedOut { .. } | ClientError::Unreachable { .. } => true,
+            ClientError::Lost { .. }
+            | ClientError::TimedOut { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::NotKafka { .. } => true,
             error => matches!(
                 error.code(),
                 Some(ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable)

@@ -197,7 +197,7 @@ impl Client {
             };
             let pause = backoff.next_pause();
             if !error.is_retriable()
-                || matches!(error, ClientError::Unreachable { .. })
+                || matches!(error, ClientError::Unreachable { .. } | ClientError::NotKafka { .. })
                 || Instant::now() + pause > deadline
             {
                 return Err(error);

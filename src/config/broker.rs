@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use strsim::damerau_levenshtein;
+
 use super::groups::GroupsConfig;
 use super::key::{self, ConfigError, Key, Kind};
 use super::topic;
@@ -213,29 +215,17 @@ fn is_of_kafka(name: &str) -> bool {
 
 /// The known key that somebody may have meant.
 fn nearest_key(name: &str) -> Option<&'static str> {
+    if let Some(of_broker) = topic::broker_key(name) {
+        return Some(of_broker);
+    }
+    // Longer than any key is; the count of errors grows with the square.
+    if name.len() > 100 {
+        return None;
+    }
     let known = KEYS.iter().map(|key| key.name).chain(KAFKA_KEYS.lines());
-    let nearest = known.map(|known| (typing_errors(name, known), known)).min()?;
+    let nearest = known.map(|known| (damerau_levenshtein(name, known), known)).min()?;
     // One in five letters: more is another word.
     (nearest.0 <= name.chars().count().div_ceil(5)).then_some(nearest.1)
-}
-
-/// How many letters must be put in, taken out, changed or swapped with their neighbour.
-fn typing_errors(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(100).collect(), other.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
-    for (i, left) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, right) in other.iter().enumerate() {
-            let changed = rows[i][j] + usize::from(left != right);
-            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *left == other[j - 1] && one[i - 1] == *right {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
 }
 
 /// An address to listen on or to be reached at.

@@ -114,6 +114,11 @@ pub fn find(name: &str) -> Option<&'static TopicKey> {
     KEYS.iter().find(|entry| entry.key.name == name)
 }
 
+/// The broker's key that says for all topics what a topic's key says for one.
+pub fn broker_key(name: &str) -> Option<&'static str> {
+    Some(find(name)?.broker_keys.first()?.0)
+}
+
 /// Checks one topic configuration: the key is known, the value fits, and this broker does what it
 /// asks for.
 pub fn validate(name: &str, value: &str) -> Result<(), ConfigError> {

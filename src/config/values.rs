@@ -131,7 +131,10 @@ pub fn update_mode(name: &str) -> UpdateMode {
 /// Kafka's where Kafka refuses too.
 pub fn check_dynamic(set: &Set) -> Result<(), String> {
     if let Some(name) = set.keys().find(|name| !broker::is_known(name)) {
-        return Err(format!("Unknown broker config name: {name}"));
+        let meant = topic::broker_key(name)
+            .map(|key| format!(", which is a topic's; for all topics the broker has {key}"))
+            .unwrap_or_default();
+        return Err(format!("Unknown broker config name: {name}{meant}"));
     }
     let fixed: Vec<&str> =
         set.keys().map(String::as_str).filter(|name| update_mode(name) == UpdateMode::ReadOnly).collect();
@@ -209,6 +212,9 @@ mod tests {
             "Cannot update these configs dynamically: [num.io.threads]"
         );
         assert_eq!(refused(&[("no.such.key", "3")]), "Unknown broker config name: no.such.key");
+        assert!(
+            refused(&[("retention.ms", "3")]).ends_with("for all topics the broker has log.retention.ms")
+        );
         assert_eq!(
             refused(&[("message.max.bytes", "x")]),
             "Invalid value x for configuration message.max.bytes: Not a number of type INT"

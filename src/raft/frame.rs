@@ -45,3 +45,31 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     }
     Some((Frame { kind: *kind, index: u64::from_le_bytes(*index), payload }, size))
 }
+
+/// A frame of a journal, for those who look at the file from outside.
+#[derive(Debug)]
+pub struct JournalFrame<'a> {
+    pub position: usize,
+    /// Where the next one begins.
+    pub end: usize,
+    pub kind: &'static str,
+    pub index: u64,
+    pub payload: &'a [u8],
+}
+
+/// The frames of a journal's file, up to the first that is not whole.
+pub fn journal_frames(bytes: &[u8]) -> impl Iterator<Item = JournalFrame<'_>> {
+    let mut position = 0;
+    std::iter::from_fn(move || {
+        let (frame, size) = parse(bytes.get(position..)?)?;
+        let kind = match frame.kind {
+            HEAD => "head",
+            ENTRY => "entry",
+            _ => "committed",
+        };
+        let shown =
+            JournalFrame { position, end: position + size, kind, index: frame.index, payload: frame.payload };
+        position += size;
+        Some(shown)
+    })
+}

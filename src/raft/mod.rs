@@ -53,6 +53,7 @@ use serde::{Deserialize, Serialize};
 use crate::metadata::{METADATA_VERSION, MetadataRecord};
 use planted::{Bug, is_planted};
 
+pub use frame::{JournalFrame, journal_frames};
 pub use log_store::{LogStoreError, is_there};
 pub use opening::{OpenError, QuorumConfig};
 pub(crate) use proposing::records_bytes;

@@ -69,6 +69,8 @@ pub struct DataDirOptions {
 pub enum DataDirError {
     #[error("another broker runs on the data folder {}", .0.display())]
     Locked(PathBuf),
+    #[error("the data folder {} (log.dirs) cannot be made: {error}", dir.display())]
+    Make { dir: PathBuf, error: io::Error },
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
     #[error("{}: {reason}", path.display())]
@@ -200,12 +202,9 @@ impl DataDir {
     pub fn take(surroundings: &Surroundings, options: DataDirOptions) -> Result<DataDir, DataDirError> {
         let Surroundings { clock, disk, chance, blocking, .. } = surroundings.clone();
         let dir = options.dir.clone();
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error| DataDirError::Io { path, error }
-        };
+        let failed = |error| DataDirError::Make { dir: dir.clone(), error };
         if !disk.exists(&dir.join(META_PROPERTIES)) {
-            disk.create_dir_durably(&dir).map_err(failed(&dir))?;
+            disk.create_dir_durably(&dir).map_err(failed)?;
         }
         let lock_path = dir.join(LOCK);
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Args;
@@ -72,6 +72,10 @@ pub struct FetchArguments {
     #[arg(long, conflicts_with_all = ["tail", "feed", "duration", "requests"],
         value_parser = clap::value_parser!(u32).range(1..))]
     pub passes: Option<u32>,
+    /// Read from the beginning until so many records have come, or all that are there
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["tail", "feed", "duration", "requests", "passes"],
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub records: Option<u64>,
     #[command(flatten)]
     pub run: RunArguments,
 }
@@ -86,6 +90,8 @@ struct Reading {
     is_tail: bool,
     has_session: bool,
     fed: Option<Arc<Fed>>,
+    /// How many records all connections together have yet to read; none: no matter how many.
+    records_left: Option<Arc<AtomicI64>>,
 }
 
 /// The feeder and those that it feeds.
@@ -188,6 +194,12 @@ async fn read(worker: Worker, reading: Reading) -> Result<(), String> {
         trouble?;
         session = session.next(answer.session_id);
         worker.answered(Some(since), records, bytes);
+        if let Some(left) = &reading.records_left {
+            let read = i64::try_from(records).unwrap_or(i64::MAX);
+            if left.fetch_sub(read, Ordering::Relaxed) <= read {
+                break;
+            }
+        }
         if let Some(fed) = &reading.fed {
             let seen = fed.records.fetch_add(records, Ordering::Relaxed) + records;
             if seen >= fed.enough.load(Ordering::Relaxed) {
@@ -309,8 +321,17 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
         tasks.push(engine::task(move |worker| feed(worker, first.address, frames, version, handle)));
         fed = Some(shared);
     }
-    if arguments.passes.is_some() {
+    let passes = arguments.passes.or(arguments.records.map(|_| 1));
+    if passes.is_some() {
         plan.end = End::WhenDone;
+    }
+    let mut records_left = None;
+    if let Some(records) = arguments.records {
+        let wanted = i64::try_from(records).unwrap_or(i64::MAX);
+        if held < wanted {
+            eprintln!("warning: topic '{}' holds {held} records, fewer than {wanted}", target.topic.name);
+        }
+        records_left = Some(Arc::new(AtomicI64::new(wanted)));
     }
     let partitions = lanes.iter().map(|lane| lane.partitions.len()).sum::<usize>();
     for lane in lanes {
@@ -318,10 +339,11 @@ pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliE
             settings: settings.clone(),
             lane,
             ends: ends.clone(),
-            passes: arguments.passes,
+            passes,
             is_tail,
             has_session: arguments.sessions,
             fed: fed.clone(),
+            records_left: records_left.clone(),
         };
         tasks.push(engine::task(move |worker| read(worker, reading)));
     }

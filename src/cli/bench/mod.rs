@@ -8,6 +8,7 @@ mod frame;
 mod groups;
 mod latency;
 mod load;
+pub mod perf_tests;
 mod produce;
 mod report;
 mod target;

@@ -21,7 +21,7 @@ use crate::client::configs::{ConfigChange, EntityType};
     version,
     infer_long_args = true,
     group = ArgGroup::new("action").required(true).args(["alter", "describe"]),
-    group = ArgGroup::new("entity").required(true)
+    group = ArgGroup::new("entity")
         .args(["entity_type", "topic", "broker", "broker_defaults", "broker_logger", "group"]),
     after_help = "Examples:
   raftsman configs --describe --topic orders                       what the topic has of its own
@@ -88,6 +88,48 @@ pub struct ConfigsArguments {
     /// Taken for the sake of scripts; nothing asks back
     #[arg(long, hide = true)]
     pub force: bool,
+    #[command(flatten)]
+    unserved: Unserved,
+}
+
+/// Options of Kafka's tool about things that are not there. They are known, so that they can be refused by name.
+#[derive(Debug, Args)]
+struct Unserved {
+    #[arg(long, hide = true)]
+    bootstrap_controller: Option<String>,
+    #[arg(long, hide = true)]
+    user: Option<String>,
+    #[arg(long, hide = true)]
+    user_defaults: bool,
+    #[arg(long, hide = true)]
+    client: Option<String>,
+    #[arg(long, hide = true)]
+    client_defaults: bool,
+    #[arg(long, hide = true)]
+    client_metrics: Option<String>,
+    #[arg(long, hide = true)]
+    ip: Option<String>,
+    #[arg(long, hide = true)]
+    ip_defaults: bool,
+}
+
+impl Unserved {
+    fn check(&self) -> Result<(), CliError> {
+        let given = [
+            (
+                self.bootstrap_controller.is_some(),
+                "--bootstrap-controller: ask a broker, with --bootstrap-server",
+            ),
+            (self.user.is_some() || self.user_defaults, "--user: users and quotas are not served yet"),
+            (self.client.is_some() || self.client_defaults, "--client: quotas are not served yet"),
+            (self.client_metrics.is_some(), "--client-metrics: client metrics (KIP-714) are not served"),
+            (self.ip.is_some() || self.ip_defaults, "--ip: quotas are not served yet"),
+        ];
+        match given.iter().find(|(is_given, _)| *is_given) {
+            Some((_, why)) => Err(CliError::Usage((*why).to_owned())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Kafka's names of what has configurations.
@@ -134,6 +176,13 @@ impl ConfigsArguments {
         let (kind, name) = match shortcuts.into_iter().find_map(|(kind, name)| Some((kind, name.clone()?))) {
             Some((kind, name)) => (kind, Some(name)),
             None if self.broker_defaults => return Ok((EntityType::Broker, Some(String::new()))),
+            None if self.entity_type.is_none() => {
+                return Err(CliError::Usage(
+                    "name what is configured: --topic, --broker, --broker-defaults, --broker-logger, --group, or \
+                     --entity-type with or without --entity-name"
+                        .to_owned(),
+                ));
+            }
             None => {
                 let kind = match self.entity_type {
                     Some(EntityKind::Topics) => EntityType::Topic,
@@ -182,8 +231,9 @@ impl ConfigsArguments {
 }
 
 pub async fn run(arguments: ConfigsArguments, out: &mut Output) -> Result<(), CliError> {
-    let client = arguments.connection.client(&arguments.connection.properties(&[])?)?;
+    arguments.unserved.check()?;
     let (kind, name) = arguments.entity()?;
+    let client = arguments.connection.client(&arguments.connection.properties(&[])?)?;
     if arguments.describe {
         return describe::describe(&client, &arguments, kind, name, out).await;
     }

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::cli::deserializer::Deserializer;
+use crate::cli::group_records::{self, Kind, Style};
 use crate::cli::output::CliError;
 use crate::cli::properties::{Properties, unescape};
 use crate::cli::record_text::{Format, hex, json_of};
@@ -23,12 +25,65 @@ const FORMATTER_KEYS: &[&str] = &[
     "line.separator",
     "headers.separator",
     "null.literal",
+    "key.deserializer",
+    "value.deserializer",
+    "headers.deserializer",
 ];
+
+/// What `--formatter` names, by the last part of its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Default,
+    /// Prints nothing.
+    NoOp,
+    /// Records of `__consumer_offsets`, of one kind.
+    Coordinator(Kind),
+}
+
+impl Class {
+    fn parse(class: &str) -> Result<Self, CliError> {
+        match class.trim().rsplit('.').next().unwrap_or_default() {
+            // The second also logs each record, on a level that Kafka's tools do not show.
+            "" | "DefaultMessageFormatter" | "LoggingMessageFormatter" => Ok(Self::Default),
+            "NoOpMessageFormatter" => Ok(Self::NoOp),
+            // Before Kafka 4 they were called so, within other classes.
+            "OffsetsMessageFormatter" | "GroupMetadataManager$OffsetsMessageFormatter" => {
+                Ok(Self::Coordinator(Kind::Offset))
+            }
+            "GroupMetadataMessageFormatter" | "GroupMetadataManager$GroupMetadataMessageFormatter" => {
+                Ok(Self::Coordinator(Kind::Group))
+            }
+            "TransactionLogMessageFormatter" => Err(CliError::Usage(format!(
+                "--formatter {class}: transactions are not served yet, so there is no log of them"
+            ))),
+            "ShareGroupStateMessageFormatter" => {
+                Err(CliError::Usage(format!("--formatter {class}: share groups are not served")))
+            }
+            _ => Err(CliError::Usage(format!(
+                "--formatter {class}: Java classes cannot be used here, only DefaultMessageFormatter, \
+                 NoOpMessageFormatter, OffsetsMessageFormatter and GroupMetadataMessageFormatter"
+            ))),
+        }
+    }
+}
+
+/// Why a record was not printed.
+pub(super) enum PrintError {
+    Output(io::Error),
+    /// What a record holds is not what it was said to be.
+    Record(String),
+}
+
+impl From<io::Error> for PrintError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
 
 /// Kafka's `DefaultMessageFormatter`, and the other formats.
 pub(super) struct Formatter {
     format: Format,
-    is_silent: bool,
+    class: Class,
     timestamp: bool,
     key: bool,
     offset: bool,
@@ -40,24 +95,45 @@ pub(super) struct Formatter {
     line_separator: Vec<u8>,
     headers_separator: Vec<u8>,
     null_literal: Vec<u8>,
+    key_deserializer: Deserializer,
+    value_deserializer: Deserializer,
+    headers_deserializer: Deserializer,
+    /// One record's text, kept for its memory.
+    line: Vec<u8>,
 }
 
 impl Formatter {
-    pub fn new(format: Format, properties: &Properties, is_silent: bool) -> Result<Self, CliError> {
+    /// `class`: the name of a formatter's class, or nothing.
+    pub fn new(format: Format, properties: &Properties, class: &str) -> Result<Self, CliError> {
         for key in properties.keys().filter(|key| !FORMATTER_KEYS.contains(key)) {
-            // Deserializers are classes; bytes are printed as they are.
-            if !key.contains("deserializer") {
-                eprintln!(
-                    "warning: formatter property '{key}' is not used; known are {}",
-                    FORMATTER_KEYS.join(", ")
-                );
+            // How its bytes are read decides what is printed; anything else at most leaves something out.
+            if key.contains("deserializer") {
+                return Err(CliError::Usage(format!(
+                    "formatter property '{key}' cannot be used here: deserializers have no settings, and are those \
+                     of keys, values and headers (key.deserializer, value.deserializer, headers.deserializer)"
+                )));
             }
+            eprintln!(
+                "warning: formatter property '{key}' is not used; known are {}",
+                FORMATTER_KEYS.join(", ")
+            );
         }
+        let class = Class::parse(class)?;
+        if class != Class::Default && format != Format::Text {
+            return Err(CliError::Usage("--formatter goes with --format text alone".to_owned()));
+        }
+        let deserializer = |key: &str| match properties.text(key) {
+            None => Ok(Deserializer::ByteArray),
+            Some(_) if matches!(format, Format::Raw | Format::Hex) => Err(CliError::Usage(format!(
+                "{key} goes with --format text and json; this format shows the bytes"
+            ))),
+            Some(class) => Deserializer::parse(key, class),
+        };
         let flag = |key: &str, default| properties.flag(key).map(|value| value.unwrap_or(default));
         let separator = |key: &str, default: &str| unescape(properties.text(key).unwrap_or(default));
         Ok(Self {
             format,
-            is_silent,
+            class,
             timestamp: flag("print.timestamp", false)?,
             key: flag("print.key", false)?,
             offset: flag("print.offset", false)?,
@@ -69,46 +145,98 @@ impl Formatter {
             line_separator: separator("line.separator", "\n"),
             headers_separator: separator("headers.separator", ","),
             null_literal: separator("null.literal", "null"),
+            key_deserializer: deserializer("key.deserializer")?,
+            value_deserializer: deserializer("value.deserializer")?,
+            headers_deserializer: deserializer("headers.deserializer")?,
+            line: Vec::new(),
         })
     }
 
-    pub fn print(&self, consumed: &ConsumedRecord, out: &mut impl Write) -> io::Result<()> {
-        if self.is_silent {
-            return Ok(());
+    /// Prints a record whole, or nothing of it.
+    pub fn print(&mut self, consumed: &ConsumedRecord, out: &mut impl Write) -> Result<(), PrintError> {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        let written = self.write(consumed, &mut line);
+        if written.is_ok() {
+            out.write_all(&line)?;
         }
+        self.line = line;
+        written
+    }
+
+    fn write(&self, consumed: &ConsumedRecord, out: &mut Vec<u8>) -> Result<(), PrintError> {
         let record = &consumed.record;
-        match self.format {
-            Format::Text => self.print_text(consumed, out),
-            Format::Raw => out.write_all(record.value.as_deref().unwrap_or_default()),
-            Format::Hex => {
-                let value = record.value.as_deref();
-                writeln!(out, "{}", value.map_or_else(|| "null".to_owned(), hex))
+        match (self.class, self.format) {
+            (Class::NoOp, _) => {}
+            (Class::Coordinator(kind), _) => {
+                let read = group_records::read(record.key.as_ref(), record.value.as_ref(), Style::Formatter);
+                let read = read.map_err(PrintError::Record)?;
+                if read.kind == kind {
+                    let whole = json!({"key": read.key, "value": read.value});
+                    serde_json::to_writer(&mut *out, &whole).map_err(io::Error::from)?;
+                    out.push(b'\n');
+                }
             }
-            Format::Json => {
-                let headers = record
-                    .headers
-                    .iter()
-                    .map(|(name, value)| json!([json_of(Some(name)), json_of(value.as_deref())]));
+            (Class::Default, Format::Text) => self.print_text(consumed, out)?,
+            (Class::Default, Format::Raw) => out.extend(record.value.as_deref().unwrap_or_default()),
+            (Class::Default, Format::Hex) => {
+                let value = record.value.as_deref();
+                writeln!(out, "{}", value.map_or_else(|| "null".to_owned(), hex))?;
+            }
+            (Class::Default, Format::Json) => {
+                let told = |deserializer: Deserializer, bytes: Option<&[u8]>| match bytes {
+                    None => Ok(Value::Null),
+                    Some(bytes) => deserializer.json(bytes).map_err(PrintError::Record),
+                };
+                let mut headers = Vec::with_capacity(record.headers.len());
+                for (name, value) in &record.headers {
+                    headers.push(json!([
+                        json_of(Some(name)),
+                        told(self.headers_deserializer, value.as_deref())?
+                    ]));
+                }
                 let value = json!({
                     "topic": &*consumed.topic, "partition": consumed.partition, "offset": consumed.offset,
                     "timestamp": record.timestamp, "timestamp_iso": time::format_iso(record.timestamp),
-                    "key": json_of(record.key.as_deref()), "value": json_of(record.value.as_deref()),
-                    "headers": headers.collect::<Vec<Value>>(),
+                    "key": told(self.key_deserializer, record.key.as_deref())?,
+                    "value": told(self.value_deserializer, record.value.as_deref())?,
+                    "headers": headers,
                 });
-                serde_json::to_writer(&mut *out, &value)?;
-                out.write_all(b"\n")
+                serde_json::to_writer(&mut *out, &value).map_err(io::Error::from)?;
+                out.push(b'\n');
             }
         }
+        Ok(())
     }
 
-    fn print_text(&self, consumed: &ConsumedRecord, out: &mut impl Write) -> io::Result<()> {
+    /// The text of some bytes; Kafka's literal where there are none.
+    fn put(
+        &self,
+        deserializer: Deserializer,
+        bytes: Option<&[u8]>,
+        what: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PrintError> {
+        match bytes {
+            None => out.extend(&self.null_literal),
+            Some(bytes) => {
+                let text = deserializer.text(bytes);
+                out.extend(&*text.map_err(|reason| PrintError::Record(format!("the {what}: {reason}")))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn print_text(&self, consumed: &ConsumedRecord, out: &mut Vec<u8>) -> Result<(), PrintError> {
         let record = &consumed.record;
         let mut is_first = true;
-        let mut separate = |out: &mut dyn Write| {
-            if std::mem::take(&mut is_first) { Ok(()) } else { out.write_all(&self.key_separator) }
+        let mut separate = |out: &mut Vec<u8>| {
+            if !std::mem::take(&mut is_first) {
+                out.extend(&self.key_separator);
+            }
         };
         if self.timestamp {
-            separate(out)?;
+            separate(out);
             match (record.timestamp, consumed.timestamp_type) {
                 (..0, _) => out.write_all(b"NO_TIMESTAMP")?,
                 (time, TimestampType::CreateTime) => write!(out, "CreateTime:{time}")?,
@@ -116,23 +244,22 @@ impl Formatter {
             }
         }
         if self.partition {
-            separate(out)?;
+            separate(out);
             write!(out, "Partition:{}", consumed.partition)?;
         }
         if self.offset {
-            separate(out)?;
+            separate(out);
             write!(out, "Offset:{}", consumed.offset)?;
         }
         if self.epoch {
-            separate(out)?;
+            separate(out);
             match consumed.leader_epoch {
                 ..0 => out.write_all(b"Epoch:NOT_PRESENT")?,
                 epoch => write!(out, "Epoch:{epoch}")?,
             }
         }
-        let null = self.null_literal.as_slice();
         if self.headers {
-            separate(out)?;
+            separate(out);
             if record.headers.is_empty() {
                 out.write_all(b"NO_HEADERS")?;
             }
@@ -142,18 +269,19 @@ impl Formatter {
                 }
                 out.write_all(name)?;
                 out.write_all(b":")?;
-                out.write_all(value.as_deref().unwrap_or(null))?;
+                self.put(self.headers_deserializer, value.as_deref(), "value of a header", out)?;
             }
         }
         if self.key {
-            separate(out)?;
-            out.write_all(record.key.as_deref().unwrap_or(null))?;
+            separate(out);
+            self.put(self.key_deserializer, record.key.as_deref(), "key", out)?;
         }
         if self.value {
-            separate(out)?;
-            out.write_all(record.value.as_deref().unwrap_or(null))?;
+            separate(out);
+            self.put(self.value_deserializer, record.value.as_deref(), "value", out)?;
         }
-        out.write_all(&self.line_separator)
+        out.extend(&self.line_separator);
+        Ok(())
     }
 }
 
@@ -169,7 +297,8 @@ mod tests {
             properties.set(pair).unwrap();
         }
         let mut printed = Vec::new();
-        Formatter::new(format, &properties, false).unwrap().print(record, &mut printed).unwrap();
+        let printing = Formatter::new(format, &properties, "").unwrap().print(record, &mut printed);
+        assert!(printing.is_ok());
         String::from_utf8(printed).unwrap()
     }
 

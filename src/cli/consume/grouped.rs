@@ -11,7 +11,7 @@ use kafka_protocol::ResponseError;
 use tokio::time::Instant;
 
 use super::start::{self, Start};
-use super::{ConsumeArguments, Printer, Stop, does_not_exist, reading};
+use super::{ConsumeArguments, Printer, Stop};
 use crate::cli::output::CliError;
 use crate::cli::pattern::TopicPattern;
 use crate::cli::properties::Properties;
@@ -103,10 +103,6 @@ pub(super) async fn read(
     printer: &mut Printer<'_>,
     stop: &mut Stop,
 ) -> Result<(), CliError> {
-    for name in &settings.topics {
-        let topic = client.topic(name, false).await.map_err(|error| reading(name, error))?;
-        topic.ok_or_else(|| does_not_exist(name))?;
-    }
     let interest = match settings.pattern {
         None => Interest::Topics(settings.topics),
         Some(pattern) => {
@@ -213,7 +209,10 @@ impl Session {
             self.member.polled();
             let records = tokio::select! {
                 biased;
-                () = stop.wait() => return Ok(Ended::Stopped),
+                why = stop.wait() => {
+                    why.check(&self.consumer)?;
+                    return Ok(Ended::Stopped);
+                }
                 standing = self.member.disturbed() => return Ok(Ended::Disturbed(standing)),
                 () = tokio::time::sleep_until(commit_at) => {
                     self.commit(false).await;

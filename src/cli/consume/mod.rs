@@ -3,6 +3,7 @@
 mod formatter;
 mod grouped;
 mod start;
+mod waiting;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,14 +14,14 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use self::formatter::Formatter;
+use self::formatter::{Formatter, PrintError};
+use self::start::Start;
 use super::output::{CliError, Output};
-use super::pattern::TopicPattern;
 use super::properties::{ConnectionArguments, Properties};
 use super::record_text::Format;
 use crate::client::admin;
 use crate::client::consumer::{ConsumedRecord, Consumer};
-use crate::client::{Client, ClientError};
+use crate::client::{ClientError, TopicMetadata};
 
 /// Arguments of `raftsman consume`.
 #[derive(Debug, Args)]
@@ -79,7 +80,8 @@ pub struct ConsumeArguments {
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
     /// print.timestamp, print.key, print.offset, print.epoch, print.partition, print.headers,
-    /// print.value, key.separator, line.separator, headers.separator, null.literal
+    /// print.value, key.separator, line.separator, headers.separator, null.literal, key.deserializer,
+    /// value.deserializer, headers.deserializer
     #[arg(long, alias = "property", value_name = "KEY=VALUE")]
     pub formatter_property: Vec<String>,
     /// File of formatter properties
@@ -88,19 +90,21 @@ pub struct ConsumeArguments {
     /// read_uncommitted or read_committed
     #[arg(long, value_parser = ["read_uncommitted", "read_committed"])]
     pub isolation_level: Option<String>,
-    /// Taken for Kafka's sake; only the default, LoggingMessageFormatter and NoOpMessageFormatter
-    #[arg(long, hide = true)]
+    /// Kafka's formatters by their classes: DefaultMessageFormatter, NoOpMessageFormatter, and for records of
+    /// __consumer_offsets OffsetsMessageFormatter and GroupMetadataMessageFormatter
+    #[arg(long, value_name = "CLASS")]
     pub formatter: Option<String>,
-    /// Taken for Kafka's sake: keys and values are printed as the bytes they are
-    #[arg(long, hide = true)]
+    /// How keys become text: String-, Long-, Integer-, Short-, Double-, Float-, Boolean-, UUID-, Bytes- or
+    /// ByteArrayDeserializer
+    #[arg(long, value_name = "CLASS")]
     pub key_deserializer: Option<String>,
-    /// Taken for Kafka's sake: keys and values are printed as the bytes they are
-    #[arg(long, hide = true)]
+    /// How values become text
+    #[arg(long, value_name = "CLASS")]
     pub value_deserializer: Option<String>,
-    /// Pass over batches that cannot be read
-    #[arg(long, hide = true)]
+    /// Pass over records and batches that cannot be read, with a warning
+    #[arg(long)]
     pub skip_message_on_error: bool,
-    /// Taken for Kafka's sake, without effect
+    /// Refused: it is for Kafka's own system tests
     #[arg(long, hide = true)]
     pub enable_systest_events: bool,
 }
@@ -122,26 +126,14 @@ const CONSUMER_KEYS: &[&str] = &[
     "enable.auto.commit",
     "auto.commit.interval.ms",
     "metadata.max.age.ms",
+    "allow.auto.create.topics",
 ];
 
-/// The partitions that the arguments name.
-async fn partitions(
-    client: &Client,
+/// The partitions of these topics that the arguments name.
+fn partitions(
+    topics: &[TopicMetadata],
     arguments: &ConsumeArguments,
 ) -> Result<Vec<admin::Partition>, CliError> {
-    let mut topics = Vec::new();
-    if let Some(pattern) = &arguments.include {
-        let pattern = TopicPattern::new(pattern)?;
-        topics = client.all_topics().await?;
-        topics.retain(|topic| pattern.matches(&topic.name) && !topic.is_internal);
-        if topics.is_empty() {
-            return Err(does_not_exist(arguments.include.as_deref().unwrap_or_default()));
-        }
-    }
-    for name in &arguments.topic {
-        let topic = client.topic(name, false).await.map_err(|error| reading(name, error))?;
-        topics.push(topic.ok_or_else(|| does_not_exist(name))?);
-    }
     let mut keys = Vec::new();
     for topic in topics {
         let known = topic.partitions.iter().map(|partition| partition.index).collect::<Vec<_>>();
@@ -174,43 +166,50 @@ fn reading(topic: &str, error: ClientError) -> CliError {
 }
 
 pub async fn run(arguments: ConsumeArguments, out: &mut Output) -> Result<(), CliError> {
-    let formatter_class = arguments.formatter.as_deref().unwrap_or_default();
-    let format = if arguments.json { Format::Json } else { arguments.format };
-    let mut formatting = match &arguments.formatter_config {
-        Some(path) => Properties::read(path)?,
-        None => Properties::default(),
-    };
-    for pair in &arguments.formatter_property {
-        formatting.set(pair)?;
+    if arguments.enable_systest_events {
+        return Err(CliError::Usage(
+            "--enable-systest-events is for Kafka's own system tests and cannot be used here".to_owned(),
+        ));
     }
-    let known = ["", "DefaultMessageFormatter", "LoggingMessageFormatter", "NoOpMessageFormatter"];
-    if !known.iter().any(|name| formatter_class.rsplit('.').next().unwrap_or_default() == *name) {
-        return Err(CliError::Usage(format!(
-            "--formatter {formatter_class}: Java classes cannot be used here"
-        )));
-    }
-    let formatter = Formatter::new(format, &formatting, formatter_class.ends_with("NoOpMessageFormatter"))?;
+    let formatter = formatter_of(&arguments)?;
     let properties = arguments.connection.properties(CONSUMER_KEYS)?;
     let options = start::options(&arguments, &properties)?;
     let group = group_of(&arguments, &properties)?;
-    let start = start::start_of(&arguments, &properties)?;
+    let mut start = start::start_of(&arguments, &properties)?;
+    let creates = properties.flag("allow.auto.create.topics")?.unwrap_or(true);
     let client = Arc::new(arguments.connection.client(&properties)?);
 
     let limit = arguments.max_messages.unwrap_or(u64::MAX);
-    let mut printer = Printer { formatter, out, limit, count: 0 };
+    let skips = arguments.skip_message_on_error;
+    let mut printer = Printer { formatter, out, limit, count: 0, skips };
     let mut stop = Stop::new(arguments.timeout_ms)?;
-    let result = match group {
-        Some(group) => {
-            let settings = grouped::Settings::new(&group, &arguments, &properties, options, start)?;
-            grouped::read(client, settings, &mut printer, &mut stop).await
+    let result = async {
+        // A group reads what comes to match while it runs.
+        let is_awaited = group.is_none() || arguments.include.is_none();
+        let mut topics = Vec::new();
+        if is_awaited {
+            let found = waiting::topics(&client, &arguments, creates, &mut stop).await?;
+            let Some(found) = found else { return Ok(()) };
+            if found.are_new && start == Start::Time(admin::LATEST) {
+                start = Start::Time(admin::EARLIEST);
+            }
+            topics = found.topics;
+            stop.put_off();
         }
-        None => {
-            let keys = partitions(&client, &arguments).await?;
-            let starts = start::starts(&client, keys, start, options.isolation_level).await?;
-            let mut consumer = Consumer::new(client, options, starts);
-            read(&mut consumer, arguments.exit_at_end, &mut printer, &mut stop).await
+        match &group {
+            Some(group) => {
+                let settings = grouped::Settings::new(group, &arguments, &properties, options, start)?;
+                grouped::read(client.clone(), settings, &mut printer, &mut stop).await
+            }
+            None => {
+                let keys = partitions(&topics, &arguments)?;
+                let starts = start::starts(&client, keys, start, options.isolation_level).await?;
+                let mut consumer = Consumer::new(client.clone(), options, starts);
+                read(&mut consumer, arguments.exit_at_end, &mut printer, &mut stop).await
+            }
         }
-    };
+    }
+    .await;
     let result = result.and_then(|()| Ok(printer.out.flush()?));
     let is_cut_off =
         matches!(&result, Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe);
@@ -218,6 +217,28 @@ pub async fn run(arguments: ConsumeArguments, out: &mut Output) -> Result<(), Cl
         drop(writeln!(io::stderr(), "Processed a total of {} messages", printer.count));
     }
     result
+}
+
+/// How records are printed: the options win over the pairs, the pairs over the file.
+fn formatter_of(arguments: &ConsumeArguments) -> Result<Formatter, CliError> {
+    let mut formatting = match &arguments.formatter_config {
+        Some(path) => Properties::read(path)?,
+        None => Properties::default(),
+    };
+    for pair in &arguments.formatter_property {
+        formatting.set(pair)?;
+    }
+    let options = [
+        ("key.deserializer", &arguments.key_deserializer),
+        ("value.deserializer", &arguments.value_deserializer),
+    ];
+    for (key, class) in options {
+        if let Some(class) = class {
+            formatting.set(&format!("{key}={class}"))?;
+        }
+    }
+    let format = if arguments.json { Format::Json } else { arguments.format };
+    Formatter::new(format, &formatting, arguments.formatter.as_deref().unwrap_or_default())
 }
 
 /// The group, named by the option or by the property; as in Kafka's tool both must agree.
@@ -247,6 +268,8 @@ struct Printer<'a> {
     out: &'a mut Output,
     limit: u64,
     count: u64,
+    /// Pass over records that are not what they were said to be.
+    skips: bool,
 }
 
 impl Printer<'_> {
@@ -259,13 +282,41 @@ impl Printer<'_> {
         let wanted = usize::try_from(self.limit - self.count).unwrap_or(usize::MAX).min(records.len());
         let (wanted, rest) = records.split_at(wanted);
         for record in wanted {
-            self.formatter.print(record, self.out)?;
             self.count += 1;
+            match self.formatter.print(record, self.out) {
+                Ok(()) => {}
+                Err(PrintError::Output(error)) => return Err(error.into()),
+                Err(PrintError::Record(reason)) => {
+                    let place = format!("{}-{} at offset {}", record.topic, record.partition, record.offset);
+                    if !self.skips {
+                        return Err(CliError::while_doing(format!("print {place}"), reason));
+                    }
+                    eprintln!("warning: cannot print {place}: {reason}; passed over");
+                }
+            }
         }
         if !wanted.is_empty() {
             self.out.flush()?;
         }
         Ok(rest)
+    }
+}
+
+/// Why the reading ends besides that there are enough records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Signalled,
+    /// Nothing has come for `--timeout-ms`.
+    Idle,
+}
+
+impl Why {
+    /// Nothing comes: that is the end of what is there, unless it is that it cannot be read.
+    fn check(self, consumer: &Consumer) -> Result<(), CliError> {
+        match consumer.trouble() {
+            Some(trouble) if self == Self::Idle => Err(CliError::while_doing("read on", trouble)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -301,7 +352,7 @@ impl Stop {
     }
 
     /// Waits for a signal, or until nothing has come for too long.
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Why {
         let deadline = self.timeout.map(|timeout| self.active_at + timeout);
         let idle = async {
             match deadline {
@@ -310,8 +361,8 @@ impl Stop {
             }
         };
         tokio::select! {
-            () = self.signalled() => {}
-            () = idle => {}
+            () = self.signalled() => Why::Signalled,
+            () = idle => Why::Idle,
         }
     }
 }
@@ -325,7 +376,7 @@ async fn read(
     while !printer.is_done() {
         let records = tokio::select! {
             biased;
-            () = stop.wait() => return Ok(()),
+            why = stop.wait() => return why.check(consumer),
             records = consumer.next() => records?,
         };
         printer.print(&records)?;

@@ -2,8 +2,11 @@
 //!
 //! Printing follows Kafka's DumpLogSegments; what `--verify` holds the files to is in [`verify`].
 //!
-//! Indexes of the last segment may be preallocated: zeros at their end are no entries.
+//! Indexes of the last segment may be preallocated: zeros at their end are no entries. The broker's own metadata
+//! (`.journal`, `.snapshot`) is shown as well, in its own form.
 
+mod decode;
+mod metadata;
 mod verify;
 
 use std::fs::{self, File};
@@ -14,10 +17,12 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::decode::Decoding;
 use super::output::{CliError, Output};
 use super::record_text::json_of;
 use crate::client::records::{self, ReadRecord};
 use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
+use crate::segment::index::{self, Entry};
 
 /// Arguments of `raftsman dump-log`.
 #[derive(Debug, Args)]
@@ -27,10 +32,12 @@ use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
     after_help = "Examples:
   raftsman dump-log --files data/orders-0/00000000000000000000.log --print-data-log
   raftsman dump-log --files data/orders-0                 all files of a partition
+  raftsman dump-log --files data/__consumer_offsets-7 --offsets-decoder
+  raftsman dump-log --files data/__cluster_metadata --cluster-metadata-decoder
   raftsman dump-log --files data --verify                 check a whole data directory"
 )]
 pub struct DumpLogArguments {
-    /// .log, .index and .timeindex files, or folders of them: file1,file2
+    /// .log, .index, .timeindex, .journal and .snapshot files, or folders of them: file1,file2
     #[arg(long, value_name = "FILE,…", value_delimiter = ',', required = true)]
     pub files: Vec<PathBuf>,
     /// Print the records of each batch
@@ -40,14 +47,37 @@ pub struct DumpLogArguments {
     #[arg(long)]
     pub print_data_log: bool,
     /// With --print-data-log: only keys and values
-    #[arg(long, requires = "print_data_log")]
+    #[arg(long)]
     pub skip_record_metadata: bool,
     /// Check checksums, offsets and index entries; exit code 1 on damage
     #[arg(long)]
     pub verify: bool,
-    /// Check indexes only, printing nothing else
-    #[arg(long, alias = "index-sanity-check")]
+    /// Check indexes against their logs, printing nothing else
+    #[arg(long)]
     pub verify_index_only: bool,
+    /// Check of indexes only that they are sound by themselves, without printing their entries
+    #[arg(long)]
+    pub index_sanity_check: bool,
+    /// Print records of __consumer_offsets by what they mean
+    #[arg(long, group = "decoder")]
+    pub offsets_decoder: bool,
+    /// Print the metadata that the broker keeps in __cluster_metadata
+    #[arg(long, group = "decoder")]
+    pub cluster_metadata_decoder: bool,
+    /// What keys are: StringDecoder, IntegerDecoder, LongDecoder
+    #[arg(long, value_name = "CLASS", num_args = 0..=1, default_missing_value = "StringDecoder",
+        conflicts_with = "decoder")]
+    pub key_decoder_class: Option<String>,
+    /// What values are
+    #[arg(long, value_name = "CLASS", num_args = 0..=1, default_missing_value = "StringDecoder",
+        conflicts_with = "decoder")]
+    pub value_decoder_class: Option<String>,
+    #[arg(long, hide = true)]
+    pub transaction_log_decoder: bool,
+    #[arg(long, hide = true)]
+    pub share_group_state_decoder: bool,
+    #[arg(long, hide = true)]
+    pub remote_log_metadata_decoder: bool,
     /// Read at most so many bytes of each .log
     #[arg(long, value_name = "BYTES")]
     pub max_bytes: Option<u64>,
@@ -57,6 +87,17 @@ pub struct DumpLogArguments {
     /// One JSON object per batch, entry or checked file
     #[arg(long)]
     pub json: bool,
+}
+
+impl DumpLogArguments {
+    /// Whether what records hold is printed: as with Kafka's tool, naming a decoder asks for it.
+    fn shows_data(&self) -> bool {
+        self.print_data_log
+            || self.offsets_decoder
+            || self.cluster_metadata_decoder
+            || self.key_decoder_class.is_some()
+            || self.value_decoder_class.is_some()
+    }
 }
 
 /// One batch as it lies in a file.
@@ -118,45 +159,43 @@ fn extension(path: &Path) -> &str {
 
 /// Offset and position.
 type IndexEntry = (i64, u64);
-
-/// Reads an `.index`; stops at the zeros of a preallocated one.
-fn read_index(path: &Path) -> io::Result<(Vec<IndexEntry>, Option<String>)> {
-    let bytes = read_bounded(path)?;
-    let base = base_offset(path).unwrap_or(0);
-    let (entries, rest) = bytes.as_chunks::<8>();
-    let mut found = Vec::new();
-    for [a, b, c, d, e, f, g, h] in entries {
-        let offset = base + i64::from(i32::from_be_bytes([*a, *b, *c, *d]));
-        let position = u64::from(u32::from_be_bytes([*e, *f, *g, *h]));
-        if offset <= base && !found.is_empty() {
-            break;
-        }
-        found.push((offset, position));
-    }
-    let odd = (!rest.is_empty()).then(|| format!("{} bytes are no whole number of entries", bytes.len()));
-    Ok((found, odd))
-}
-
 /// Timestamp and offset.
 type TimeEntry = (i64, i64);
 
+/// Reads an `.index`; with what is wrong with its size.
+fn read_index(path: &Path) -> io::Result<(Vec<IndexEntry>, Option<String>)> {
+    let (entries, base, odd) = read_entries::<index::OffsetEntry>(path, |entry| entry.relative_offset)?;
+    let absolute = |entry: index::OffsetEntry| {
+        (base.saturating_add(i64::from(entry.relative_offset)), u64::from(entry.position))
+    };
+    Ok((entries.into_iter().map(absolute).collect(), odd))
+}
+
 /// Reads a `.timeindex`.
 fn read_time_index(path: &Path) -> io::Result<(Vec<TimeEntry>, Option<String>)> {
+    let (entries, base, odd) = read_entries::<index::TimeEntry>(path, |entry| entry.relative_offset)?;
+    let absolute =
+        |entry: index::TimeEntry| (entry.timestamp, base.saturating_add(i64::from(entry.relative_offset)));
+    Ok((entries.into_iter().map(absolute).collect(), odd))
+}
+
+/// The entries of an index, up to the zeros of a preallocated one, and the offset that theirs count from.
+fn read_entries<E: Entry>(
+    path: &Path,
+    relative_offset: impl Fn(&E) -> u32,
+) -> io::Result<(Vec<E>, i64, Option<String>)> {
     let bytes = read_bounded(path)?;
-    let base = base_offset(path).unwrap_or(0);
-    let (entries, rest) = bytes.as_chunks::<12>();
+    let chunks = bytes.chunks_exact(E::SIZE);
+    let is_odd = !chunks.remainder().is_empty();
     let mut found = Vec::new();
-    for entry in entries {
-        let (time, offset) = entry.split_at(8);
-        let timestamp = i64::from_be_bytes(time.try_into().unwrap_or_default());
-        let offset = base + i64::from(i32::from_be_bytes(offset.try_into().unwrap_or_default()));
-        if offset <= base && !found.is_empty() {
+    for entry in chunks.filter_map(E::decode) {
+        if relative_offset(&entry) == 0 && !found.is_empty() {
             break;
         }
-        found.push((timestamp, offset));
+        found.push(entry);
     }
-    let odd = (!rest.is_empty()).then(|| format!("{} bytes are no whole number of entries", bytes.len()));
-    Ok((found, odd))
+    let odd = is_odd.then(|| format!("{} bytes are no whole number of entries", bytes.len()));
+    Ok((found, base_offset(path).unwrap_or(0), odd))
 }
 
 /// Indexes are bounded by segment.index.bytes; anything far beyond is no index.
@@ -182,7 +221,10 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
         let before = found.len();
         collect(path, 2, &mut found).map_err(failed)?;
         if found.len() == before {
-            return Err(CliError::Failed(format!("{} holds no .log, .index or .timeindex", path.display())));
+            return Err(CliError::Failed(format!(
+                "{} holds no .log, .index, .timeindex, .journal or .snapshot",
+                path.display()
+            )));
         }
     }
     Ok(found)
@@ -197,7 +239,9 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<
             if depth > 1 {
                 collect(&path, depth - 1, found)?;
             }
-        } else if matches!(extension(&path), "log" | "index" | "timeindex") && base_offset(&path).is_some() {
+        } else if matches!(extension(&path), "log" | "index" | "timeindex" | "journal" | "snapshot")
+            && base_offset(&path).is_some()
+        {
             found.push(path);
         }
     }
@@ -205,12 +249,15 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<
 }
 
 pub fn run(arguments: &DumpLogArguments, out: &mut Output) -> Result<(), CliError> {
-    let files = files(&arguments.files)?;
+    let decoding = Decoding::of(arguments)?;
+    let mut files = files(&arguments.files)?;
     if arguments.verify || arguments.verify_index_only {
+        // What the quorum keeps is checked when it is opened.
+        files.retain(|path| !matches!(extension(path), "journal" | "snapshot"));
         return verify::verify(arguments, &files, out);
     }
     for path in &files {
-        let result = dump(arguments, path, out);
+        let result = dump(arguments, decoding, path, out);
         if let Err(CliError::Failed(reason)) = result {
             return Err(CliError::while_doing(format!("dump {}", path.display()), reason));
         }
@@ -223,12 +270,39 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> CliError + '_ {
     move |error| CliError::while_doing(format!("read {}", path.display()), error)
 }
 
-fn dump(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Result<(), CliError> {
+/// What an index can tell by itself: whole entries that rise.
+fn sanity_check(path: &Path, arguments: &DumpLogArguments, out: &mut Output) -> Result<(), CliError> {
+    let falls =
+        |keys: &[(i64, i64)]| keys.windows(2).any(|pair| pair[1].0 < pair[0].0 || pair[1].1 < pair[0].1);
+    let (keys, odd) = if extension(path) == "index" {
+        let (entries, odd) = read_index(path).map_err(failed(path))?;
+        let position = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
+        (entries.into_iter().map(|(offset, at)| (offset, position(at))).collect::<Vec<_>>(), odd)
+    } else {
+        read_time_index(path).map_err(failed(path))?
+    };
+    let wrong = odd.or_else(|| falls(&keys).then(|| "its entries do not rise".to_owned()));
+    match wrong {
+        Some(reason) => Err(CliError::Failed(reason)),
+        None if arguments.json => Ok(out.json(&json!({"file": path.display().to_string(), "sane": true}))?),
+        None => Ok(writeln!(out, "{} passed sanity check.", path.display())?),
+    }
+}
+
+fn dump(
+    arguments: &DumpLogArguments,
+    decoding: Decoding,
+    path: &Path,
+    out: &mut Output,
+) -> Result<(), CliError> {
     if !arguments.json {
         writeln!(out, "Dumping {}", path.display())?;
     }
     match extension(path) {
-        "log" => dump_log(arguments, path, out),
+        "log" => dump_log(arguments, decoding, path, out),
+        "journal" => metadata::dump_journal(arguments, path, out),
+        "snapshot" => metadata::dump_snapshot(path, out),
+        "index" | "timeindex" if arguments.index_sanity_check => sanity_check(path, arguments, out),
         "index" => {
             for (offset, position) in read_index(path).map_err(failed(path))?.0 {
                 if arguments.json {
@@ -249,16 +323,23 @@ fn dump(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Result<(
             }
             Ok(())
         }
-        _ => Err(CliError::Failed("only .log, .index and .timeindex files can be dumped".to_owned())),
+        _ => Err(CliError::Failed(
+            "only .log, .index, .timeindex, .journal and .snapshot files can be dumped".to_owned(),
+        )),
     }
 }
 
-fn dump_log(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Result<(), CliError> {
+fn dump_log(
+    arguments: &DumpLogArguments,
+    decoding: Decoding,
+    path: &Path,
+    out: &mut Output,
+) -> Result<(), CliError> {
     if !arguments.json {
         writeln!(out, "Log starting offset: {}", base_offset(path).unwrap_or(0))?;
     }
     let mut log = LogFile::open(path, arguments.max_bytes).map_err(failed(path))?;
-    let is_deep = arguments.deep_iteration || arguments.print_data_log;
+    let is_deep = arguments.deep_iteration || arguments.shows_data();
     while let Some(found) = log.next().map_err(failed(path))? {
         let found = match found {
             Ok(found) => found,
@@ -280,7 +361,7 @@ fn dump_log(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Resu
             false => None,
         };
         if arguments.json {
-            out.json(&batch_json(&batch, found.position, records.as_ref()))?;
+            out.json(&batch_json(&batch, found.position, decoding, records.as_ref()))?;
             continue;
         }
         print_batch(&batch, found.position, out)?;
@@ -288,7 +369,7 @@ fn dump_log(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Resu
             None => {}
             Some(Ok(records)) => {
                 for record in &records {
-                    print_record(arguments, &batch.header, record, out)?;
+                    print_record(arguments, decoding, &batch.header, record, out)?;
                 }
             }
             Some(Err(error)) => writeln!(out, "| records cannot be read: {error}")?,
@@ -340,6 +421,7 @@ fn time_name(header: &BatchHeader) -> &'static str {
 
 fn print_record(
     arguments: &DumpLogArguments,
+    decoding: Decoding,
     header: &BatchHeader,
     read: &ReadRecord,
     out: &mut impl Write,
@@ -374,20 +456,26 @@ fn print_record(
         // The marker's value: version i16, coordinator epoch i32.
         let epoch = record.value.as_ref().and_then(|value| value.get(2..6)?.try_into().ok());
         write!(out, " endTxnMarker: {name} coordinatorEpoch: {}", epoch.map_or(-1, i32::from_be_bytes))?;
-    } else if arguments.print_data_log {
-        if let Some(key) = &record.key {
+    } else if arguments.shows_data() {
+        let shown = decoding.text(record);
+        if let Some(key) = shown.key {
             out.write_all(b" key: ")?;
-            out.write_all(key)?;
+            out.write_all(&key)?;
         }
-        if let Some(value) = &record.value {
+        if let Some(value) = shown.value {
             out.write_all(b" payload: ")?;
-            out.write_all(value)?;
+            out.write_all(&value)?;
         }
     }
     writeln!(out)
 }
 
-fn batch_json(batch: &Batch<'_>, position: u64, records: Option<&Result<Vec<ReadRecord>, String>>) -> Value {
+fn batch_json(
+    batch: &Batch<'_>,
+    position: u64,
+    decoding: Decoding,
+    records: Option<&Result<Vec<ReadRecord>, String>>,
+) -> Value {
     let header = &batch.header;
     let mut value = json!({
         "base_offset": header.base_offset, "last_offset": header.last_offset(), "count": header.records_count,
@@ -405,10 +493,12 @@ fn batch_json(batch: &Batch<'_>, position: u64, records: Option<&Result<Vec<Read
         Some(Ok(records)) => {
             let records = records.iter().map(|read| {
                 let headers = read.record.headers.iter();
-                let headers = headers.map(|(name, value)| json!([json_of(Some(name)), json_of(value.as_deref())]));
+                let headers =
+                    headers.map(|(name, value)| json!([json_of(Some(name)), json_of(value.as_deref())]));
+                let (key, value) = decoding.json(&read.record);
                 json!({
                     "offset": read.offset, "timestamp": read.record.timestamp,
-                    "key": json_of(read.record.key.as_deref()), "value": json_of(read.record.value.as_deref()),
+                    "key": key, "value": value,
                     "headers": headers.collect::<Vec<_>>(),
                 })
             });

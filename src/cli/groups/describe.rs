@@ -127,6 +127,7 @@ fn offset_json(group: &GroupDescription, row: &OffsetRow<'_>) -> serde_json::Val
     let partition = row.partition.as_ref();
     json!({
         "group": group.id,
+        "state": group.state,
         "topic": partition.map(|(topic, _)| topic),
         "partition": partition.map(|(_, index)| index),
         "leader_epoch": row.committed.map(|it| it.leader_epoch).filter(|epoch| *epoch >= 0),

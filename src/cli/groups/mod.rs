@@ -7,13 +7,18 @@ mod reset;
 mod rows;
 mod scope;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use serde_json::json;
 
 use super::output::{CliError, Output};
+use super::pattern::TopicPattern;
 use super::properties::ConnectionArguments;
 use crate::client::Client;
+
+pub use rows::assignment_json;
 
 /// Arguments of `raftsman groups`.
 #[derive(Debug, Args)]
@@ -21,7 +26,7 @@ use crate::client::Client;
     version,
     infer_long_args = true,
     group = ArgGroup::new("action").required(true)
-        .args(["list", "describe", "reset_offsets", "delete", "delete_offsets"]),
+        .args(["list", "describe", "reset_offsets", "delete", "delete_offsets", "validate_regex"]),
     group = ArgGroup::new("view").args(["offsets", "members", "state"]),
     group = ArgGroup::new("target").args([
         "to_earliest", "to_latest", "to_current", "to_offset", "shift_by", "by_duration", "to_datetime",
@@ -141,12 +146,18 @@ pub struct GroupsArguments {
     /// With --all-types: only groups of Kafka Streams
     #[arg(long, requires = "all_types", conflicts_with_all = ["group_type", "protocol"])]
     pub streams: bool,
+    /// Only say whether a regular expression is one that topics can be subscribed to with (RE2's syntax)
+    #[arg(long, value_name = "REGEX")]
+    pub validate_regex: Option<String>,
     /// JSON, one object per row
     #[arg(long, conflicts_with = "export")]
     pub json: bool,
 }
 
 pub async fn run(arguments: GroupsArguments, out: &mut Output) -> Result<(), CliError> {
+    if let Some(text) = &arguments.validate_regex {
+        return validate_regex(text, arguments.json, out);
+    }
     let mut properties = arguments.connection.properties(&[])?;
     if let Some(timeout_ms) = arguments.timeout {
         properties.set(&format!("default.api.timeout.ms={timeout_ms}"))?;
@@ -163,6 +174,20 @@ pub async fn run(arguments: GroupsArguments, out: &mut Output) -> Result<(), Cli
     } else {
         delete::delete_offsets(&client, &arguments, out).await
     }
+}
+
+/// Says whether a regular expression is one; exit code 1 when it is none. Asks no broker.
+fn validate_regex(text: &str, is_json: bool, out: &mut Output) -> Result<(), CliError> {
+    let reason = TopicPattern::check(text).err();
+    if is_json {
+        out.json(&json!({"regex": text, "valid": reason.is_none(), "reason": reason}))?;
+    } else {
+        match &reason {
+            None => writeln!(out, "The regular expression `{text}` is valid.")?,
+            Some(reason) => writeln!(out, "The regular expression `{text}` is invalid: {reason}.")?,
+        }
+    }
+    if reason.is_some() { Err(CliError::Reported) } else { Ok(()) }
 }
 
 /// The groups that the arguments name, in order of their ids.

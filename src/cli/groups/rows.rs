@@ -82,7 +82,8 @@ pub(super) fn assignment_cell(partitions: &BTreeSet<Partition>) -> String {
     topics.collect::<Vec<_>>().join(";")
 }
 
-pub(super) fn assignment_json(partitions: &BTreeSet<Partition>) -> Value {
+/// Topics with their partitions, as Kafka's JSON forms have them.
+pub fn assignment_json(partitions: &BTreeSet<Partition>) -> Value {
     let topics = by_topic(partitions);
     topics.into_iter().map(|(topic, indexes)| json!({"topic": topic, "partitions": indexes})).collect()
 }

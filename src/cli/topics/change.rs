@@ -10,6 +10,7 @@ use kafka_protocol::messages::create_partitions_request::{
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
 use serde_json::json;
@@ -18,6 +19,9 @@ use super::TopicsArguments;
 use crate::cli::output::{CliError, Output};
 use crate::client::{Client, ClientError, text, topic_name};
 use crate::types::uuid_to_base64;
+
+/// So many that a broker may find them too many for one request.
+const MANY_PARTITIONS: i32 = 5_000;
 
 /// The longest the broker may take to carry a change out.
 fn timeout_ms(client: &Client) -> i32 {
@@ -30,75 +34,14 @@ pub(super) async fn create(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let name = arguments.topic.as_deref().unwrap_or_default();
-    let assignment = arguments
-        .replica_assignment
-        .as_deref()
-        .map(parse_replica_assignment)
-        .transpose()
-        .map_err(CliError::Usage)?;
-    if assignment.is_some() && arguments.partitions.is_some() {
-        return Err(CliError::Usage("--partitions and --replica-assignment exclude each other".to_owned()));
-    }
-    let mut configs = Vec::new();
-    for pair in &arguments.config {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| CliError::Usage(format!("--config '{pair}' is not of the form key=value")))?;
-        configs.push(
-            CreatableTopicConfig::default()
-                .with_name(text(key.trim()))
-                .with_value(Some(text(value.trim().to_owned()))),
-        );
-    }
+    let topic = new_topic(name, arguments)?;
     if name.contains(['.', '_']) {
         eprintln!(
             "WARNING: Due to limitations in metric names, topics with a period ('.') or underscore ('_') could \
              collide. To avoid issues it is best to use either, but not both."
         );
     }
-    let mut topic = CreatableTopic::default().with_name(topic_name(name)).with_configs(configs);
-    topic = match assignment {
-        Some(assignment) => topic.with_num_partitions(-1).with_replication_factor(-1).with_assignments(
-            (0..)
-                .zip(assignment)
-                .map(|(index, brokers)| {
-                    CreatableReplicaAssignment::default()
-                        .with_partition_index(index)
-                        .with_broker_ids(brokers.into_iter().map(BrokerId).collect())
-                })
-                .collect(),
-        ),
-        None => topic
-            .with_num_partitions(arguments.partitions.unwrap_or(-1))
-            .with_replication_factor(arguments.replication_factor.unwrap_or(-1)),
-    };
-    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms(client));
-
-    // After a lost answer "exists already" may well be our own doing.
-    let mut uncertain = false;
-    let result = client
-        .retry(async || {
-            let connection = client.controller().await?;
-            let response = connection.call(&request).await.inspect_err(|_| uncertain = true)?;
-            let Some(result) = response.topics.first().cloned() else {
-                return Err(ClientError::Refused {
-                    code: ResponseError::UnknownServerError,
-                    message: Some("the answer names no topic".to_owned()),
-                });
-            };
-            match ClientError::check(result.error_code, result.error_message.as_deref()) {
-                Err(error) if uncertain && error.code() == Some(ResponseError::TopicAlreadyExists) => {
-                    Ok(None)
-                }
-                Err(error) => {
-                    uncertain |= error.code() == Some(ResponseError::RequestTimedOut);
-                    Err(error)
-                }
-                Ok(()) => Ok(Some(result)),
-            }
-        })
-        .await;
-    let created = match result {
+    let created = match create_topic(client, topic).await {
         Ok(created) => created,
         Err(error) if arguments.if_not_exists && error.code() == Some(ResponseError::TopicAlreadyExists) => {
             if arguments.json {
@@ -106,7 +49,16 @@ pub(super) async fn create(
             }
             return Ok(());
         }
-        Err(error) => return Err(CliError::while_doing(format!("create topic '{name}'"), error)),
+        Err(error) => {
+            let is_large = error.code() == Some(ResponseError::PolicyViolation)
+                && arguments.partitions.is_some_and(|count| count >= MANY_PARTITIONS);
+            let more = if is_large {
+                " Create it with some of them, and raise their number with raftsman topics --alter."
+            } else {
+                ""
+            };
+            return Err(CliError::while_doing(format!("create topic '{name}'"), format!("{error}{more}")));
+        }
     };
     if arguments.json {
         let known = created.as_ref().filter(|topic| topic.num_partitions > 0);
@@ -123,17 +75,76 @@ pub(super) async fn create(
     Ok(())
 }
 
+/// The topic that the arguments ask for.
+fn new_topic(name: &str, arguments: &TopicsArguments) -> Result<CreatableTopic, CliError> {
+    let mut configs = Vec::new();
+    for pair in &arguments.config {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| CliError::Usage(format!("--config '{pair}' is not of the form key=value")))?;
+        let config = CreatableTopicConfig::default().with_name(text(key.trim()));
+        configs.push(config.with_value(Some(text(value.trim().to_owned()))));
+    }
+    let topic = CreatableTopic::default().with_name(topic_name(name)).with_configs(configs);
+    let Some(assignment) = replica_assignment(arguments)? else {
+        return Ok(topic
+            .with_num_partitions(arguments.partitions.unwrap_or(-1))
+            .with_replication_factor(arguments.replication_factor.unwrap_or(-1)));
+    };
+    if arguments.partitions.is_some() {
+        return Err(CliError::Usage("--partitions and --replica-assignment exclude each other".to_owned()));
+    }
+    let assignments = (0..).zip(assignment).map(|(index, brokers)| {
+        CreatableReplicaAssignment::default()
+            .with_partition_index(index)
+            .with_broker_ids(brokers.into_iter().map(BrokerId).collect())
+    });
+    Ok(topic.with_num_partitions(-1).with_replication_factor(-1).with_assignments(assignments.collect()))
+}
+
+fn replica_assignment(arguments: &TopicsArguments) -> Result<Option<Vec<Vec<i32>>>, CliError> {
+    let assignment = arguments.replica_assignment.as_deref().map(parse_replica_assignment);
+    assignment.transpose().map_err(CliError::Usage)
+}
+
+/// Creates a topic. None: an answer was lost, and the topic has been found to be there since.
+async fn create_topic(
+    client: &Client,
+    topic: CreatableTopic,
+) -> Result<Option<CreatableTopicResult>, ClientError> {
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms(client));
+    // After a lost answer "exists already" may well be our own doing.
+    let mut is_uncertain = false;
+    client
+        .retry(async || {
+            let connection = client.controller().await?;
+            let response = connection.call(&request).await.inspect_err(|_| is_uncertain = true)?;
+            let Some(result) = response.topics.into_iter().next() else {
+                return Err(ClientError::Refused {
+                    code: ResponseError::UnknownServerError,
+                    message: Some("the answer names no topic".to_owned()),
+                });
+            };
+            match ClientError::check(result.error_code, result.error_message.as_deref()) {
+                Ok(()) => Ok(Some(result)),
+                Err(error) if is_uncertain && error.code() == Some(ResponseError::TopicAlreadyExists) => {
+                    Ok(None)
+                }
+                Err(error) => {
+                    is_uncertain |= error.code() == Some(ResponseError::RequestTimedOut);
+                    Err(error)
+                }
+            }
+        })
+        .await
+}
+
 pub(super) async fn alter(
     client: &Client,
     arguments: &TopicsArguments,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let assignment = arguments
-        .replica_assignment
-        .as_deref()
-        .map(parse_replica_assignment)
-        .transpose()
-        .map_err(CliError::Usage)?;
+    let assignment = replica_assignment(arguments)?;
     let count = arguments.partitions.unwrap_or_default();
     let mut topics = Vec::new();
     for topic in super::matching_some(client, arguments).await? {

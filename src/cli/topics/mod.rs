@@ -63,6 +63,9 @@ pub struct TopicsArguments {
     /// A configuration of the new topic; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["list", "describe", "delete", "alter"])]
     pub config: Vec<String>,
+    /// Taken for Kafka's sake, where it is without effect as well: raftsman configs --delete-config
+    #[arg(long, value_name = "KEY", hide = true)]
+    pub delete_config: Vec<String>,
     /// With --create: it is fine when the topic exists
     #[arg(long, requires = "create")]
     pub if_not_exists: bool,
@@ -96,6 +99,14 @@ pub struct TopicsArguments {
 }
 
 pub async fn run(arguments: TopicsArguments, out: &mut Output) -> Result<(), CliError> {
+    if !arguments.delete_config.is_empty() {
+        eprintln!(
+            "warning: --delete-config does nothing here, as in Kafka since 4.0; use raftsman configs --alter \
+             --topic {} --delete-config {}",
+            arguments.topic.as_deref().unwrap_or("TOPIC"),
+            arguments.delete_config.join(",")
+        );
+    }
     let client = arguments.connection.client(&arguments.connection.properties(&[])?)?;
     if arguments.create {
         change::create(&client, &arguments, out).await
