@@ -9,13 +9,14 @@ use std::fmt::Write;
 use crate::server::Broker;
 
 /// Why this node does not serve as it should; empty when it does.
-pub fn not_ready(broker: &Broker) -> Vec<String> {
+pub async fn not_ready(broker: &Broker) -> Vec<String> {
+    broker.quorum.look_again().await;
     let mut reasons = not_alive(broker);
     let health = broker.quorum.health();
     if reasons.is_empty() && health.leader_id.is_none() {
         reasons.push("the metadata quorum has no leader".to_owned());
     }
-    reasons.extend(health.waits_for_room);
+    reasons.extend(health.blocked);
     let topics = broker.partitions.topics();
     let failed =
         topics.iter().flat_map(|topic| topic.partitions()).filter(|partition| partition.log.is_failed());

@@ -58,6 +58,7 @@ pub struct Controller {
 #[derive(Clone, Debug)]
 pub struct ControllerHandle {
     jobs: mpsc::Sender<Job>,
+    quorum: MetadataQuorum,
     timeout: Duration,
 }
 
@@ -67,8 +68,8 @@ impl Controller {
     pub fn start(quorum: MetadataQuorum, config: ControllerConfig, chance: Arc<dyn Chance>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_LENGTH);
         let stopping = CancellationToken::new();
-        let actor = Actor { quorum, config, chance, queue, stopping: stopping.clone() };
-        let handle = ControllerHandle { jobs, timeout: TIMEOUT };
+        let actor = Actor { quorum: quorum.clone(), config, chance, queue, stopping: stopping.clone() };
+        let handle = ControllerHandle { jobs, quorum, timeout: TIMEOUT };
         Self { handle, task: tokio::spawn(actor.run()), stopping }
     }
 
@@ -213,7 +214,7 @@ impl ControllerHandle {
     /// REQUEST_TIMED_OUT: what was asked has not been decided yet, and will not be, or it is not known what
     /// became of it.
     pub fn within(&self, timeout: Duration) -> Self {
-        Self { jobs: self.jobs.clone(), timeout }
+        Self { timeout, ..self.clone() }
     }
 
     /// As [`ControllerHandle::within`], with `timeout_ms` of a request. One of 0 or less says nothing.
@@ -228,6 +229,10 @@ impl ControllerHandle {
         &self,
         decide: impl FnOnce(&mut Decider<'_>) -> Decision<R> + Send + 'static,
     ) -> Result<R, ControllerError> {
+        if let Some(why) = self.quorum.blocked() {
+            // It would wait behind what waits for the disk already.
+            return Err(ControllerError::new(ResponseError::KafkaStorageError, why));
+        }
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |decider| {
             if sender.is_closed() {

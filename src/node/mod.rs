@@ -18,6 +18,8 @@ pub mod command;
 mod maintenance;
 mod retained_memory;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,12 +10,12 @@ use super::log_store::LogStore;
 use super::planted::{Bug, plant};
 use super::room::Room;
 use super::snapshot::{Content, Meta, SnapshotStore, encode};
-use super::test_cluster::{Inline, TestNetwork, config, plug, topic};
+use super::test_cluster::{Inline, TestNetwork, config, partition, plug, topic};
 use super::*;
 use crate::env::sim::{Faults, SimDisk};
 use crate::env::{Disk, OpenMode};
-use crate::metadata::{MetadataImage, PartitionRegistration};
-use crate::types::{NodeId, TopicId};
+use crate::metadata::MetadataImage;
+use crate::types::TopicId;
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime =
@@ -59,6 +59,7 @@ fn a_full_disk_refuses_growth_lets_topics_be_deleted_and_heals_by_itself() {
         // A snapshot that falls due now waits, and nobody else does.
         quorum.inner.raft.trigger().snapshot().await.unwrap();
         until("the snapshot waits", || quorum.health().waits_for_room.is_some()).await;
+        assert_eq!(quorum.health().blocked, None);
         // Topics are created until what is left is for those that matter more.
         let mut count = 50;
         let refused = loop {
@@ -104,6 +105,7 @@ fn a_read_only_disk_is_waited_out_and_nothing_is_lost() {
         });
         until("the log waits", || quorum.health().waits_for_room.is_some()).await;
         assert!(!waiting.is_finished());
+        assert!(quorum.health().blocked.is_some());
         assert_eq!(quorum.failure(), None);
         disk.arm(Faults::default());
         waiting.await.unwrap().unwrap();
@@ -311,39 +313,43 @@ fn entries_for_followers_are_bounded_in_bytes_and_come_from_memory_or_the_disk()
     });
 }
 
+/// Cuts the power after the log began another file. Gives what the log ends with then, beside what it ended with before.
+fn end_after_power_cut(seed: u64) -> (Result<Option<u64>, String>, u64) {
+    run(async {
+        let disk = SimDisk::new(seed);
+        let dir = PathBuf::from("/metadata");
+        disk.create_dir_all(&dir).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let open = || {
+            LogStore::open(Arc::new(disk.clone()), Arc::new(Inline), &dir, Arc::new(Room::default()), None)
+        };
+        let mut store = open().unwrap();
+        store.save_vote(&openraft::Vote::new_committed(1, 1)).await.unwrap();
+        let files = || disk.list(&dir).unwrap().iter().filter(|file| file.name.ends_with(".journal")).count();
+        let mut index = 0;
+        while files() < 2 {
+            index += 1;
+            store.append_now(&[entry(index - 1, 300_000)]).await.unwrap();
+            // Not synced by itself.
+            store.save_committed(Some(LogId::new(LeaderId::new(1, 1), index - 1))).await.unwrap();
+        }
+        disk.power_cut();
+        let end = open().map(|store| store.ends().1.map(|id| id.index)).map_err(|error| error.to_string());
+        (end, index - 1)
+    })
+}
+
 #[test]
 fn a_power_cut_after_the_log_began_another_file_costs_nothing() {
     for seed in 0..seeds(20) {
-        run(async {
-            let disk = SimDisk::new(seed);
-            let dir = PathBuf::from("/metadata");
-            disk.create_dir_all(&dir).unwrap();
-            disk.sync_dir(Path::new("/")).unwrap();
-            let open = || {
-                LogStore::open(
-                    Arc::new(disk.clone()),
-                    Arc::new(Inline),
-                    &dir,
-                    Arc::new(Room::default()),
-                    None,
-                )
-            };
-            let mut store = open().unwrap();
-            store.save_vote(&openraft::Vote::new_committed(1, 1)).await.unwrap();
-            let files =
-                || disk.list(&dir).unwrap().iter().filter(|file| file.name.ends_with(".journal")).count();
-            let mut index = 0;
-            while files() < 2 {
-                store.append_now(&[entry(index, 300_000)]).await.unwrap();
-                // Not synced by itself.
-                store.save_committed(Some(LogId::new(LeaderId::new(1, 1), index))).await.unwrap();
-                index += 1;
-            }
-            disk.power_cut();
-            let opened = open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            assert_eq!(opened.ends().1.map(|id| id.index), Some(index - 1), "seed {seed}");
-        });
+        let (end, last) = end_after_power_cut(seed);
+        assert_eq!(end, Ok(Some(last)), "seed {seed}");
     }
+    plant(Some(Bug::UnsyncedFile));
+    let found = (0..200).find(|seed| end_after_power_cut(*seed).0.is_err());
+    plant(None);
+    println!("a torn file was noticed after {found:?} schedules");
+    assert!(found.is_some(), "the planted bug is not noticed");
 }
 
 #[test]
@@ -459,22 +465,7 @@ fn a_journal_on_a_full_disk_never_loses_its_place() {
             let mut taken = Vec::new();
             for number in 1..=60u128 {
                 let mut records = topic(number);
-                records.extend((0..100).map(|partition| {
-                    MetadataRecord::Partition(PartitionRegistration {
-                        topic_id: TopicId(uuid::Uuid::from_u128(number)),
-                        partition,
-                        replicas: vec![NodeId(1)],
-                        isr: vec![NodeId(1)],
-                        leader: Some(NodeId(1)),
-                        leader_epoch: Default::default(),
-                        partition_epoch: 0,
-                        eligible_leader_replicas: vec![],
-                        last_known_eligible_leader_replicas: vec![],
-                        adding_replicas: vec![],
-                        removing_replicas: vec![],
-                        recovering: false,
-                    })
-                }));
+                records.extend((0..100).map(|index| partition(number, index)));
                 match quorum.propose(records).await {
                     Ok(_) => taken.push(number),
                     Err(ProposeError::NoRoom(_)) => break,

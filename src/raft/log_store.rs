@@ -68,6 +68,7 @@ struct Inner {
     room: Arc<Room>,
     /// How far the newest snapshot reaches that is on the disk; `None` where nobody takes any.
     snapshots: Option<watch::Receiver<DurableSnapshot>>,
+    refusal: Mutex<Option<String>>,
     /// The first error that was not to be waited for.
     failure: Mutex<Option<String>>,
 }
@@ -109,6 +110,7 @@ impl LogStore {
                 journal: Mutex::new(journal),
                 room,
                 snapshots,
+                refusal: Mutex::default(),
                 failure: Mutex::default(),
             }),
         };
@@ -165,7 +167,20 @@ impl LogStore {
             return Ok(());
         }
         let inner = self.inner.clone();
-        self.blocking(move || inner.journal.lock().make_room(bytes, left)).await
+        let made = self.blocking(move || inner.journal.lock().make_room(bytes, left)).await;
+        *self.inner.refusal.lock() = match &made {
+            // A full disk still takes what matters more.
+            Err(LogStoreError::Io(path, error)) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Some(format!("nothing can be written to {}: {error}", path.display()))
+            }
+            _ => None,
+        };
+        made
+    }
+
+    /// Why the log took nothing when it was last asked for room.
+    pub fn refusal(&self) -> Option<String> {
+        self.inner.refusal.lock().clone()
     }
 
     async fn blocking<T: Send + 'static>(

@@ -11,6 +11,8 @@ pub(super) enum Bug {
     NoBarrier,
     /// The log is purged before the snapshot is on the disk.
     EarlyPurge,
+    /// A file of the log is not synced before the next one follows it.
+    UnsyncedFile,
 }
 
 #[cfg(test)]

@@ -35,7 +35,9 @@ pub enum ProposeError {
     NotLeader(Option<NodeId>),
     #[error("the records take {bytes} bytes, more than {RECORDS_BYTES_MAX}")]
     TooLarge { bytes: usize },
-    #[error("the metadata log has no room for it: {0}; free some, for example by deleting topics")]
+    #[error(
+        "the disk does not take it into the metadata log ({0}): make room, for example by deleting topics, or mend the disk"
+    )]
     NoRoom(String),
     #[error("the records do not fit the metadata: {0}")]
     Refused(String),

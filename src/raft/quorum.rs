@@ -6,6 +6,7 @@ use openraft::error::Fatal;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::journal::RESERVED_BYTES;
 use super::log_store::LogStore;
 use super::room::Room;
 use super::state_machine::Shared;
@@ -42,6 +43,8 @@ pub struct QuorumHealth {
     pub journal_bytes: u64,
     /// What waits until the disk takes it, and why.
     pub waits_for_room: Option<String>,
+    /// Why nothing can be decided now, though the quorum runs: the disk does not take it.
+    pub blocked: Option<String>,
     /// Why the quorum has ended on this node.
     pub failure: Option<String>,
 }
@@ -62,6 +65,12 @@ pub struct ReplicaStatus {
 #[derive(Clone)]
 pub struct MetadataQuorum {
     pub(super) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for MetadataQuorum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetadataQuorum").finish_non_exhaustive()
+    }
 }
 
 pub(super) struct Inner {
@@ -192,6 +201,19 @@ impl MetadataQuorum {
         }
     }
 
+    /// What waits for the disk, and all decisions with it.
+    pub fn blocked(&self) -> Option<String> {
+        self.inner.room.blocked()
+    }
+
+    /// Looks again whether the disk takes the log, when it did not lately.
+    pub async fn look_again(&self) {
+        if self.inner.store.refusal().is_some() {
+            // Noted by the store, either way.
+            _ = self.inner.store.make_room(0, RESERVED_BYTES).await;
+        }
+    }
+
     /// What a monitor wants to know.
     pub fn health(&self) -> QuorumHealth {
         let failure = self.failure();
@@ -207,6 +229,7 @@ impl MetadataQuorum {
             ms_since_quorum_ack: metrics.millis_since_quorum_ack.filter(|_| failure.is_none()),
             journal_bytes: self.inner.store.bytes(),
             waits_for_room: self.inner.room.waiting(),
+            blocked: self.blocked().or_else(|| self.inner.store.refusal()),
             failure,
         }
     }

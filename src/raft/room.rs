@@ -14,6 +14,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+/// What [`Room::write`] calls a snapshot that is made here.
+pub(super) const SNAPSHOT: &str = "a metadata snapshot";
 /// How often a write is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -84,6 +86,13 @@ impl Room {
     pub fn waiting(&self) -> Option<String> {
         let waiting = self.waiting.lock();
         let (what, why) = waiting.first_key_value()?;
+        Some(format!("{what} waits for the disk: {why}"))
+    }
+
+    /// The same of what nothing can be decided without. (A snapshot is not missed before the next start.)
+    pub fn blocked(&self) -> Option<String> {
+        let waiting = self.waiting.lock();
+        let (what, why) = waiting.iter().find(|(what, _)| **what != SNAPSHOT)?;
         Some(format!("{what} waits for the disk: {why}"))
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::log_store::DurableSnapshot;
 use super::planted::{Bug, is_planted};
-use super::room::Room;
+use super::room::{Room, SNAPSHOT};
 use super::snapshot::{self, Content, Meta, SnapshotError, SnapshotFile, SnapshotStore};
 use super::{Applied, Entry, LogId, StorageError, Types};
 use crate::metadata::{METADATA_VERSION, MetadataImage};
@@ -307,7 +307,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let bytes = Arc::new(bytes.map_err(|e| failed(AnyError::new(&e)))?);
         // Nothing is lost while it is not there, so any error is waited out.
         let saved = self.room.write(
-            "a metadata snapshot",
+            SNAPSHOT,
             |_: &SnapshotError| true,
             || {
                 let (meta, bytes) = (meta.clone(), bytes.clone());

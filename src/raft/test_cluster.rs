@@ -22,6 +22,7 @@ use super::*;
 use crate::env::real::RealChance;
 use crate::env::sim::{SimClock, SimDisk};
 use crate::env::{Blocking, Pending, WorkPanicked};
+use crate::metadata::PartitionRegistration;
 use crate::types::{NodeId, TopicId};
 
 /// Work that blocks runs at once, on the only thread.
@@ -62,6 +63,24 @@ pub fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
 pub fn topic(number: u128) -> Vec<MetadataRecord> {
     let id = TopicId(uuid::Uuid::from_u128(number));
     vec![MetadataRecord::Topic { name: format!("topic-{number}"), id }]
+}
+
+/// A partition of a [`topic`], led by node 1.
+pub fn partition(topic: u128, partition: i32) -> MetadataRecord {
+    MetadataRecord::Partition(PartitionRegistration {
+        topic_id: TopicId(uuid::Uuid::from_u128(topic)),
+        partition,
+        replicas: vec![NodeId(1)],
+        isr: vec![NodeId(1)],
+        leader: Some(NodeId(1)),
+        leader_epoch: Default::default(),
+        partition_epoch: 0,
+        eligible_leader_replicas: vec![],
+        last_known_eligible_leader_replicas: vec![],
+        adding_replicas: vec![],
+        removing_replicas: vec![],
+        recovering: false,
+    })
 }
 
 /// Who can reach whom. Clones are the same network.

@@ -8,6 +8,7 @@ use super::log_store::LogStore;
 use super::room::Room;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
+use super::test_cluster::{partition, topic};
 use super::*;
 use crate::env::real::{BlockingThreads, RealChance, RealDisk, SystemClock};
 use crate::types::{NodeId, TopicId};
@@ -44,10 +45,6 @@ fn config(dir: &Path) -> QuorumConfig {
         chance: Arc::new(RealChance),
         blocking: Arc::new(BlockingThreads),
     }
-}
-
-fn topic(number: u128) -> Vec<MetadataRecord> {
-    vec![MetadataRecord::Topic { name: format!("topic-{number}"), id: TopicId(Uuid::from_u128(number)) }]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,22 +283,7 @@ async fn measures() {
     let started = Instant::now();
     for number in 1..=500 {
         let mut records = topic(number);
-        records.extend((0..3).map(|partition| {
-            MetadataRecord::Partition(crate::metadata::PartitionRegistration {
-                topic_id: TopicId(Uuid::from_u128(number)),
-                partition,
-                replicas: vec![NodeId(1)],
-                isr: vec![NodeId(1)],
-                leader: Some(NodeId(1)),
-                leader_epoch: Default::default(),
-                partition_epoch: 0,
-                eligible_leader_replicas: vec![],
-                last_known_eligible_leader_replicas: vec![],
-                adding_replicas: vec![],
-                removing_replicas: vec![],
-                recovering: false,
-            })
-        }));
+        records.extend((0..3).map(|index| partition(number, index)));
         quorum.propose(records).await.unwrap();
     }
     println!("500 proposals: {:?} each; {}", started.elapsed() / 500, resident());
