@@ -38,7 +38,13 @@ use scripts::NotRun;
 
 /// A Kafka-wire-compatible log broker, and its tools.
 #[derive(Debug, Parser)]
-#[command(name = "raftsman", version, infer_long_args = true, arg_required_else_help = true)]
+#[command(
+    name = "raftsman",
+    version,
+    propagate_version = true,
+    infer_long_args = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -18,7 +18,7 @@ use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
 use zstd::zstd_safe::{DCtx, ResetDirective};
 
 use super::batch::{BatchError, Compression};
-use super::reader::Reader;
+use super::reader::{ReadError, Reader};
 
 const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Versions that follow the magic: the writer's, and the oldest reader's that it suits.
@@ -54,8 +54,10 @@ pub fn decompress(
             Err(BatchError::DecompressedTooLarge { limit: limit_bytes })
         }
         Compression::None => Ok(Cow::Borrowed(bytes)),
-        _ => with_reader(compression, bytes, |reader| read_all(reader, compression, limit_bytes))?
-            .map(Cow::Owned),
+        _ => {
+            with_reader(compression, bytes, limit_bytes, |reader| read_all(reader, compression, limit_bytes))?
+                .map(Cow::Owned)
+        }
     }
 }
 
@@ -63,16 +65,24 @@ pub fn decompress(
 /// what they should be ends with an error ([`failed`] words it).
 ///
 /// # Errors
-/// `Decompress` when the codec cannot begin.
+/// `Decompress` when the codec cannot begin; `DecompressedTooLarge` when blocks that come out as a whole say that more
+/// than `limit_bytes` do. What streams has to be watched by `read`.
 pub fn with_reader<T>(
     compression: Compression,
     bytes: &[u8],
+    limit_bytes: usize,
     read: impl FnOnce(&mut dyn Read) -> T,
 ) -> Result<T, BatchError> {
     Ok(match compression {
         Compression::None => read(&mut &*bytes),
         Compression::Gzip => read(&mut flate2::bufread::MultiGzDecoder::new(bytes)),
-        Compression::Snappy => read(&mut Unsnapped::new(bytes)?),
+        Compression::Snappy => {
+            let mut unsnapped = Unsnapped::new(bytes)?;
+            if unsnapped.promised_bytes() > limit_bytes {
+                return Err(BatchError::DecompressedTooLarge { limit: limit_bytes });
+            }
+            read(&mut unsnapped)
+        }
         Compression::Lz4 => read(&mut lz4_flex::frame::FrameDecoder::new(bytes)),
         Compression::Zstd => return unzstd(bytes, read),
     })
@@ -166,13 +176,21 @@ impl<'a> Unsnapped<'a> {
         Ok(Self { rest, is_framed: framed.is_some(), block: Vec::new(), at: 0 })
     }
 
+    /// What all blocks together say that they hold; up to one that cannot be read.
+    fn promised_bytes(&self) -> usize {
+        let (mut rest, mut promised) = (self.rest.clone(), 0_usize);
+        while !rest.is_empty() {
+            let length = packed_block(&mut rest, self.is_framed)
+                .ok()
+                .and_then(|packed| snap::raw::decompress_len(packed).ok());
+            let Some(length) = length else { break };
+            promised = promised.saturating_add(length);
+        }
+        promised
+    }
+
     fn next_block(&mut self) -> io::Result<()> {
-        let packed = if self.is_framed {
-            let length = self.rest.u32().map_err(io::Error::other)?;
-            self.rest.take(length as usize).map_err(io::Error::other)?
-        } else {
-            self.rest.take(self.rest.remaining()).map_err(io::Error::other)?
-        };
+        let packed = packed_block(&mut self.rest, self.is_framed).map_err(io::Error::other)?;
         let length = snap::raw::decompress_len(packed).map_err(io::Error::other)?;
         if length > packed.len().saturating_mul(SNAPPY_RATIO_MAX) {
             return Err(io::Error::other("a block promises more than it can hold"));
@@ -182,6 +200,11 @@ impl<'a> Unsnapped<'a> {
         self.at = 0;
         Ok(())
     }
+}
+
+fn packed_block<'a>(rest: &mut Reader<'a>, is_framed: bool) -> Result<&'a [u8], ReadError> {
+    let length = if is_framed { rest.u32()? as usize } else { rest.remaining() };
+    rest.take(length)
 }
 
 impl Read for Unsnapped<'_> {

@@ -478,7 +478,7 @@ impl Batch<'_> {
                 Err(BatchError::DecompressedTooLarge { limit: limit_bytes })
             }
             Compression::None => walk_bytes(count, self.payload(), each),
-            codec => with_reader(codec, self.payload(), |source| {
+            codec => with_reader(codec, self.payload(), limit_bytes, |source| {
                 walk_stream(count, source, (codec, limit_bytes), each)
             })?,
         }
