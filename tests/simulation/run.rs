@@ -20,7 +20,7 @@ use crate::model::{Checker, Counts};
 /// Rounds of work with a fault behind each.
 const ROUNDS: u64 = 5;
 /// The longest that a machine stays down, a cut or a pause lasts.
-const FAULT_MS_MAX: u64 = 2500;
+const FAULT_MS_MAX: u64 = 1500;
 /// Answers of a broker that has ended come in within it.
 const REFUSALS_MS: u64 = 4000;
 /// Within it a broker without faults starts, and clients are done.
@@ -110,7 +110,7 @@ pub fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
     run.start_clients(is_all_synced, |workers| workers.run());
     run.until("the topics that stay are created", |run| run.checker.with(|model| model.is_set_up))?;
     for _ in 0..ROUNDS {
-        let ms = 50 + run.world.random().below(1200);
+        let ms = 50 + run.world.random().below(500);
         run.pass(ms)?;
         run.fault()?;
     }
@@ -119,7 +119,7 @@ pub fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
     if !run.world.is_running(run.broker) {
         run.start_broker();
     }
-    run.pass(1000)?;
+    run.pass(300)?;
     run.checker.with(|model| model.is_stopping = true);
     run.until("the clients are done", |run| !run.world.is_running(run.clients))?;
     run.take_end_of_clients()?;

@@ -31,6 +31,28 @@ impl Change {
         };
         path.parent().unwrap_or(path)
     }
+
+    /// A change within a folder that is called `to` now.
+    fn follow(&mut self, from: &Path, to: &Path) {
+        if !self.dir().starts_with(from) {
+            return;
+        }
+        let moved = |path: &mut PathBuf| {
+            if let Ok(rest) = path.strip_prefix(from) {
+                *path = join(to, rest);
+            }
+        };
+        match self {
+            Change::Rename(old, new) => {
+                moved(old);
+                moved(new);
+            }
+            Change::Create(path, _)
+            | Change::CreateDir(path)
+            | Change::Remove(path)
+            | Change::RemoveTree(path) => moved(path),
+        }
+    }
 }
 
 /// One version of the names.
@@ -123,6 +145,14 @@ impl Names {
     }
 
     pub fn change(&mut self, change: Change) {
+        // What is not synced yet belongs to the folder, not to its name, which may soon be another folder's.
+        match &change {
+            Change::RemoveTree(gone) => self.unsynced.retain(|change| !change.dir().starts_with(gone)),
+            Change::Rename(from, to) if self.live.is_dir(from) => {
+                self.unsynced.iter_mut().for_each(|change| change.follow(from, to));
+            }
+            _ => {}
+        }
         self.live.apply(&change);
         self.unsynced.push(change);
     }

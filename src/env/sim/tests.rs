@@ -149,6 +149,24 @@ fn a_folder_that_was_created_durably_is_there_after_any_power_cut() {
 }
 
 #[test]
+fn what_a_renamed_folder_had_unsynced_is_not_another_one_s_of_its_name() {
+    for (seed, is_removed) in (0..40).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let disk = SimDisk::new(seed);
+        let (dir, away) = (Path::new("/d"), Path::new("/away"));
+        disk.create_dir_durably(dir).unwrap();
+        disk.open(&dir.join("old"), OpenMode::Create).unwrap();
+        disk.rename(dir, away).unwrap();
+        if is_removed {
+            disk.remove_dir_all(away).unwrap();
+        }
+        disk.create_dir_durably(dir).unwrap();
+        disk.sync_dir(dir).unwrap();
+        disk.power_cut();
+        assert!(disk.exists(dir) && !disk.exists(&dir.join("old")), "seed {seed}");
+    }
+}
+
+#[test]
 fn faults_strike_when_they_are_told_to() {
     let disk = SimDisk::new(3);
     let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
