@@ -1,25 +1,27 @@
 //! The runtime around the decisions: a queue, one task, one proposal at a time.
 //!
 //! A proposal waits until it is known what became of it, be it for long (without a majority, or on a full disk);
-//! whoever asked waits no longer than they said.
+//! whoever asked waits no longer than they said. Urgent requests ([`ControllerRequest::IS_URGENT`]) go before all that
+//! wait, so that a broker's death waits for one proposal at most.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::partitions::PartitionName;
-use super::request::*;
-use super::{Answers, ControllerConfig, ControllerError, Decider, Decision, too_many_records};
+use super::forwarding::{ControllerChannel, ControllerRequest, Outcome};
+use super::handle::ControllerHandle;
+use super::{ControllerConfig, ControllerError, Decider, Decision, too_many_records};
 use crate::env::Chance;
-use crate::metadata::{ConfigResource, MetadataImage, MetadataRecord};
+use crate::metadata::{MetadataImage, MetadataRecord};
 use crate::raft::{Basis, Fence, MetadataQuorum, ProposeError, RoomNeed, records_bytes};
 
-/// How long those wait who do not say how long.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a proposal that is under way may hold up the stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests that may wait; who comes when as many do waits for room.
@@ -31,16 +33,17 @@ const REQUESTS_PER_BATCH: usize = 256;
 const RECORDS_PER_BATCH: usize = 10_000;
 const BYTES_PER_BATCH: usize = 4 * 1024 * 1024;
 
-/// Decides one request on an image; `None` when whoever asked has gone away. One that is dropped is
-/// answered with NOT_CONTROLLER.
-type Job = Box<dyn FnOnce(&mut Decider<'_>) -> Option<Decided> + Send>;
-type Outcome = Result<(), ControllerError>;
+/// A request that waits for its decision, and then for what becomes of it. One that is dropped is answered.
+trait Job: Send {
+    /// Decides it on an image, anew when it was decided before; `None` when whoever asked has gone away.
+    fn decide(&mut self, decider: &mut Decider<'_>) -> Option<Decided>;
+
+    fn answer(self: Box<Self>, outcome: Outcome<()>);
+}
 
 struct Decided {
     records: Vec<MetadataRecord>,
     is_atomic: bool,
-    /// Answers the request once it is known what became of its records.
-    answer: Box<dyn FnOnce(Outcome) + Send>,
 }
 
 /// The running controller.
@@ -51,25 +54,31 @@ pub struct Controller {
     stopping: CancellationToken,
 }
 
-/// The way to the controller. Clones share the queue.
-///
-/// The outer error of an answer is about the request as a whole: this node is not the active controller,
-/// the quorum failed, or the time is over ([`ControllerHandle::within`]).
-#[derive(Clone, Debug)]
-pub struct ControllerHandle {
-    jobs: mpsc::Sender<Job>,
-    quorum: MetadataQuorum,
-    timeout: Duration,
-}
-
 impl Controller {
-    /// Starts the controller on the quorum; it takes requests at once, and refuses them with
-    /// NOT_CONTROLLER while another node leads.
-    pub fn start(quorum: MetadataQuorum, config: ControllerConfig, chance: Arc<dyn Chance>) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE_LENGTH);
+    /// Starts the controller on the quorum. While another node leads it decides nothing, and its handle asks that node
+    /// through `channel`.
+    pub fn start(
+        quorum: MetadataQuorum,
+        config: ControllerConfig,
+        chance: Arc<dyn Chance>,
+        channel: Option<Arc<dyn ControllerChannel>>,
+    ) -> Self {
+        let (urgent, urgent_jobs) = mpsc::channel(QUEUE_LENGTH);
+        let (other, other_jobs) = mpsc::channel(QUEUE_LENGTH);
         let stopping = CancellationToken::new();
-        let actor = Actor { quorum: quorum.clone(), config, chance, queue, stopping: stopping.clone() };
-        let handle = ControllerHandle { jobs, quorum, timeout: TIMEOUT };
+        let actor = Actor {
+            quorum: quorum.clone(),
+            config,
+            chance: chance.clone(),
+            jobs: Jobs {
+                urgent: urgent_jobs,
+                other: other_jobs,
+                taken_urgent: VecDeque::new(),
+                taken: VecDeque::new(),
+            },
+            stopping: stopping.clone(),
+        };
+        let handle = ControllerHandle::new(Queue { urgent, other }, quorum, channel, chance);
         Self { handle, task: tokio::spawn(actor.run()), stopping }
     }
 
@@ -94,11 +103,159 @@ impl Controller {
     }
 }
 
+/// The way into the queue of this node's controller.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    urgent: mpsc::Sender<Box<dyn Job>>,
+    other: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl std::fmt::Debug for dyn Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+impl Queue {
+    /// True once this node's controller has stopped.
+    pub fn is_closed(&self) -> bool {
+        self.other.is_closed()
+    }
+
+    /// Has a request decided by this node, if it is the active controller.
+    pub async fn decide<R: ControllerRequest>(&self, request: R, deadline: Instant) -> Outcome<R::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let stage = Arc::new(AtomicU8::new(WAITS));
+        let job = Asked { request, response: None, stage: stage.clone(), reply: Some(reply) };
+        let stopped = || Outcome::Undecided {
+            leader: None,
+            why: "the controller of the node that was asked has stopped".to_owned(),
+        };
+        let queue = if R::IS_URGENT { &self.urgent } else { &self.other };
+        let decided = async {
+            if queue.send(Box::new(job)).await.is_err() {
+                return stopped();
+            }
+            answer.await.unwrap_or_else(|_| stopped())
+        };
+        match timeout_at(deadline, decided).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let why = "the active controller has not come to it".to_owned();
+                match stage.compare_exchange(WAITS, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => Outcome::Undecided { leader: None, why },
+                    Err(_) => {
+                        Outcome::Unknown { why: "the active controller has not answered in time".to_owned() }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stages of a request: nobody has looked at it, it may be proposed, nobody wants it any more.
+const WAITS: u8 = 0;
+const DECIDED: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+struct Asked<R: ControllerRequest> {
+    request: R,
+    response: Option<R::Answer>,
+    stage: Arc<AtomicU8>,
+    reply: Option<oneshot::Sender<Outcome<R::Answer>>>,
+}
+
+impl<R: ControllerRequest> Asked<R> {
+    fn reply(&mut self, outcome: Outcome<R::Answer>) {
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may have gone away.
+            _ = reply.send(outcome);
+        }
+    }
+}
+
+impl<R: ControllerRequest> Job for Asked<R> {
+    fn decide(&mut self, decider: &mut Decider<'_>) -> Option<Decided> {
+        let is_unwanted = self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+            || self.stage.compare_exchange(WAITS, DECIDED, Ordering::AcqRel, Ordering::Acquire)
+                == Err(WITHDRAWN);
+        if is_unwanted {
+            return None;
+        }
+        let Decision { records, response, is_atomic } = self.request.decide(decider);
+        self.response = Some(response);
+        Some(Decided { records, is_atomic })
+    }
+
+    fn answer(mut self: Box<Self>, outcome: Outcome<()>) {
+        let outcome = match (outcome, self.response.take()) {
+            (Outcome::Answered { index, .. }, Some(answer)) => Outcome::Answered { answer, index },
+            (Outcome::Answered { .. }, None) => Outcome::Unknown { why: "it has no answer".to_owned() },
+            (Outcome::Undecided { leader, why }, _) => Outcome::Undecided { leader, why },
+            (Outcome::Unknown { why }, _) => Outcome::Unknown { why },
+            (Outcome::Refused(error), _) => Outcome::Refused(error),
+        };
+        self.reply(outcome);
+    }
+}
+
+impl<R: ControllerRequest> Drop for Asked<R> {
+    fn drop(&mut self) {
+        let why = "the controller of the node that was asked has stopped".to_owned();
+        self.reply(match self.response {
+            Some(_) => Outcome::Unknown { why },
+            None => Outcome::Undecided { leader: None, why },
+        });
+    }
+}
+
+/// The requests that wait.
+struct Jobs {
+    urgent: mpsc::Receiver<Box<dyn Job>>,
+    other: mpsc::Receiver<Box<dyn Job>>,
+    /// Taken out of the channels, and not proposed yet.
+    taken_urgent: VecDeque<Box<dyn Job>>,
+    taken: VecDeque<Box<dyn Job>>,
+}
+
+impl Jobs {
+    /// Waits until there are some. False when there never will be.
+    async fn wait(&mut self) -> bool {
+        if !self.taken_urgent.is_empty() || !self.taken.is_empty() {
+            return true;
+        }
+        tokio::select! {
+            biased;
+            Some(job) = self.urgent.recv() => self.taken_urgent.push_back(job),
+            Some(job) = self.other.recv() => self.taken.push_back(job),
+            else => return false,
+        }
+        true
+    }
+
+    /// The next one, and whether it is urgent.
+    fn next(&mut self) -> Option<(Box<dyn Job>, bool)> {
+        let urgent = self.taken_urgent.pop_front().or_else(|| self.urgent.try_recv().ok());
+        let urgent = urgent.map(|job| (job, true));
+        let mut other = || self.taken.pop_front().or_else(|| self.other.try_recv().ok());
+        urgent.or_else(|| other().map(|job| (job, false)))
+    }
+
+    /// Puts back what [`Jobs::next`] gave last.
+    fn put_back(&mut self, job: Box<dyn Job>, is_urgent: bool) {
+        if is_urgent {
+            self.taken_urgent.push_front(job);
+        } else {
+            self.taken.push_front(job);
+        }
+    }
+}
+
 struct Actor {
     quorum: MetadataQuorum,
     config: ControllerConfig,
     chance: Arc<dyn Chance>,
-    queue: mpsc::Receiver<Job>,
+    jobs: Jobs,
     stopping: CancellationToken,
 }
 
@@ -108,231 +265,101 @@ struct Batch {
     records: Vec<MetadataRecord>,
     bytes: usize,
     may_split: bool,
-    answers: Vec<Box<dyn FnOnce(Outcome) + Send>>,
+    jobs: Vec<Box<dyn Job>>,
 }
 
 impl Actor {
     async fn run(mut self) {
-        let mut jobs = Vec::new();
         let stopping = self.stopping.clone();
-        let next = async |queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>| {
-            stopping.run_until_cancelled(queue.recv_many(jobs, REQUESTS_PER_BATCH)).await.unwrap_or(0)
-        };
-        while next(&mut self.queue, &mut jobs).await > 0 {
-            self.decide_all(jobs.drain(..)).await;
-        }
-    }
-
-    async fn decide_all(&mut self, jobs: impl Iterator<Item = Job>) {
-        // Who does not lead, or does not yet know all that was decided before, decides nothing.
-        let Ok(Basis { image, mut fence }) = self.quorum.basis().await else { return };
-        let mut image = MetadataImage::clone(&image);
-        let mut batch = Batch::default();
-        for job in jobs {
-            let chance = &*self.chance;
-            let Some(decided) = job(&mut Decider { image: &image, config: &self.config, chance }) else {
-                continue;
-            };
-            let next = match image.with(&decided.records) {
-                Ok(next) => next,
-                Err(e) => {
-                    tracing::error!(error = %e, "a decision does not fit the metadata");
-                    let error = ControllerError::new(ResponseError::UnknownServerError, e.to_string());
-                    (decided.answer)(Err(error));
-                    continue;
-                }
-            };
-            let bytes = records_bytes(&decided.records);
-            let is_full = batch.records.len() + decided.records.len() > RECORDS_PER_BATCH
-                || batch.bytes + bytes > BYTES_PER_BATCH
-                // On a full disk what makes room must not fail with what takes some.
-                || !batch.records.is_empty() && RoomNeed::of(&batch.records) != RoomNeed::of(&decided.records);
-            if is_full && !batch.answers.is_empty() {
-                match Self::commit(&self.quorum, fence, std::mem::take(&mut batch)).await {
-                    Ok(led_to) => fence = led_to,
-                    Err(e) => {
-                        // It was decided on what did not come true.
-                        let code = ResponseError::NotController;
-                        (decided.answer)(Err(ControllerError::new(code, format!("decided in vain: {e}"))));
-                        let Ok(basis) = self.quorum.basis().await else { return };
-                        (image, fence) = (MetadataImage::clone(&basis.image), basis.fence);
-                        continue;
+        while stopping.run_until_cancelled(self.jobs.wait()).await == Some(true) {
+            match self.quorum.basis().await {
+                Ok(basis) => self.decide_some(basis).await,
+                // Who does not lead, or does not yet know all that was decided before, decides nothing.
+                Err(error) => {
+                    let leader = match error {
+                        ProposeError::NotLeader(leader) => leader,
+                        _ => None,
+                    };
+                    let outcome = Outcome::Undecided { leader, why: error.to_string() };
+                    while let Some((job, _)) = self.jobs.next() {
+                        job.answer(outcome.clone());
                     }
                 }
             }
+        }
+    }
+
+    /// Decides as much as goes into one proposal, and answers it.
+    async fn decide_some(&mut self, Basis { image, fence }: Basis) {
+        let mut image = MetadataImage::clone(&image);
+        let mut batch = Batch::default();
+        while batch.jobs.len() < REQUESTS_PER_BATCH
+            && let Some((mut job, is_urgent)) = self.jobs.next()
+        {
+            let chance = &*self.chance;
+            let decided = job.decide(&mut Decider { image: &image, config: &self.config, chance });
+            let Some(Decided { records, is_atomic }) = decided else { continue };
+            let next = match image.with(&records) {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(%error, "a decision does not fit the metadata");
+                    job.answer(Outcome::Refused(ControllerError::unexpected(&error)));
+                    continue;
+                }
+            };
+            let bytes = records_bytes(&records);
+            let is_full = batch.records.len() + records.len() > RECORDS_PER_BATCH
+                || batch.bytes + bytes > BYTES_PER_BATCH
+                // On a full disk what makes room must not fail with what takes some.
+                || !batch.records.is_empty() && RoomNeed::of(&batch.records) != RoomNeed::of(&records);
+            if is_full && !batch.jobs.is_empty() {
+                self.jobs.put_back(job, is_urgent);
+                break;
+            }
             image = next;
-            batch.may_split = batch.answers.is_empty() && !decided.is_atomic;
-            batch.records.extend(decided.records);
+            batch.may_split = batch.jobs.is_empty() && !is_atomic;
+            batch.records.extend(records);
             batch.bytes += bytes;
-            batch.answers.push(decided.answer);
+            batch.jobs.push(job);
         }
-        _ = Self::commit(&self.quorum, fence, batch).await;
+        let outcome = match Self::propose(&self.quorum, fence, batch.records, batch.may_split).await {
+            Ok(index) => Outcome::Answered { answer: (), index },
+            Err(error) => outcome_of(&error),
+        };
+        for job in batch.jobs {
+            job.answer(outcome.clone());
+        }
     }
 
-    /// Proposes a batch, waits until this node has applied it, and answers all who are in it. Gives what may be
-    /// decided on then.
-    async fn commit(quorum: &MetadataQuorum, fence: Fence, batch: Batch) -> Result<Fence, ControllerError> {
-        let outcome = Self::propose(quorum, fence, batch.records, batch.may_split).await;
-        for answer in batch.answers {
-            answer(outcome.clone().map(|_| ()));
-        }
-        outcome
-    }
-
+    /// Proposes records and waits until this node has applied them; gives the index that they led to.
     async fn propose(
         quorum: &MetadataQuorum,
         mut fence: Fence,
         mut records: Vec<MetadataRecord>,
         may_split: bool,
-    ) -> Result<Fence, ControllerError> {
+    ) -> Result<u64, ProposeError> {
         while !records.is_empty() {
             let count = if may_split { records.len().min(RECORDS_PER_BATCH) } else { records.len() };
             let rest = records.split_off(count);
-            fence = quorum.propose_on(fence, records).await.map_err(|e| match e {
-                ProposeError::NotLeader(_) | ProposeError::Stale => {
-                    ControllerError::plain(ResponseError::NotController)
-                }
-                ProposeError::TooLarge { .. } => too_many_records(),
-                ProposeError::NoRoom(_) => {
-                    ControllerError::new(ResponseError::KafkaStorageError, e.to_string())
-                }
-                ProposeError::OutcomeUnknown => {
-                    ControllerError::new(ResponseError::RequestTimedOut, e.to_string())
-                }
-                ProposeError::Refused(_) | ProposeError::Stopped(_) => {
-                    ControllerError::new(ResponseError::UnknownServerError, e.to_string())
-                }
-            })?;
+            fence = quorum.propose_on(fence, records).await?;
             records = rest;
         }
-        Ok(fence)
+        Ok(fence.records_index())
     }
 }
 
-impl ControllerHandle {
-    /// This handle for requests that must be answered within `timeout`. When it is over the answer is
-    /// REQUEST_TIMED_OUT: what was asked has not been decided yet, and will not be, or it is not known what
-    /// became of it.
-    pub fn within(&self, timeout: Duration) -> Self {
-        Self { timeout, ..self.clone() }
-    }
-
-    /// As [`ControllerHandle::within`], with `timeout_ms` of a request. One of 0 or less says nothing.
-    pub fn within_ms(&self, timeout_ms: i32) -> Self {
-        match u64::try_from(timeout_ms) {
-            Ok(ms) if ms > 0 => self.within(Duration::from_millis(ms)),
-            _ => self.clone(),
+/// What an error means to those whose records it is about. Of a request whose records went out in several proposals, some
+/// may have taken effect all the same: each of those brings it nearer to what it wants, so it may be decided again.
+fn outcome_of(error: &ProposeError) -> Outcome<()> {
+    let why = error.to_string();
+    match error {
+        ProposeError::NotLeader(leader) => Outcome::Undecided { leader: *leader, why },
+        ProposeError::Stale => Outcome::Undecided { leader: None, why },
+        ProposeError::TooLarge { .. } => Outcome::Refused(too_many_records()),
+        ProposeError::NoRoom(_) => {
+            Outcome::Refused(ControllerError::new(ResponseError::KafkaStorageError, why))
         }
-    }
-
-    async fn ask<R: Send + 'static>(
-        &self,
-        decide: impl FnOnce(&mut Decider<'_>) -> Decision<R> + Send + 'static,
-    ) -> Result<R, ControllerError> {
-        if let Some(why) = self.quorum.blocked() {
-            // It would wait behind what waits for the disk already.
-            return Err(ControllerError::new(ResponseError::KafkaStorageError, why));
-        }
-        let (sender, receiver) = oneshot::channel();
-        let job: Job = Box::new(move |decider| {
-            if sender.is_closed() {
-                return None;
-            }
-            let Decision { records, response, is_atomic } = decide(decider);
-            let answer = Box::new(move |outcome: Outcome| {
-                // Whoever asked may have gone away.
-                _ = sender.send(outcome.map(|()| response));
-            });
-            Some(Decided { records, is_atomic, answer })
-        });
-        let stopped = || ControllerError::plain(ResponseError::NotController);
-        let answer = tokio::time::timeout(self.timeout, async {
-            self.jobs.send(job).await.map_err(|_| stopped())?;
-            receiver.await.map_err(|_| stopped())?
-        });
-        answer.await.unwrap_or_else(|_| {
-            let message =
-                "The controller has not answered in time: it is not known whether the request took effect.";
-            Err(ControllerError::new(ResponseError::RequestTimedOut, message))
-        })
-    }
-
-    /// Creates topics. The answers are in no special order.
-    pub async fn create_topics(
-        &self,
-        request: CreateTopics,
-    ) -> Result<Answers<String, CreatedTopic>, ControllerError> {
-        self.ask(move |decider| decider.create_topics(&request)).await
-    }
-
-    /// Deletes topics. The answers are in no special order.
-    pub async fn delete_topics(
-        &self,
-        topics: Vec<TopicToDelete>,
-    ) -> Result<Answers<TopicToDelete, DeletedTopic>, ControllerError> {
-        self.ask(move |decider| decider.delete_topics(&topics)).await
-    }
-
-    /// Adds partitions to topics. The answers are in no special order.
-    pub async fn create_partitions(
-        &self,
-        request: CreatePartitions,
-    ) -> Result<Answers<String, ()>, ControllerError> {
-        self.ask(move |decider| decider.create_partitions(&request)).await
-    }
-
-    /// Changes single configurations. Answers are in the order of the request.
-    pub async fn incremental_alter_configs(
-        &self,
-        request: IncrementalAlterConfigs,
-    ) -> Result<Answers<ConfigResource, ()>, ControllerError> {
-        self.ask(move |decider| decider.incremental_alter_configs(&request)).await
-    }
-
-    /// Replaces all configurations of resources. Answers are in the order of the request.
-    pub async fn alter_configs(
-        &self,
-        request: AlterConfigs,
-    ) -> Result<Answers<ConfigResource, ()>, ControllerError> {
-        self.ask(move |decider| decider.alter_configs(&request)).await
-    }
-
-    /// Registers a broker's process; answers with its broker epoch.
-    pub async fn register_broker(&self, request: BrokerRegistration) -> Result<i64, ControllerError> {
-        self.ask(move |decider| decider.register_broker(&request)).await?
-    }
-
-    /// Fences, unfences, shuts down or unregisters a broker.
-    pub async fn change_broker(
-        &self,
-        broker: BrokerIdentity,
-        transition: BrokerTransition,
-    ) -> Result<(), ControllerError> {
-        self.ask(move |decider| decider.change_broker(broker, transition)).await?
-    }
-
-    /// Gives a broker a block of producer ids. When this answers, no one else will ever get them.
-    pub async fn allocate_producer_ids(
-        &self,
-        broker: BrokerIdentity,
-    ) -> Result<ProducerIdBlock, ControllerError> {
-        self.ask(move |decider| decider.allocate_producer_ids(broker)).await?
-    }
-
-    /// Changes ISRs as the leader `broker` wants them. Answers are in the order of the request.
-    pub async fn alter_partitions(
-        &self,
-        broker: BrokerIdentity,
-        partitions: Vec<AlterPartition>,
-    ) -> Result<Vec<Result<AlteredPartition, ResponseError>>, ControllerError> {
-        self.ask(move |decider| decider.alter_partitions(broker, &partitions)).await?
-    }
-
-    /// Elects leaders on demand.
-    pub async fn elect_leaders(
-        &self,
-        request: ElectLeaders,
-    ) -> Result<Answers<PartitionName, ()>, ControllerError> {
-        self.ask(move |decider| decider.elect_leaders(&request)).await
+        ProposeError::OutcomeUnknown | ProposeError::Stopped(_) => Outcome::Unknown { why },
+        ProposeError::Refused(_) => Outcome::Refused(ControllerError::unexpected(error)),
     }
 }

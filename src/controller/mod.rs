@@ -5,7 +5,8 @@
 //! request. A runtime around them ([`Controller`]) takes requests from a queue, decides all that have
 //! gathered one after the other, each on the image that the ones before it lead to, proposes their records
 //! to the quorum as one batch, and answers when this node has applied it. So a client that asks next finds
-//! what it made.
+//! what it made. Whoever asks does so through a [`ControllerHandle`], which finds the active controller, be it on this
+//! node or on another one ([`forwarding`]).
 //!
 //! Errors and their messages are those of Kafka 4.3's KRaft controller.
 
@@ -14,6 +15,10 @@ mod actor;
 mod actor_tests;
 mod brokers;
 mod configs;
+mod forwarding;
+#[cfg(test)]
+mod forwarding_tests;
+mod handle;
 mod partitions;
 mod placement;
 mod request;
@@ -24,20 +29,24 @@ mod topics;
 use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
+use serde::{Deserialize, Serialize};
 
 use crate::env::Chance;
 use crate::metadata::{ConfigResourceType, MetadataImage, MetadataRecord};
 
-pub use actor::{Controller, ControllerHandle};
+pub use actor::Controller;
+pub use forwarding::{AnyRequest, ChannelError, ControllerChannel, ControllerRequest};
+pub use handle::ControllerHandle;
 pub use partitions::PartitionName;
 pub use placement::place;
 pub use request::*;
 pub use topics::{RECORDS_PER_REQUEST_MAX, validate_topic_name};
 
 /// What the controller answers instead of doing what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{code:?}: {message}")]
 pub struct ControllerError {
+    #[serde(with = "error_number")]
     pub code: ResponseError,
     /// Empty where Kafka sends no message (null on the wire).
     pub message: String,
@@ -56,6 +65,27 @@ impl ControllerError {
     /// With no message on the wire.
     pub fn silent(code: ResponseError) -> Self {
         Self { code, message: String::new() }
+    }
+
+    /// About what should never happen.
+    fn unexpected(error: &dyn std::fmt::Display) -> Self {
+        Self::new(ResponseError::UnknownServerError, error.to_string())
+    }
+}
+
+/// An error between nodes is its number.
+mod error_number {
+    use kafka_protocol::ResponseError;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(code: &ResponseError, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i16(code.code())
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<ResponseError, D::Error> {
+        let number = i16::deserialize(from)?;
+        // One of a later version of the software.
+        Ok(ResponseError::try_from_code(number).unwrap_or(ResponseError::UnknownServerError))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::metadata::{ConfigResource, Listener};
 use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 
 /// A topic to create.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewTopic {
     pub name: String,
     /// -1 for the default, and with `assignments`.
@@ -33,13 +34,13 @@ impl NewTopic {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreateTopics {
     pub topics: Vec<NewTopic>,
     pub validate_only: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreatedTopic {
     pub id: TopicId,
     pub partition_count: i32,
@@ -49,20 +50,25 @@ pub struct CreatedTopic {
 }
 
 /// How a topic to delete is named. A request that gives both or none is refused as Kafka does it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopicToDelete {
     pub name: Option<String>,
     /// [`TopicId::ZERO`] for none.
     pub id: TopicId,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeleteTopics {
+    pub topics: Vec<TopicToDelete>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeletedTopic {
     pub name: String,
     pub id: TopicId,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MorePartitions {
     pub topic: String,
     /// How many there shall be in the end.
@@ -71,14 +77,14 @@ pub struct MorePartitions {
     pub assignments: Option<Vec<Vec<NodeId>>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreatePartitions {
     pub topics: Vec<MorePartitions>,
     pub validate_only: bool,
 }
 
 /// What to do with a configuration (KIP-339). Numbers on the wire: 0 to 3 in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigOperation {
     Set,
     Delete,
@@ -99,14 +105,14 @@ impl ConfigOperation {
 }
 
 /// One change of one configuration.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigChange {
     pub key: String,
     pub operation: ConfigOperation,
     pub value: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IncrementalAlterConfigs {
     pub resources: Vec<(ConfigResource, Vec<ConfigChange>)>,
     pub validate_only: bool,
@@ -116,14 +122,14 @@ pub struct IncrementalAlterConfigs {
 pub type NewConfigs = Vec<(String, Option<String>)>;
 
 /// The older form: what is not named goes back to its default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlterConfigs {
     pub resources: Vec<(ConfigResource, NewConfigs)>,
     pub validate_only: bool,
 }
 
 /// A broker's process introduces itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BrokerRegistration {
     pub id: NodeId,
     /// New for each process.
@@ -138,14 +144,14 @@ pub struct BrokerRegistration {
 }
 
 /// Whose state changes, as that broker's process knows itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BrokerIdentity {
     pub id: NodeId,
     pub epoch: i64,
 }
 
 /// What happens to a registered broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BrokerTransition {
     /// It does not answer any more: it leaves all in-sync replicas.
     Fence,
@@ -157,22 +163,35 @@ pub enum BrokerTransition {
     Unregister,
 }
 
+/// A broker's state shall change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeBroker {
+    pub broker: BrokerIdentity,
+    pub transition: BrokerTransition,
+}
+
+/// A broker wants producer ids to give away.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AllocateProducerIds {
+    pub broker: BrokerIdentity,
+}
+
 /// A block of producer ids for one broker to give away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerIdBlock {
     pub first: ProducerId,
     pub count: i64,
 }
 
 /// A member of a proposed ISR; broker epoch -1 is not checked.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IsrMember {
     pub id: NodeId,
     pub broker_epoch: i64,
 }
 
 /// What a leader wants its partition to be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlterPartition {
     pub topic_id: TopicId,
     pub partition: i32,
@@ -183,8 +202,15 @@ pub struct AlterPartition {
     pub recovering: bool,
 }
 
+/// What the leader `broker` wants of partitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlterPartitions {
+    pub broker: BrokerIdentity,
+    pub partitions: Vec<AlterPartition>,
+}
+
 /// What a partition is after an [`AlterPartition`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlteredPartition {
     pub leader: Option<NodeId>,
     pub leader_epoch: LeaderEpoch,
@@ -194,13 +220,13 @@ pub struct AlteredPartition {
 }
 
 /// Which leader to elect (KIP-460). Numbers on the wire: 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ElectionKind {
     Preferred,
     Unclean,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ElectLeaders {
     pub kind: ElectionKind,
     /// `None` for all partitions; then those that need no election are left out of the answer.

@@ -266,6 +266,7 @@ async fn join_quorum(
             schema: dynamic_config::SCHEMA,
         },
         surroundings.chance.clone(),
+        None,
     );
     let id = NodeId(config.node_id);
     let registration = BrokerRegistration {

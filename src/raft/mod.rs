@@ -104,6 +104,11 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// Index of the last entry whose records took effect on the image that was decided on.
+    pub fn records_index(&self) -> u64 {
+        self.records_index
+    }
+
     fn holds(&self, leader: LeaderId, records_index: u64) -> bool {
         let fits = self.leader == leader && self.records_index == records_index;
         fits || is_planted(Bug::NoFence) || is_planted(Bug::SameProducerIds)

@@ -171,6 +171,22 @@ impl MetadataQuorum {
         metrics.current_leader.filter(|_| metrics.running_state.is_ok()).map(node_id)
     }
 
+    /// Waits until another node leads than `known`, or none any more, as far as this node knows. Cancel-safe.
+    pub async fn leader_after(&self, known: Option<NodeId>) {
+        let mut metrics = self.inner.raft.metrics();
+        while self.leader() == known {
+            if metrics.changed().await.is_err() {
+                // It has ended, and nobody leads from now on.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> NodeId {
+        node_id(self.inner.raft.metrics().borrow().id)
+    }
+
     /// Why the quorum has ended on this node, if it did so by itself.
     pub fn failure(&self) -> Option<String> {
         if self.inner.room.is_closing() {
