@@ -13,9 +13,13 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, JoinGroupRequest};
+use raftsman::client::{ClientError, Connection};
 use raftsman::config::BrokerConfig;
 use raftsman::env::real;
 use raftsman::node::{Node, StartError};
+use raftsman::protocol::internal::{self, Answer, Head, InternalKey, Refusal};
+use raftsman::raft::QuorumState;
+use raftsman::types::NodeId;
 use support::{Client, PATIENCE, batch, fetch_request, produce_request};
 use tokio::runtime::Handle;
 
@@ -117,4 +121,56 @@ async fn a_start_that_fails_leaves_nothing_either() {
     let refused = Node::start(config(folder.path(), &[("node.id", "7")]), real::surroundings()).await;
     assert!(matches!(refused, Err(StartError::Data(_))));
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nodes_ask_each_other_is_served_to_those_of_the_cluster_on_listeners_for_controllers() {
+    let folder = tempfile::tempdir().unwrap();
+    let listeners = [("listeners", "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0")];
+    let surroundings = real::surroundings();
+    let node = Node::start(config(folder.path(), &listeners), surroundings.clone()).await.unwrap();
+    let open = async |address: std::net::SocketAddr| {
+        let network = &*surroundings.network;
+        Connection::open(network, &address.to_string(), "another", PATIENCE, 60_000).await.unwrap()
+    };
+    let controller = open(node.controller_addresses[0]).await;
+    let head = Head {
+        cluster_id: Some(node.broker.cluster_id.to_string()),
+        node: NodeId(2),
+        directory_id: Default::default(),
+        broker_epoch: -1,
+        to: Some(NodeId(1)),
+        to_directory_id: None,
+    };
+    let ask = async |head: &Head| {
+        let asked = internal::body(head, b"").unwrap();
+        let answered = controller.call_internal(InternalKey::QuorumState, asked).await.unwrap();
+        let (answer, at) = internal::split::<Answer>(&answered).unwrap();
+        (answer.refusal, answered.slice(at..))
+    };
+    let (refusal, payload) = ask(&head).await;
+    let state: QuorumState = serde_json::from_slice(&payload).unwrap();
+    assert_eq!((refusal, state.leader), (None, Some(NodeId(1))));
+    let (refusal, payload) = ask(&Head { cluster_id: Some("another".into()), ..head.clone() }).await;
+    assert!(matches!(refusal, Some(Refusal::OtherCluster { .. })) && payload.is_empty());
+    let (refusal, _) = ask(&Head { to: Some(NodeId(7)), ..head.clone() }).await;
+    assert_eq!(refusal, Some(Refusal::OtherNode { node: NodeId(1) }));
+    let other = uuid::Uuid::from_u128(7);
+    let (refusal, _) = ask(&Head { to_directory_id: Some(other), ..head.clone() }).await;
+    assert!(matches!(refusal, Some(Refusal::OtherDirectory { .. })));
+
+    // Clients are told what serves them, on either listener, and nothing of this.
+    let clients = open(node.addresses[0]).await;
+    let (of_clients, of_controllers) = (clients.served(), controller.served());
+    assert!(of_clients.contains_key(&0) && !of_controllers.contains_key(&0), "Produce");
+    assert!(of_clients.contains_key(&55) && of_controllers.contains_key(&55), "DescribeQuorum");
+    assert!(of_controllers.keys().all(|key| *key < 20_000));
+    let asked = internal::body(&head, b"").unwrap();
+    let refused = clients.call_internal(InternalKey::QuorumState, asked).await;
+    assert!(matches!(refused, Err(ClientError::Lost { .. })), "{refused:?}");
+    // Bytes that are no head close the connection.
+    let nonsense = bytes::Bytes::from_static(&[0xff; 64]);
+    let refused = controller.call_internal(InternalKey::QuorumState, nonsense).await;
+    assert!(matches!(refused, Err(ClientError::Lost { .. })), "{refused:?}");
+    node.stop().await;
 }

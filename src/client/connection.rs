@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::error::{ClientError, LossReason, io_reason};
 use crate::env::{Network, SocketReader, SocketWriter};
+use crate::protocol::internal::{self, InternalKey};
 
 /// No answer of a broker is larger than this; a length beyond it means that this is no Kafka broker.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -72,14 +73,33 @@ impl<R: Request> Answer<R> {
         match tokio::time::timeout(Duration::from_millis(timeout_ms), self.answer).await {
             Ok(Ok(body)) => self.inner.decode::<R>(body, self.version),
             Ok(Err(_)) => Err(self.inner.lost()),
+            Err(_) => Err(self.inner.timed_out(api_name(R::KEY), timeout_ms)),
+        }
+    }
+}
+
+/// A request between nodes that has been queued; its answer can be waited for, and is dropped when nobody does.
+pub struct InternalAnswer {
+    inner: Arc<Inner>,
+    key: InternalKey,
+    answer: oneshot::Receiver<Bytes>,
+}
+
+impl InternalAnswer {
+    /// Waits for the answer, as [`Answer::wait`].
+    pub async fn wait(&mut self, limit: Duration) -> Result<Bytes, ClientError> {
+        match tokio::time::timeout(limit, &mut self.answer).await {
+            Ok(Ok(mut body)) => {
+                let address = self.inner.address.clone();
+                let (api, header_version) = (self.key.to_string(), internal::RESPONSE_HEADER_VERSION);
+                let header = ResponseHeader::decode(&mut body, header_version);
+                header.map_err(|error| ClientError::Malformed { address, api, reason: error.to_string() })?;
+                Ok(body)
+            }
+            Ok(Err(_)) => Err(self.inner.lost()),
             Err(_) => {
-                self.inner.loss.lock().get_or_insert_with(|| "an answer did not come in time".to_owned());
-                self.inner.closing.notify_one();
-                Err(ClientError::TimedOut {
-                    address: self.inner.address.clone(),
-                    api: api_name(R::KEY),
-                    timeout_ms,
-                })
+                let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                Err(self.inner.timed_out(self.key.to_string(), timeout_ms))
             }
         }
     }
@@ -88,6 +108,28 @@ impl<R: Request> Answer<R> {
 impl Connection {
     /// Connects and negotiates versions with ApiVersions. `address` is `host:port`.
     pub async fn open(
+        network: &dyn Network,
+        address: &str,
+        client_id: &str,
+        connect_limit: Duration,
+        request_timeout_ms: u64,
+    ) -> Result<Self, ClientError> {
+        let connection =
+            Self::open_internal(network, address, client_id, connect_limit, request_timeout_ms).await?;
+        let versions = connection.negotiate().await.map_err(|error| match error {
+            ClientError::Lost { address, reason } => ClientError::NotKafka { address, reason },
+            ClientError::TimedOut { address, timeout_ms, .. } => ClientError::NotKafka {
+                address,
+                reason: format!("it took the connection and has said nothing for {timeout_ms} ms"),
+            },
+            error => error,
+        })?;
+        connection.inner.versions.get_or_init(|| versions);
+        Ok(connection)
+    }
+
+    /// Connects, and asks for no versions: what nodes ask each other ([`Connection::call_internal`]) has but one.
+    pub async fn open_internal(
         network: &dyn Network,
         address: &str,
         client_id: &str,
@@ -113,20 +155,15 @@ impl Connection {
         };
         let (closed_sender, closed) = oneshot::channel();
         let closing = inner.closing.clone();
-        tokio::spawn(write_requests(writer, receiver, waiting.clone(), closed, closing, loss.clone()));
-        tokio::spawn(read_answers(reader, waiting, closed_sender, loss));
+        let (ended_sender, ended) = oneshot::channel();
+        let writing = write_requests(writer, receiver, waiting.clone(), closed, closing, loss.clone());
+        tokio::spawn(async move {
+            writing.await;
+            drop(ended_sender);
+        });
+        tokio::spawn(read_answers(reader, waiting, closed_sender, ended, loss));
 
-        let connection = Self { inner: Arc::new(inner) };
-        let versions = connection.negotiate().await.map_err(|error| match error {
-            ClientError::Lost { address, reason } => ClientError::NotKafka { address, reason },
-            ClientError::TimedOut { address, timeout_ms, .. } => ClientError::NotKafka {
-                address,
-                reason: format!("it took the connection and has said nothing for {timeout_ms} ms"),
-            },
-            error => error,
-        })?;
-        connection.inner.versions.get_or_init(|| versions);
-        Ok(connection)
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub fn address(&self) -> &str {
@@ -136,6 +173,34 @@ impl Connection {
     /// Whether new requests can still be sent.
     pub fn is_open(&self) -> bool {
         !self.inner.sender.is_closed()
+    }
+
+    /// Waits until no more can be sent: the other side closed the connection, or it broke.
+    pub async fn closed(&self) {
+        self.inner.sender.closed().await;
+    }
+
+    /// Asks another node what Kafka has no message for (see [`internal`]), and waits for the body of its answer.
+    pub async fn call_internal(&self, key: InternalKey, body: Bytes) -> Result<Bytes, ClientError> {
+        self.start_internal(key, body).await?.wait(self.request_timeout()).await
+    }
+
+    /// Queues such a request.
+    pub async fn start_internal(&self, key: InternalKey, body: Bytes) -> Result<InternalAnswer, ClientError> {
+        let wrong = |reason: String| ClientError::Encode { api: key.to_string(), reason };
+        let (header, correlation_id) = self.inner.header(key as i16, internal::VERSION);
+        let mut frame = BytesMut::with_capacity(body.len() + 64);
+        frame.put_u32(0);
+        let encoded = header.encode(&mut frame, internal::REQUEST_HEADER_VERSION);
+        encoded.map_err(|error| wrong(error.to_string()))?;
+        frame.extend_from_slice(&body);
+        let length = u32::try_from(frame.len() - 4).map_err(|error| wrong(error.to_string()))?;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { frame: frame.freeze(), correlation_id, reply: Some(reply) };
+        let sent = self.inner.sender.send_timeout(outgoing, self.request_timeout()).await;
+        sent.map_err(|_| self.inner.lost())?;
+        Ok(InternalAnswer { inner: self.inner.clone(), key, answer })
     }
 
     /// The highest version of `R` that both sides know, not above `cap`.
@@ -237,12 +302,7 @@ impl Inner {
     /// The whole frame of a request: length, header, body.
     fn frame<R: Request>(&self, request: &R, version: i16) -> Result<(Bytes, i32), ClientError> {
         let wrong = |reason: String| ClientError::Encode { api: api_name(R::KEY), reason };
-        let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(correlation_id)
-            .with_client_id(Some(self.client_id.clone()));
+        let (header, correlation_id) = self.header(R::KEY, version);
         let size = request.compute_size(version).map_err(|error| wrong(error.to_string()))?;
         let mut frame = BytesMut::with_capacity(size + 64);
         frame.put_u32(0);
@@ -251,6 +311,23 @@ impl Inner {
         let length = u32::try_from(frame.len() - 4).map_err(|error| wrong(error.to_string()))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         Ok((frame.freeze(), correlation_id))
+    }
+
+    fn header(&self, key: i16, version: i16) -> (RequestHeader, i32) {
+        let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let header = RequestHeader::default()
+            .with_request_api_key(key)
+            .with_request_api_version(version)
+            .with_correlation_id(correlation_id)
+            .with_client_id(Some(self.client_id.clone()));
+        (header, correlation_id)
+    }
+
+    /// Closes the connection: answers come in order, so all behind one that does not come are stuck as well.
+    fn timed_out(&self, api: String, timeout_ms: u64) -> ClientError {
+        self.loss.lock().get_or_insert_with(|| "an answer did not come in time".to_owned());
+        self.closing.notify_one();
+        ClientError::TimedOut { address: self.address.clone(), api, timeout_ms }
     }
 
     fn lost(&self) -> ClientError {
@@ -299,7 +376,7 @@ async fn write_requests(
     requests.close();
     while requests.try_recv().is_ok() {}
     waiting.lock().clear();
-    // Dropping the write half shuts the stream down; the reader then sees its end.
+    // Dropping the write half shuts the stream down.
     drop(writer);
 }
 
@@ -308,9 +385,16 @@ async fn read_answers(
     mut reader: SocketReader,
     waiting: Waiting,
     closed: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
     loss: LossReason,
 ) {
-    let reason = match read_frames(&mut reader, &waiting).await {
+    let read = tokio::select! {
+        biased;
+        read = read_frames(&mut reader, &waiting) => read,
+        // Nobody asks any more, whatever the other side does with its end.
+        _ = ended => Err("closed".to_owned()),
+    };
+    let reason = match read {
         Ok(never) => match never {},
         Err(reason) => reason,
     };

@@ -17,6 +17,7 @@ pub mod groups;
 mod link;
 pub mod member;
 pub mod partitioner;
+pub mod peers;
 pub mod producer;
 pub mod pulse;
 pub mod records;

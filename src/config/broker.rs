@@ -1,6 +1,7 @@
 //! The configuration of the broker: the keys of `server.properties` that mean something here, and
 //! their typed values.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -36,7 +37,11 @@ pub const KEYS: &[Key] = keys! {
     "connections.max.idle.ms", Kind::Long(-1, I64), Some("600000"),
         "Idle time after which a connection is closed.";
     "controller.listener.names", Kind::List(&[]), Some("CONTROLLER"),
-        "Names of listeners that serve controllers; a single node opens none.";
+        "Names of the listeners that serve controllers; others reach a controller by the first of them.";
+    "controller.quorum.bootstrap.servers", Kind::List(&[]), Some(""),
+        "Addresses of controllers, host:port, that a node asks for its cluster when it joins.";
+    "controller.quorum.voters", Kind::List(&[]), Some(""),
+        "The controllers that form the quorum, as in 1@host-a:9093,2@host-b:9093,3@host-c:9093.";
     "default.replication.factor", Kind::Int(1, i16::MAX as i32), Some("1"),
         "Replicas of a topic that does not say how many.";
     "delete.topic.enable", Kind::Boolean, Some("true"),
@@ -51,6 +56,8 @@ pub const KEYS: &[Key] = keys! {
         "Most members of a group.";
     "group.min.session.timeout.ms", Kind::Int(1, I32), Some("6000"),
         "Shortest session timeout that a member may ask for.";
+    "inter.broker.listener.name", Kind::Text, None,
+        "Name of the listener by which brokers reach each other; the first one for clients unless set.";
     "listener.security.protocol.map", Kind::Text, Some(PROTOCOLS),
         "Security protocol of each listener name.";
     "listeners", Kind::List(&[]), Some("PLAINTEXT://127.0.0.1:9092"),
@@ -262,6 +269,13 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     /// One for each of `listeners`, in their order.
     pub advertised_listeners: Vec<Listener>,
+    /// Those for controllers, and what others are told of each.
+    pub controller_listeners: Vec<Listener>,
+    pub advertised_controller_listeners: Vec<Listener>,
+    /// In the order of the key, upper case.
+    pub controller_listener_names: Vec<String>,
+    pub inter_broker_listener_name: String,
+    pub quorum: QuorumKeys,
     pub log_dir: PathBuf,
     pub metadata_log_dir: PathBuf,
     /// Start although acknowledged data is missing, with what is there. Of one start (`--accept-missing-data`): no
@@ -301,6 +315,56 @@ pub struct BrokerConfig {
     pub log_cleaner: LogCleanerConfig,
     /// Every value that somebody set, and where; topic defaults are resolved from it.
     pub values: BrokerValues,
+}
+
+/// The `controller.quorum` keys: where the controllers of this cluster are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuorumKeys {
+    /// Those that form the quorum, with their addresses (`host:port`).
+    pub voters: BTreeMap<i32, String>,
+    pub bootstrap_servers: Vec<String>,
+}
+
+impl QuorumKeys {
+    fn from_values(values: &Values<'_>) -> Result<Self, ConfigError> {
+        const VOTERS: &str = "controller.quorum.voters";
+        let mut voters = BTreeMap::new();
+        for text in key::list(&values.text(VOTERS)) {
+            let wrong = |reason: &str| ConfigError::InvalidValue {
+                name: VOTERS.to_owned(),
+                value: text.to_owned(),
+                reason: reason.to_owned(),
+            };
+            let (id, address) = text
+                .split_once('@')
+                .and_then(|(id, address)| {
+                    Some((id.trim().parse().ok().filter(|id: &i32| *id >= 0)?, address))
+                })
+                .ok_or_else(|| wrong("expected a node id and its address, such as 1@127.0.0.1:9093"))?;
+            if !is_address(address) {
+                return Err(wrong("expected a node id and its address, such as 1@127.0.0.1:9093"));
+            }
+            if voters.insert(id, address.trim().to_owned()).is_some() {
+                return Err(wrong("a node is named twice"));
+            }
+        }
+        const SERVERS: &str = "controller.quorum.bootstrap.servers";
+        let bootstrap_servers: Vec<String> = key::list(&values.text(SERVERS)).map(str::to_owned).collect();
+        if let Some(wrong) = bootstrap_servers.iter().find(|address| !is_address(address)) {
+            return Err(ConfigError::InvalidValue {
+                name: SERVERS.to_owned(),
+                value: wrong.clone(),
+                reason: "expected host:port, such as 127.0.0.1:9093".to_owned(),
+            });
+        }
+        Ok(Self { voters, bootstrap_servers })
+    }
+}
+
+/// Whether a text is `host:port`.
+fn is_address(text: &str) -> bool {
+    let parts = text.trim().rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 /// The `log.cleaner` keys.
@@ -362,7 +426,21 @@ impl BrokerConfig {
                 "process.roles={roles}: this version runs a single node that has both roles; set process.roles=broker,controller"
             )));
         }
-        let (listeners, advertised_listeners) = listeners(&values)?;
+        let Listeners { listeners, advertised_listeners, controllers, advertised_controllers, names } =
+            Listeners::from_values(&values)?;
+        let inter_broker = values.text("inter.broker.listener.name").to_ascii_uppercase();
+        let inter_broker_listener_name = match listeners.iter().find(|own| own.name == inter_broker) {
+            Some(_) => inter_broker,
+            None if inter_broker.is_empty() => {
+                listeners.first().map(|first| first.name.clone()).unwrap_or_default()
+            }
+            None => {
+                return Err(ConfigError::Refused(format!(
+                    "inter.broker.listener.name={inter_broker}: there is no such listener for clients in listeners={}",
+                    values.text("listeners")
+                )));
+            }
+        };
         let dirs =
             if set.contains_key("log.dirs") { values.text("log.dirs") } else { values.text("log.dir") };
         let mut folders = key::list(&dirs);
@@ -386,6 +464,11 @@ impl BrokerConfig {
             rack: Some(values.text("broker.rack")).filter(|rack| !rack.is_empty()),
             listeners,
             advertised_listeners,
+            controller_listeners: controllers,
+            advertised_controller_listeners: advertised_controllers,
+            controller_listener_names: names,
+            inter_broker_listener_name,
+            quorum: QuorumKeys::from_values(&values)?,
             log_dir,
             metadata_log_dir,
             accepts_missing_data: false,
@@ -464,50 +547,96 @@ impl Values<'_> {
     }
 }
 
-/// The listeners for clients, with what clients are told of each.
-fn listeners(values: &Values<'_>) -> Result<(Vec<Listener>, Vec<Listener>), ConfigError> {
-    let controllers = values.text("controller.listener.names");
-    let is_controller = |name: &str| key::list(&controllers).any(|listed| listed.eq_ignore_ascii_case(name));
-    let read = |key: &str| -> Result<Vec<Listener>, ConfigError> {
-        let all = key::list(&values.text(key))
-            .map(|text| Listener::parse(text, key))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(all.into_iter().filter(|listener| !is_controller(&listener.name)).collect())
+/// The listeners by whom they serve, with what others are told of each.
+struct Listeners {
+    listeners: Vec<Listener>,
+    advertised_listeners: Vec<Listener>,
+    controllers: Vec<Listener>,
+    advertised_controllers: Vec<Listener>,
+    /// `controller.listener.names`.
+    names: Vec<String>,
+}
+
+impl Listeners {
+    fn from_values(values: &Values<'_>) -> Result<Self, ConfigError> {
+        let names = values.text("controller.listener.names");
+        let names: Vec<String> = key::list(&names).map(str::to_ascii_uppercase).collect();
+        let read = |key: &str| {
+            let text = values.text(key);
+            let all = key::list(&text).map(|text| Listener::parse(text, key));
+            let all = all.collect::<Result<Vec<_>, ConfigError>>()?;
+            Ok::<_, ConfigError>(all.into_iter().partition::<Vec<_>, _>(|one| !names.contains(&one.name)))
+        };
+        let (listeners, mut controllers) = read("listeners")?;
+        if listeners.is_empty() {
+            return Err(ConfigError::Refused(format!(
+                "listeners={}: no listener for clients; add one such as PLAINTEXT://127.0.0.1:9092",
+                values.text("listeners")
+            )));
+        }
+        // The first name is the one that others use.
+        controllers.sort_by_key(|listener| names.iter().position(|name| *name == listener.name));
+        let mut seen = BTreeSet::new();
+        for listener in listeners.iter().chain(&controllers) {
+            check_protocol(listener, names.contains(&listener.name), values)?;
+            if !seen.insert(&listener.name) {
+                return Err(ConfigError::Refused(format!(
+                    "listeners={}: two listeners are named {}",
+                    values.text("listeners"),
+                    listener.name
+                )));
+            }
+        }
+        let (advertised, advertised_controllers) = read("advertised.listeners")?;
+        if let Some(missing) = advertised.iter().find(|told| !seen.contains(&told.name)) {
+            return Err(ConfigError::Refused(format!(
+                "advertised.listeners names {}, which listeners={} does not",
+                missing.name,
+                values.text("listeners")
+            )));
+        }
+        let told = |own: &[Listener], advertised: &[Listener]| {
+            let told = own.iter().map(|listener| {
+                let found = advertised.iter().find(|told| told.name == listener.name);
+                found.unwrap_or(listener).clone()
+            });
+            told.collect()
+        };
+        Ok(Self {
+            advertised_listeners: told(&listeners, &advertised),
+            advertised_controllers: told(&controllers, &advertised_controllers),
+            listeners,
+            controllers,
+            names,
+        })
+    }
+}
+
+/// Whether the security protocol of a listener is known, and served.
+fn check_protocol(listener: &Listener, is_controller: bool, values: &Values<'_>) -> Result<(), ConfigError> {
+    let protocols = values.text("listener.security.protocol.map");
+    let mapped = key::list(&protocols)
+        .filter_map(|entry| entry.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case(&listener.name));
+    let protocol = match mapped {
+        Some((_, protocol)) => protocol,
+        // As in Kafka: who sets no map need not name the controllers' listener in it.
+        None if is_controller && protocols == PROTOCOLS => "PLAINTEXT",
+        None => listener.name.as_str(),
     };
-    let listeners = read("listeners")?;
-    if listeners.is_empty() {
+    if ["SSL", "SASL_PLAINTEXT", "SASL_SSL"].contains(&protocol) {
         return Err(ConfigError::Refused(format!(
-            "listeners={}: no listener for clients; add one such as PLAINTEXT://127.0.0.1:9092",
-            values.text("listeners")
+            "listener {}: security protocol {protocol} is not served by this version; only PLAINTEXT is",
+            listener.name
         )));
     }
-    let protocols = values.text("listener.security.protocol.map");
-    for listener in &listeners {
-        let mapped = key::list(&protocols)
-            .filter_map(|entry| entry.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case(&listener.name));
-        let protocol = mapped.map_or(listener.name.as_str(), |(_, protocol)| protocol);
-        let is_known_protocol = ["SSL", "SASL_PLAINTEXT", "SASL_SSL"].contains(&protocol);
-        if is_known_protocol {
-            return Err(ConfigError::Refused(format!(
-                "listener {}: security protocol {protocol} is not served by this version; only PLAINTEXT is",
-                listener.name
-            )));
-        }
-        if protocol != "PLAINTEXT" {
-            return Err(ConfigError::Refused(format!(
-                "listener {}: no security protocol is known for this name; add it to listener.security.protocol.map, as in {}:PLAINTEXT",
-                listener.name, listener.name
-            )));
-        }
+    if protocol != "PLAINTEXT" {
+        return Err(ConfigError::Refused(format!(
+            "listener {}: no security protocol is known for this name; add it to listener.security.protocol.map, as in {}:PLAINTEXT",
+            listener.name, listener.name
+        )));
     }
-    let advertised = read("advertised.listeners")?;
-    let told = listeners.iter().map(|listener| {
-        let found = advertised.iter().find(|told| told.name == listener.name);
-        found.cloned().unwrap_or_else(|| listener.clone())
-    });
-    let told = told.collect();
-    Ok((listeners, told))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -535,8 +664,30 @@ mod tests {
             [Listener { name: "PLAINTEXT".into(), host: String::new(), port: 9092 }]
         );
         assert_eq!(config.advertised_listeners[0].host, "host.example");
+        assert_eq!(
+            (config.controller_listeners[0].port, &*config.advertised_controller_listeners[0].host),
+            (9093, "localhost")
+        );
+        assert_eq!(config.inter_broker_listener_name, "PLAINTEXT");
+        assert_eq!(config.quorum.bootstrap_servers, ["localhost:9093"]);
         assert_eq!(remarks.unknown, [("log.retentoin.ms".to_owned(), Some("log.retention.ms"))]);
         assert!(remarks.without_meaning.contains(&"num.network.threads".to_owned()));
+    }
+
+    #[test]
+    fn listeners_are_known_by_name_and_by_whom_they_serve() {
+        let (config, _) = read(
+            "listeners=CTL2://:1,IN://:2,OUT://:3,CTL://:4\ncontroller.listener.names=CTL,CTL2\n\
+             advertised.listeners=OUT://far:30,IN://near:20\ninter.broker.listener.name=IN\n\
+             listener.security.protocol.map=CTL:PLAINTEXT,CTL2:PLAINTEXT,IN:PLAINTEXT,OUT:PLAINTEXT\n\
+             controller.quorum.voters=1@a:9093, 2@[::1]:9093\n",
+        )
+        .unwrap();
+        let ports = |listeners: &[Listener]| listeners.iter().map(|one| one.port).collect::<Vec<_>>();
+        assert_eq!((ports(&config.listeners), ports(&config.controller_listeners)), (vec![2, 3], vec![4, 1]));
+        assert_eq!(ports(&config.advertised_listeners), [20, 30]);
+        assert_eq!(config.inter_broker_listener_name, "IN");
+        assert_eq!(config.quorum.voters[&2], "[::1]:9093");
     }
 
     #[test]
@@ -552,6 +703,10 @@ mod tests {
         );
         assert!(text("listeners=SSL://:9092").contains("only PLAINTEXT"));
         assert!(text("log.dirs=/a,/b").contains("one data folder"));
+        assert!(text("controller.quorum.voters=1@localhost").contains("such as 1@127.0.0.1:9093"));
+        assert!(text("controller.quorum.voters=1@a:1,1@b:1").contains("named twice"));
+        assert!(text("inter.broker.listener.name=OTHER").contains("no such listener"));
+        assert!(text("listeners=A://:1\nlistener.security.protocol.map=B:PLAINTEXT").contains("A:PLAINTEXT"));
         assert!(KEYS.iter().all(|key| key.default.is_none_or(|value| key.check(value).is_ok())));
     }
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError};
 use crate::coordinator::group::GroupCoordinator;
@@ -79,6 +80,8 @@ pub struct Node {
     pub broker: Arc<Broker>,
     /// Where clients connect, one for each listener.
     pub addresses: Vec<SocketAddr>,
+    /// Where other nodes reach this one's controller, one for each of its listeners.
+    pub controller_addresses: Vec<SocketAddr>,
     pub admin_address: Option<SocketAddr>,
     connections: Arc<Connections>,
     controller: Controller,
@@ -98,8 +101,10 @@ struct NodeTasks {
 
 /// Sockets that listen, in the order of the configuration.
 struct Bound {
+    /// Those for clients, then those for controllers.
     acceptors: Vec<Box<dyn Acceptor>>,
     addresses: Vec<SocketAddr>,
+    controller_addresses: Vec<SocketAddr>,
     /// The one for monitors, with its address.
     admin: Option<(Box<dyn Acceptor>, SocketAddr)>,
 }
@@ -197,6 +202,7 @@ impl Node {
         if let Err(error) = closing.await {
             tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
         }
+        self.broker.peers.close().await;
         self.broker.quorum.shutdown().await;
     }
 
@@ -220,8 +226,10 @@ async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, S
         receive_buffer_bytes: bytes(config.receive_buffer_bytes),
         send_buffer_bytes: bytes(config.send_buffer_bytes),
     };
-    let mut bound = Bound { acceptors: Vec::new(), addresses: Vec::new(), admin: None };
-    for wanted in &config.listeners {
+    let mut bound =
+        Bound { acceptors: Vec::new(), addresses: Vec::new(), controller_addresses: Vec::new(), admin: None };
+    let controllers = config.controller_listeners.iter().map(|wanted| (wanted, true));
+    for (wanted, is_controller) in config.listeners.iter().map(|wanted| (wanted, false)).chain(controllers) {
         let failed = |error: io::Error| StartError::Listen {
             address: format!("{}:{}", wanted.host, wanted.port),
             hint: match error.kind() {
@@ -233,7 +241,11 @@ async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, S
             error,
         };
         let acceptor = network.bind(&wanted.host, wanted.port, options).await.map_err(failed)?;
-        bound.addresses.push(acceptor.local_addr().map_err(failed)?);
+        let address = acceptor.local_addr().map_err(failed)?;
+        match is_controller {
+            true => bound.controller_addresses.push(address),
+            false => bound.addresses.push(address),
+        }
         bound.acceptors.push(acceptor);
     }
     if let Some(address) = &config.admin_listener {
@@ -339,11 +351,14 @@ fn serve(
     tasks: NodeTasks,
 ) -> Node {
     let Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied } = following;
+    let listeners = config.listeners.iter().chain(&config.controller_listeners);
     let broker = Arc::new(Broker {
         cluster_id,
         node: member.identity.id,
         identity: member.identity,
-        listener_names: config.listeners.iter().map(|listener| listener.name.clone()).collect(),
+        listener_names: listeners.map(|listener| listener.name.clone()).collect(),
+        broker_listeners: config.listeners.len(),
+        peers: Peers::new(member.identity.id, &surroundings),
         quorum,
         controller: member.controller.handle(),
         partitions,
@@ -372,6 +387,7 @@ fn serve(
     Node {
         broker,
         addresses: bound.addresses,
+        controller_addresses: bound.controller_addresses,
         admin_address,
         connections,
         controller: member.controller,

@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
 use super::guard::shapes;
+use super::internal::{self, InternalKey};
 use super::reader::{ReadError, Reader};
 
 /// Why the front of a request is no header.
@@ -49,7 +50,10 @@ impl RequestHeader {
         let api_key = reader.i16()?;
         let api_version = reader.i16()?;
         let correlation_id = reader.i32()?;
-        let version = shapes::find(api_key).map_or(0, |shape| shape.request_header_version(api_version));
+        let version = match shapes::find(api_key) {
+            Some(shape) => shape.request_header_version(api_version),
+            None => InternalKey::of(api_key).map_or(0, |_| internal::REQUEST_HEADER_VERSION),
+        };
         let mut client_id = None;
         if version >= 1 {
             client_id = read_client_id(&mut reader)?;

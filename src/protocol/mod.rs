@@ -11,6 +11,7 @@ pub mod compression;
 pub mod fetch;
 pub mod guard;
 pub mod header;
+pub mod internal;
 pub mod messages;
 pub mod produce;
 pub mod reader;

@@ -59,7 +59,7 @@ pub use opening::{OpenError, QuorumConfig};
 pub(crate) use proposing::records_bytes;
 pub use proposing::{Basis, ProposeError, RECORDS_BYTES_MAX, RoomNeed};
 pub use quorum::{
-    MetadataQuorum, MetadataSubscription, Published, QuorumHealth, QuorumStatus, ReplicaStatus,
+    MetadataQuorum, MetadataSubscription, Published, QuorumHealth, QuorumState, QuorumStatus, ReplicaStatus,
 };
 pub use snapshot::SnapshotError;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use openraft::error::Fatal;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::journal::RESERVED_BYTES;
@@ -47,6 +48,15 @@ pub struct QuorumHealth {
     pub blocked: Option<String>,
     /// Why the quorum has ended on this node.
     pub failure: Option<String>,
+}
+
+/// The quorum as one node sees it, for the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumState {
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    /// Index of the last entry in its log; none for an empty one.
+    pub last_index: Option<u64>,
 }
 
 /// How far a node's copy of the metadata log is.
@@ -247,6 +257,16 @@ impl MetadataQuorum {
             waits_for_room: self.inner.room.waiting(),
             blocked: self.blocked().or_else(|| self.inner.store.refusal()),
             failure,
+        }
+    }
+
+    /// The quorum as this node sees it.
+    pub fn state(&self) -> QuorumState {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        QuorumState {
+            leader: self.leader(),
+            term: metrics.current_term,
+            last_index: self.inner.store.ends().1.map(|id| id.index),
         }
     }
 

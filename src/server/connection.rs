@@ -24,7 +24,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use super::Broker;
 use super::api::{Body, ConnectionInfo, Reply};
 use super::dispatch::{self, Envelope};
+use super::internal;
 use super::request_memory::{Held, PACE_BYTES_MIN, PACE_WINDOW};
+use crate::protocol::guard::shapes;
+use crate::protocol::internal::InternalKey;
 use crate::zerocopy::{Piece, Stream};
 
 /// Read at once where a request begins; several may fit, and then one call is enough for all of them.
@@ -102,8 +105,8 @@ pub async fn serve<S: Stream>(
             && waiting.len() < OVERLAPPING_MAX
             && out_bytes < GATHERED_RESPONSE_BYTES_MAX
         {
-            // Only a produce may follow others that still wait.
-            if !waiting.is_empty() && !reader.next_is_produce() {
+            // Few may follow others that still wait.
+            if !waiting.is_empty() && !reader.next_may_overlap() {
                 must_finish = reader.has_whole_frame();
                 break;
             }
@@ -342,10 +345,14 @@ impl FrameReader {
         size.is_some_and(|size| self.buffer.len() >= 4 + size)
     }
 
-    /// True when no whole frame is here, or the one that is holds a produce request.
-    fn next_is_produce(&self) -> bool {
-        const PRODUCE: &[u8] = &[0, 0];
-        self.buffer.get(4..6).is_none_or(|api_key| api_key == PRODUCE) || !self.has_whole_frame()
+    /// True when no whole frame is here, or the one that is holds a request that may be taken before others are
+    /// answered: a produce, or what another node asks of the controller.
+    fn next_may_overlap(&self) -> bool {
+        let Some(&[high, low]) = self.buffer.get(4..6) else { return true };
+        let key = i16::from_be_bytes([high, low]);
+        key == shapes::PRODUCE.key
+            || InternalKey::of(key).is_some_and(internal::overlaps)
+            || !self.has_whole_frame()
     }
 
     /// Takes the next whole frame, without its length.

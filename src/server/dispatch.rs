@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::Broker;
-use super::api::{Body, ConnectionInfo, Reply, Request, framed};
+use super::api::{Body, ConnectionInfo, ListenerRole, Reply, Request, framed};
 use super::handlers;
 use super::request_memory::Held;
 use crate::env::panics;
 use crate::protocol::guard::{self, shapes};
 use crate::protocol::header::{RequestHeader, response_header};
+use crate::protocol::internal::{self, InternalKey};
 use crate::zerocopy::Piece;
 
 /// What a response needs besides its body.
@@ -62,7 +63,17 @@ pub fn dispatch(
         }
     };
     let (key, version) = (header.api_key, header.api_version);
-    let Some(api) = handlers::find(key) else {
+    let role = broker.listener_role(info.listener);
+    if let Some(internal_key) = InternalKey::of(key).filter(|_| role == ListenerRole::Controller) {
+        if version != internal::VERSION {
+            let close = Reply::Close(format!("version {version} of {internal_key} is not served"));
+            return (envelope(Bytes::new(), key), close);
+        }
+        let header_bytes = response_header(header.correlation_id, internal::RESPONSE_HEADER_VERSION);
+        let request = request(info, header, frame, held);
+        return (envelope(header_bytes, key), super::internal::answer(broker, internal_key, request));
+    }
+    let Some(api) = handlers::find(key, role) else {
         let close = Reply::Close(format!("API key {key} is not served"));
         return (envelope(Bytes::new(), key), close);
     };
@@ -84,16 +95,20 @@ pub fn dispatch(
     if let Some(metrics) = broker.metrics.api(key) {
         metrics.requests.inc();
     }
-    let request = Request {
-        version,
+    let request = request(info, header, frame, held);
+    (envelope, (api.handler.answer)(broker, request))
+}
+
+fn request(info: &ConnectionInfo, header: RequestHeader, body: BytesMut, held: Held) -> Request {
+    Request {
+        version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,
         listener: info.listener,
         connection: info.id,
         client_host: info.host,
         unsettled: info.unsettled.clone(),
-        body: frame,
+        body,
         held,
-    };
-    (envelope, (api.handler.answer)(broker, request))
+    }
 }

@@ -11,6 +11,7 @@ pub mod dynamic_config;
 mod errors;
 pub mod fetch_session;
 pub mod handlers;
+pub mod internal;
 pub mod listener;
 pub mod loggers;
 pub mod metrics;
@@ -23,7 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use uuid::Uuid;
 
+use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerIdentity, ControllerHandle};
 use crate::coordinator::group::GroupCoordinator;
@@ -34,6 +37,7 @@ use crate::partition::cleaning::LogCleaner;
 use crate::raft::MetadataQuorum;
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
+use api::ListenerRole;
 use dynamic_config::DynamicConfig;
 use fetch_session::FetchSessions;
 use metrics::Metrics;
@@ -56,8 +60,12 @@ pub struct Broker {
     pub node: NodeId,
     /// This process as the controller knows it.
     pub identity: BrokerIdentity,
-    /// Names of the listeners, by their index.
+    /// Names of the listeners, by their index; those for controllers come last.
     pub listener_names: Vec<String>,
+    /// How many of them serve clients of this broker.
+    pub broker_listeners: usize,
+    /// The way to the other nodes.
+    pub peers: Peers,
     pub quorum: MetadataQuorum,
     pub controller: ControllerHandle,
     pub partitions: Arc<PartitionManager>,
@@ -76,6 +84,21 @@ impl Broker {
     /// The cluster's metadata as this node knows it now.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.quorum.image()
+    }
+
+    /// Whom a listener serves, by its index.
+    pub fn listener_role(&self, index: usize) -> ListenerRole {
+        if index < self.broker_listeners { ListenerRole::Broker } else { ListenerRole::Controller }
+    }
+
+    /// The id of the cluster, once this node knows to which it belongs.
+    pub fn known_cluster_id(&self) -> Option<Arc<str>> {
+        Some(self.cluster_id.clone())
+    }
+
+    /// The folder with this node's metadata.
+    pub fn quorum_directory_id(&self) -> Uuid {
+        self.partitions.data.directory_id()
     }
 
     /// Notes in the data folder how far its logs follow the metadata. Blocks on the disk.

@@ -41,7 +41,7 @@ use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
 use super::Broker;
-use super::api::{Api, Operation};
+use super::api::{Api, ListenerRole, Operation};
 use super::wire_errors::absent_error;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::partition::Partition;
@@ -83,10 +83,10 @@ pub static APIS: &[Api] = &[
     describe_topic_partitions::API,
 ];
 
-/// The API with this key, when it is served.
-pub fn find(key: i16) -> Option<&'static Api> {
+/// The API with this key, when it is served on listeners of this role.
+pub fn find(key: i16, role: ListenerRole) -> Option<&'static Api> {
     let found = APIS.binary_search_by_key(&key, |api| api.shape.key).ok()?;
-    APIS.get(found)
+    APIS.get(found).filter(|api| api.served_on.contains(&role))
 }
 
 /// Every operation on a topic (without ACLs everybody may do all of them).

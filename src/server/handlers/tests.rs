@@ -92,9 +92,12 @@ fn request(version: i16, body: &[u8]) -> Request {
 fn the_table_is_in_order_and_every_api_is_found() {
     assert!(APIS.is_sorted_by_key(|api| api.shape.key));
     for api in APIS {
-        assert_eq!(find(api.shape.key).map(|found| found.shape.name), Some(api.shape.name));
+        assert_eq!(
+            find(api.shape.key, ListenerRole::Broker).map(|found| found.shape.name),
+            Some(api.shape.name)
+        );
     }
-    assert!(find(-1).is_none());
+    assert!(find(-1, ListenerRole::Broker).is_none());
 }
 
 #[test]
