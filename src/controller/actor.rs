@@ -10,15 +10,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::forwarding::{ControllerChannel, ControllerRequest, Outcome};
-use super::handle::ControllerHandle;
+use super::handle::{ControllerHandle, Sessions};
+use super::liveness::Liveness;
+use super::watching::Watch;
 use super::{ControllerConfig, ControllerError, Decider, Decision, too_many_records};
-use crate::env::Chance;
+use crate::env::{Chance, Surroundings};
 use crate::metadata::{MetadataImage, MetadataRecord};
 use crate::raft::{Basis, Fence, MetadataQuorum, ProposeError, RoomNeed, records_bytes};
 
@@ -46,26 +49,36 @@ struct Decided {
     is_atomic: bool,
 }
 
+/// How a controller is run.
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    pub config: ControllerConfig,
+    /// The way to the controllers of other nodes; `None`: there are none.
+    pub channel: Option<Arc<dyn ControllerChannel>>,
+    /// `broker.session.timeout.ms`
+    pub session_timeout: Duration,
+    /// `inter.broker.listener.name`
+    pub broker_listener: String,
+}
+
 /// The running controller.
 #[derive(Debug)]
 pub struct Controller {
     handle: ControllerHandle,
     task: JoinHandle<()>,
+    watch: JoinHandle<()>,
     stopping: CancellationToken,
 }
 
 impl Controller {
-    /// Starts the controller on the quorum. While another node leads it decides nothing, and its handle asks that node
-    /// through `channel`.
-    pub fn start(
-        quorum: MetadataQuorum,
-        config: ControllerConfig,
-        chance: Arc<dyn Chance>,
-        channel: Option<Arc<dyn ControllerChannel>>,
-    ) -> Self {
+    /// Starts the controller on the quorum. While another node leads it decides nothing, and its handle asks that node.
+    pub fn start(quorum: MetadataQuorum, options: ControllerOptions, surroundings: &Surroundings) -> Self {
+        let ControllerOptions { config, channel, session_timeout, broker_listener } = options;
         let (urgent, urgent_jobs) = mpsc::channel(QUEUE_LENGTH);
         let (other, other_jobs) = mpsc::channel(QUEUE_LENGTH);
+        let queue = Queue { urgent, other };
         let stopping = CancellationToken::new();
+        let chance = surroundings.chance.clone();
         let actor = Actor {
             quorum: quorum.clone(),
             config,
@@ -78,8 +91,22 @@ impl Controller {
             },
             stopping: stopping.clone(),
         };
-        let handle = ControllerHandle::new(Queue { urgent, other }, quorum, channel, chance);
-        Self { handle, task: tokio::spawn(actor.run()), stopping }
+        let liveness = Arc::new(Mutex::new(Liveness::new(session_timeout)));
+        let (closed_sender, closed) = mpsc::unbounded_channel();
+        let watch = Watch {
+            quorum: quorum.clone(),
+            queue: queue.clone(),
+            liveness: liveness.clone(),
+            network: surroundings.network.clone(),
+            broker_listener,
+            session_timeout,
+            closed,
+        };
+        let watching = stopping.clone().run_until_cancelled_owned(watch.run());
+        let watch = tokio::spawn(async move { _ = watching.await });
+        let sessions = Sessions { liveness, closed: closed_sender };
+        let handle = ControllerHandle::new(queue, quorum, channel, sessions, chance);
+        Self { handle, task: tokio::spawn(actor.run()), watch, stopping }
     }
 
     pub fn handle(&self) -> ControllerHandle {
@@ -90,6 +117,9 @@ impl Controller {
     /// active controller is elsewhere.
     pub async fn stop(self) {
         self.stopping.cancel();
+        if let Err(error) = self.watch.await {
+            tracing::error!(%error, "the watch over the brokers failed");
+        }
         let mut task = self.task;
         match tokio::time::timeout(STOP_TIMEOUT, &mut task).await {
             Ok(Ok(())) => {}

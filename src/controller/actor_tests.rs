@@ -7,7 +7,8 @@ use kafka_protocol::ResponseError;
 
 use super::tests::CONFIG;
 use super::*;
-use crate::env::real::RealChance;
+use crate::env::real;
+use crate::raft::MetadataQuorum;
 use crate::raft::test_cluster::Cluster;
 
 pub(super) fn create(name: &str) -> CreateTopics {
@@ -20,6 +21,17 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(test)
 }
 
+/// A controller on a quorum, with the machine's surroundings.
+pub(super) fn start(quorum: &MetadataQuorum, channel: Option<Arc<dyn ControllerChannel>>) -> Controller {
+    let options = ControllerOptions {
+        config: CONFIG,
+        channel,
+        session_timeout: Duration::from_secs(3),
+        broker_listener: "PLAINTEXT".into(),
+    };
+    Controller::start(quorum.clone(), options, &real::surroundings())
+}
+
 pub(super) fn registration(id: i32) -> BrokerRegistration {
     BrokerRegistration {
         id: crate::types::NodeId(id),
@@ -27,6 +39,7 @@ pub(super) fn registration(id: i32) -> BrokerRegistration {
         listeners: Vec::new(),
         rack: None,
         log_directories: Vec::new(),
+        is_first: true,
         unfence: true,
     }
 }
@@ -36,7 +49,7 @@ fn who_asks_a_controller_without_a_majority_is_answered_in_time_and_what_was_not
     run(async {
         let cluster = Cluster::start(3, 1).await;
         cluster.elect(1).await;
-        let controller = Controller::start(cluster.running[&1].clone(), CONFIG, Arc::new(RealChance), None);
+        let controller = start(&cluster.running[&1], None);
         let handle = controller.handle();
         handle.register_broker(registration(1)).await.unwrap();
         cluster.cut(&[1]);
@@ -77,7 +90,7 @@ fn a_controller_stops_though_its_proposal_has_no_outcome() {
     run(async {
         let cluster = Cluster::start(3, 2).await;
         cluster.elect(1).await;
-        let controller = Controller::start(cluster.running[&1].clone(), CONFIG, Arc::new(RealChance), None);
+        let controller = start(&cluster.running[&1], None);
         let handle = controller.handle();
         handle.register_broker(registration(1)).await.unwrap();
         cluster.cut(&[1]);

@@ -20,18 +20,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use super::liveness::Liveness;
 use super::request::*;
 use super::{Answers, ControllerError, Decider, Decision};
 use crate::env::Pending;
-use crate::metadata::ConfigResource;
+use crate::metadata::{ConfigResource, MetadataImage};
 use crate::types::NodeId;
 
 /// Longest time that the controller takes for a request of another node, whatever that one says.
 const WITHIN_MAX: Duration = Duration::from_secs(600);
 
 /// One kind of request, and how it is decided.
-pub trait ControllerRequest: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+pub(super) trait ControllerRequest:
+    Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+{
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     /// It may be asked again though it may have been decided already: its second decision does no harm, and answers
@@ -41,18 +45,27 @@ pub trait ControllerRequest: Serialize + DeserializeOwned + Clone + Send + Sync 
     /// Goes before what waits already: a broker's coming and going must not wait for large creations.
     const IS_URGENT: bool;
 
+    /// Whether [`ControllerRequest::before`] has something to say.
+    const LOOKS_FIRST: bool = false;
+
+    /// What the active controller answers without deciding anything, from what it knows of the brokers' sessions.
+    fn before(&self, _: &MetadataImage, _: &mut Liveness) -> Option<Self::Answer> {
+        None
+    }
+
     fn decide(&self, decider: &mut Decider<'_>) -> Decision<Self::Answer>;
 
     fn to_any(&self) -> AnyRequest;
 }
 
-/// Declares every kind of request: its answer, whether it may be repeated, whether it is urgent, how it is decided.
+/// Declares every kind of request: its answer, whether it may be repeated, whether it is urgent, how it is decided; and
+/// what goes before that, if anything.
 macro_rules! requests {
     ($($name:ident -> $answer:ty, repeat: $repeat:literal, urgent: $urgent:literal,
-        $decide:expr;)*) => {
+        $decide:expr $(, before: $before:expr)?;)*) => {
         /// A request of any kind, as it goes over the wire.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        pub enum AnyRequest {
+        pub(super) enum AnyRequest {
             $($name($name),)*
         }
 
@@ -60,6 +73,15 @@ macro_rules! requests {
             type Answer = $answer;
             const MAY_REPEAT: bool = $repeat;
             const IS_URGENT: bool = $urgent;
+
+            $(
+                const LOOKS_FIRST: bool = true;
+
+                fn before(&self, image: &MetadataImage, liveness: &mut Liveness) -> Option<$answer> {
+                    let before: fn(&Self, &MetadataImage, &mut Liveness) -> Option<$answer> = $before;
+                    before(self, image, liveness)
+                }
+            )?
 
             fn decide(&self, decider: &mut Decider<'_>) -> Decision<Self::Answer> {
                 let decide: fn(&Self, &mut Decider<'_>) -> Decision<Self::Answer> = $decide;
@@ -101,7 +123,17 @@ requests! {
         |request, decider| decider.elect_leaders(request);
     // A process that is registered keeps its epoch.
     BrokerRegistration -> Result<i64, ControllerError>, repeat: true, urgent: true,
-        |request, decider| decider.register_broker(request);
+        |request, decider| decider.register_broker(request),
+        before: |request, image, liveness| liveness.admit(image, request, Instant::now()).err().map(Err);
+    // It changes nothing but what it says, and says that it is so.
+    Heartbeat -> Result<HeartbeatAnswer, ControllerError>, repeat: true, urgent: true,
+        |request, decider| {
+            let Decision { records, response, is_atomic } =
+                decider.change_broker(request.broker, BrokerTransition::Unfence);
+            let answer = HeartbeatAnswer { is_fenced: false };
+            Decision { records, response: response.map(|()| answer), is_atomic }
+        },
+        before: |request, image, liveness| liveness.beat(image, request, Instant::now());
     // Fenced by the broker's epoch; one that is as it shall be stays so.
     ChangeBroker -> Result<(), ControllerError>, repeat: true, urgent: true,
         |request, decider| decider.change_broker(request.broker, request.transition);

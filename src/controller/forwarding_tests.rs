@@ -9,11 +9,10 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
 
-use super::actor_tests::{create, registration, run};
-use super::tests::CONFIG;
+use super::actor_tests::{create, registration, run, start};
+use super::forwarding::ControllerRequest;
 use super::*;
 use crate::env::Pending;
-use crate::env::real::RealChance;
 use crate::raft::test_cluster::Cluster;
 use crate::types::NodeId;
 
@@ -32,7 +31,7 @@ impl ControllerChannel for Nodes {
             self.asked.lock().push(controller);
             let handle = self.handles.lock().get(&controller).cloned();
             let handle = handle.ok_or_else(|| ChannelError::NotSent("connection refused".into()))?;
-            let answer = handle.answer_forwarded(&request).await.unwrap();
+            let answer = handle.answer_forwarded(0, &request).await.unwrap();
             let lose = |left: u64| left.checked_sub(1);
             if self.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
                 return Err(ChannelError::Lost("the connection was closed".into()));
@@ -57,7 +56,7 @@ impl Three {
         let mut controllers = BTreeMap::new();
         for (id, quorum) in &cluster.running {
             let channel = Some(Arc::new(nodes.clone()) as Arc<dyn ControllerChannel>);
-            let controller = Controller::start(quorum.clone(), CONFIG, Arc::new(RealChance), channel);
+            let controller = start(quorum, channel);
             nodes.handles.lock().insert(NodeId(*id), controller.handle());
             controllers.insert(*id, controller);
         }

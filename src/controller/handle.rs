@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::actor::Queue;
-use super::forwarding::{self, ChannelError, ControllerChannel, ControllerRequest, Decides, Outcome};
+use super::forwarding::{
+    self, AnyRequest, ChannelError, ControllerChannel, ControllerRequest, Decides, Outcome,
+};
+use super::liveness::Liveness;
 use super::partitions::PartitionName;
 use super::request::*;
 use super::{Answers, ControllerError};
 use crate::env::Chance;
 use crate::metadata::ConfigResource;
-use crate::raft::MetadataQuorum;
+use crate::raft::{MetadataQuorum, ProposeError};
 use crate::types::NodeId;
 
 /// How long those wait who do not say how long.
@@ -36,8 +41,16 @@ pub struct ControllerHandle {
     quorum: MetadataQuorum,
     /// `None`: there are no other nodes.
     channel: Option<Arc<dyn ControllerChannel>>,
+    sessions: Sessions,
     chance: Arc<dyn Chance>,
     timeout: Duration,
+}
+
+/// What the active controller knows of the brokers' sessions, and whom it shall look after.
+#[derive(Clone, Debug)]
+pub(super) struct Sessions {
+    pub liveness: Arc<Mutex<Liveness>>,
+    pub closed: mpsc::UnboundedSender<BrokerIdentity>,
 }
 
 impl ControllerHandle {
@@ -45,9 +58,10 @@ impl ControllerHandle {
         queue: Queue,
         quorum: MetadataQuorum,
         channel: Option<Arc<dyn ControllerChannel>>,
+        sessions: Sessions,
         chance: Arc<dyn Chance>,
     ) -> Self {
-        Self { queue, quorum, channel, chance, timeout: TIMEOUT }
+        Self { queue, quorum, channel, sessions, chance, timeout: TIMEOUT }
     }
 
     /// This handle for requests that must be answered within `timeout`. When it is over the answer is
@@ -64,14 +78,30 @@ impl ControllerHandle {
         }
     }
 
-    /// Answers a request that another node has forwarded: decides it, or says at once that another node is to be
+    /// Answers a request that another node has forwarded over this connection: decides it, or says at once that another node is to be
     /// asked.
     ///
     /// # Errors
     /// When the request cannot be read: whoever sent it is no node of this software.
-    pub async fn answer_forwarded(&self, payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    pub async fn answer_forwarded(
+        &self,
+        connection: u64,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, serde_json::Error> {
         let (within, request) = forwarding::decode(payload)?;
+        if let AnyRequest::Heartbeat(beat) = &request {
+            self.sessions.liveness.lock().connected(beat.broker, connection);
+        }
         request.answer(&self.within(within)).await
+    }
+
+    /// Nothing more comes over this connection. If a broker's heartbeats came over it, the active controller looks whether
+    /// its process is still there.
+    pub fn connection_closed(&self, connection: u64) {
+        if let Some(broker) = self.sessions.liveness.lock().closed(connection) {
+            // Nobody listens any more where the controller stops.
+            _ = self.sessions.closed.send(broker);
+        }
     }
 
     async fn ask<R: ControllerRequest>(&self, request: R) -> Result<R::Answer, ControllerError> {
@@ -127,6 +157,20 @@ impl ControllerHandle {
         if let Some(why) = self.quorum.blocked() {
             // It would wait behind what waits for the disk already.
             return Outcome::Refused(ControllerError::new(ResponseError::KafkaStorageError, why));
+        }
+        if R::LOOKS_FIRST {
+            // Only the active controller's word counts.
+            let basis = match self.quorum.basis().await {
+                Ok(basis) => basis,
+                Err(ProposeError::NotLeader(leader)) => {
+                    return undecided(leader, "it is not the active controller");
+                }
+                Err(error) => return undecided(None, &error.to_string()),
+            };
+            if let Some(answer) = request.before(&basis.image, &mut self.sessions.liveness.lock()) {
+                // Tells of nothing that is not seen yet.
+                return Outcome::Answered { answer, index: 0 };
+            }
         }
         self.queue.decide(request, deadline).await
     }
@@ -225,6 +269,11 @@ impl ControllerHandle {
     /// Registers a broker's process; answers with its broker epoch.
     pub async fn register_broker(&self, request: BrokerRegistration) -> Result<i64, ControllerError> {
         self.ask(request).await?
+    }
+
+    /// Says that a broker lives; and unfences it once it can serve.
+    pub async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatAnswer, ControllerError> {
+        self.ask(beat).await?
     }
 
     /// Fences, unfences, shuts down or unregisters a broker.

@@ -19,12 +19,16 @@ mod forwarding;
 #[cfg(test)]
 mod forwarding_tests;
 mod handle;
+mod liveness;
 mod partitions;
 mod placement;
 mod request;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod watching;
+#[cfg(test)]
+mod watching_tests;
 
 use std::collections::BTreeMap;
 
@@ -34,8 +38,8 @@ use serde::{Deserialize, Serialize};
 use crate::env::Chance;
 use crate::metadata::{ConfigResourceType, MetadataImage, MetadataRecord};
 
-pub use actor::Controller;
-pub use forwarding::{AnyRequest, ChannelError, ControllerChannel, ControllerRequest};
+pub use actor::{Controller, ControllerOptions};
+pub use forwarding::{ChannelError, ControllerChannel};
 pub use handle::ControllerHandle;
 pub use partitions::PartitionName;
 pub use placement::place;

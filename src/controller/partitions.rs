@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use super::liveness::check_broker_epoch;
 use super::request::{
     AlterPartition, AlteredPartition, BrokerIdentity, ElectLeaders, ElectionKind, IsrMember,
 };
@@ -41,14 +42,7 @@ impl Decider<'_> {
     }
 
     pub(super) fn check_broker_epoch(&self, broker: BrokerIdentity) -> Result<(), ControllerError> {
-        let stale = |message| Err(ControllerError::new(ResponseError::StaleBrokerEpoch, message));
-        match self.image.broker(broker.id) {
-            None => stale(format!("No broker registration found for broker id {}", broker.id)),
-            Some(known) if known.epoch != broker.epoch => {
-                stale(format!("Expected broker epoch {}, but got broker epoch {}", known.epoch, broker.epoch))
-            }
-            Some(_) => Ok(()),
-        }
+        check_broker_epoch(self.image, broker).map(drop)
     }
 
     fn alter_partition(

@@ -134,6 +134,8 @@ pub struct BrokerRegistration {
     pub id: NodeId,
     /// New for each process.
     pub incarnation_id: Uuid,
+    /// False when this process was registered before, and is no more.
+    pub is_first: bool,
     pub listeners: Vec<Listener>,
     pub rack: Option<String>,
     /// Ids of its data folders.
@@ -144,7 +146,7 @@ pub struct BrokerRegistration {
 }
 
 /// Whose state changes, as that broker's process knows itself.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BrokerIdentity {
     pub id: NodeId,
     pub epoch: i64,
@@ -161,6 +163,20 @@ pub enum BrokerTransition {
     BeginShutdown,
     /// It does not come back.
     Unregister,
+}
+
+/// A broker says that it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub broker: BrokerIdentity,
+    /// It follows the metadata, at least to its own registration, and can be a replica and lead.
+    pub may_serve: bool,
+}
+
+/// What a broker is after its heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    pub is_fenced: bool,
 }
 
 /// A broker's state shall change.

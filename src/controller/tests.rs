@@ -90,6 +90,7 @@ fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> BrokerRegistr
         }],
         rack: rack.map(str::to_owned),
         log_directories: vec![],
+        is_first: true,
         unfence: true,
     }
 }
@@ -586,7 +587,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
         })
     };
     let quorum = open().await.unwrap();
-    let controller = Controller::start(quorum.clone(), CONFIG, Arc::new(RealChance), None);
+    let controller = super::actor_tests::start(&quorum, None);
     let handle = controller.handle();
     let epoch = handle.register_broker(registration(1, 1, None)).await.unwrap();
     let tasks: Vec<_> = (0..50)
@@ -621,7 +622,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
 
     let quorum = open().await.unwrap();
     assert_eq!(quorum.image(), image);
-    let controller = Controller::start(quorum.clone(), CONFIG, Arc::new(RealChance), None);
+    let controller = super::actor_tests::start(&quorum, None);
     let epoch = controller.handle().register_broker(registration(1, 2, None)).await.unwrap();
     let partition = PartitionImage::clone(quorum.image().partition("topic-0", 0).unwrap());
     assert_eq!((partition.leader, partition.leader_epoch), (Some(NodeId(1)), LeaderEpoch(1)));

@@ -31,7 +31,9 @@ use tokio::sync::watch;
 use crate::admin;
 use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
-use crate::controller::{BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError};
+use crate::controller::{
+    BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
+};
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
 use crate::metadata::{Listener as AdvertisedListener, MetadataDelta};
@@ -57,6 +59,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it looks whether they have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// How long a broker may be silent.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -269,17 +274,18 @@ async fn join_quorum(
     bound: &Bound,
     storage: &Storage,
 ) -> Result<Member, StartError> {
-    let controller = Controller::start(
-        storage.quorum.clone(),
-        ControllerConfig {
+    let options = ControllerOptions {
+        config: ControllerConfig {
             partitions_default: config.num_partitions,
             replication_factor_default: config.default_replication_factor,
             delete_topic_enable: config.delete_topic,
             schema: dynamic_config::SCHEMA,
         },
-        surroundings.chance.clone(),
-        None,
-    );
+        channel: None,
+        session_timeout: SESSION_TIMEOUT,
+        broker_listener: config.listeners.first().map(|listener| listener.name.clone()).unwrap_or_default(),
+    };
+    let controller = Controller::start(storage.quorum.clone(), options, surroundings);
     let id = NodeId(config.node_id);
     let registration = BrokerRegistration {
         id,
@@ -287,6 +293,7 @@ async fn join_quorum(
         listeners: advertised(config, &bound.addresses, &*surroundings.network),
         rack: config.rack.clone(),
         log_directories: vec![storage.data.directory_id()],
+        is_first: true,
         unfence: true,
     };
     match controller.handle().register_broker(registration).await {

@@ -962,6 +962,7 @@ fn registration(at: usize, incarnation: u64, unfence: bool) -> BrokerRegistratio
         listeners: Vec::new(),
         rack: None,
         log_directories: Vec::new(),
+        is_first: true,
         unfence,
     }
 }
