@@ -40,6 +40,8 @@ pub(super) fn registration(id: i32) -> BrokerRegistration {
         rack: None,
         log_directories: Vec::new(),
         is_first: true,
+        previous_epoch: -1,
+        accepts_missing_data: false,
         unfence: true,
     }
 }

@@ -1,12 +1,15 @@
 //! Decisions about brokers: registration, fencing, shutdown; and blocks of producer ids.
 //!
-//! What a broker's coming and going means for partitions is KRaft's: a broker that goes leaves every ISR
-//! in which someone else stays, and the leader is the first replica that is in sync and active, or none; a
-//! broker that comes back is elected where there was no leader. A new process of a broker counts as the
-//! old one's going, so leader epochs rise with every restart.
+//! What a broker's coming and going means for partitions is KRaft's: a broker that goes leaves every ISR, and the
+//! leader is the first replica that can be, or none ([`super::partition_change`]); a broker that comes back is elected
+//! where there was no leader. A new process of a broker counts as the old one's going, so leader epochs rise with every
+//! restart. One that did not end in order may have lost what it had not synced, and is not eligible any more where
+//! somebody else may have it; one that comes with another data folder has nothing, and leads nothing, unless its operator
+//! said that it goes on so.
 
 use kafka_protocol::ResponseError;
 
+use super::partition_change::{Lost, PartitionChanger, Rules};
 use super::request::{BrokerIdentity, BrokerRegistration, BrokerTransition, ProducerIdBlock};
 use super::{ControllerError, Decider, Decision};
 use crate::metadata::{BrokerChange, MetadataRecord, PartitionChange, PartitionImage, RegisterBroker};
@@ -14,6 +17,15 @@ use crate::types::{NodeId, ProducerId};
 
 /// Producer ids in a block (KIP-730).
 const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
+
+/// How a broker's process leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    /// It ends, or is not heard of.
+    Ends,
+    /// A new process takes its place, which can lead at once or not yet.
+    Restarts { lost: Option<Lost>, is_back: bool },
+}
 
 impl Decider<'_> {
     /// Takes a broker's process in and answers with its epoch. A process that registers again (the answer
@@ -33,11 +45,16 @@ impl Decider<'_> {
             return Decision { records, response: Ok(epoch), is_atomic: false };
         }
         let epoch = self.image.broker_epoch() + 1;
-        self.leave(request.id, request.unfence, &mut records);
-        if request.unfence {
-            // Where others are in sync too, `leave` has taken this one out.
-            self.lead_again(request.id, &mut records, |partition| partition.isr.len() == 1);
-        }
+        let lost = known.and_then(|known| {
+            let had = &known.log_directories;
+            let has_none_of = !had.is_empty() && !request.log_directories.iter().any(|id| had.contains(id));
+            if has_none_of && !request.accepts_missing_data {
+                Some(Lost::Everything)
+            } else {
+                (request.previous_epoch != known.epoch).then_some(Lost::Unsynced)
+            }
+        });
+        self.leave(request.id, Going::Restarts { lost, is_back: request.unfence }, &mut records);
         // Last, so that a broker is never taken for registered while partitions still hold what its
         // earlier process left, even if the records go out in several batches.
         records.push(MetadataRecord::RegisterBroker(RegisterBroker {
@@ -72,7 +89,7 @@ impl Decider<'_> {
             };
             match transition {
                 BrokerTransition::Fence if !known.fenced => {
-                    self.leave(broker.id, false, &mut records);
+                    self.leave(broker.id, Going::Ends, &mut records);
                     records.push(change(Some(true), None));
                 }
                 // A process that has begun to shut down does not come back; its next one registers anew.
@@ -80,11 +97,11 @@ impl Decider<'_> {
                     self.unfence(broker, &mut records);
                 }
                 BrokerTransition::BeginShutdown if !known.in_controlled_shutdown => {
-                    self.leave(broker.id, false, &mut records);
+                    self.leave(broker.id, Going::Ends, &mut records);
                     records.push(change(None, Some(true)));
                 }
                 BrokerTransition::Unregister => {
-                    self.leave(broker.id, false, &mut records);
+                    self.leave(broker.id, Going::Ends, &mut records);
                     let (broker_id, broker_epoch) = (broker.id, broker.epoch);
                     records.push(MetadataRecord::UnregisterBroker { broker_id, broker_epoch });
                 }
@@ -101,65 +118,73 @@ impl Decider<'_> {
             fenced: Some(false),
             in_controlled_shutdown: None,
         }));
-        self.lead_again(broker.id, records, |_| true);
+        self.lead_again(broker.id, records);
     }
 
-    /// Partitions that have no leader and that this broker can lead, as it is in sync. (Not those that it
-    /// leads still: `leave` sees to them.)
-    fn lead_again(
-        &self,
-        id: NodeId,
-        records: &mut Vec<MetadataRecord>,
-        may: impl Fn(&PartitionImage) -> bool,
-    ) {
-        self.change_partitions(records, |partition, change| {
-            if partition.leader.is_none() && partition.isr.contains(&id) && may(partition) {
-                change.leader = Some(id);
-            }
+    /// Partitions that have no leader and that this broker can lead.
+    fn lead_again(&self, id: NodeId, records: &mut Vec<MetadataRecord>) {
+        self.change_partitions(records, |rules, partition| {
+            let is_concerned = partition.leader.is_none() && partition.replicas.contains(&id);
+            is_concerned.then(|| {
+                PartitionChanger::of(partition, rules)
+                    .build(|other| other == id || self.image.is_active(other))
+            })
         });
     }
 
-    /// What the partitions are without this broker. With `is_back`, it is there again at once, and leads
-    /// on, with a new leader epoch, where nobody else is in sync.
-    fn leave(&self, id: NodeId, is_back: bool, records: &mut Vec<MetadataRecord>) {
-        self.change_partitions(records, |partition, change| {
-            if !partition.isr.contains(&id) {
-                return;
+    /// What the partitions are without this broker, or with a new process of it.
+    fn leave(&self, id: NodeId, going: Going, records: &mut Vec<MetadataRecord>) {
+        let (lost, is_back) = match going {
+            Going::Ends => (None, false),
+            Going::Restarts { lost, is_back } => (lost, is_back),
+        };
+        let can_lead = |other: NodeId| match other == id {
+            true => is_back,
+            false => self.image.is_active(other),
+        };
+        let keeps_eligible = self.keeps_eligible_leaders();
+        self.change_partitions(records, |rules, partition| {
+            let isr = &partition.isr;
+            let may_lead = partition.eligible_leader_replicas.contains(&id)
+                || partition.last_known_eligible_leader_replicas.contains(&id);
+            if !isr.contains(&id) && !may_lead {
+                return None;
             }
-            let others: Vec<NodeId> = partition.isr.iter().copied().filter(|member| *member != id).collect();
-            let heir = || {
-                let can_lead =
-                    |replica: &&NodeId| others.contains(replica) && self.image.is_active(**replica);
-                partition.replicas.iter().find(can_lead).copied()
-            };
-            if partition.leader == Some(id) {
-                change.leader = Some(match heir() {
-                    Some(heir) => heir,
-                    None if is_back && others.is_empty() => id,
-                    None => PartitionChange::NO_LEADER,
-                });
+            // Of a partition's only copy nobody else could have more, and without eligible replicas its last member in
+            // sync stays that.
+            let is_spared = partition.replicas == [id] || !keeps_eligible && *isr == [id];
+            let mut changer = PartitionChanger::of(partition, rules);
+            changer.lost = lost.filter(|lost| !is_spared || *lost == Lost::Everything).map(|lost| (id, lost));
+            if !is_back || *isr != [id] || changer.lost.is_some() {
+                changer.isr.retain(|member| *member != id);
             }
-            // The last member of an ISR stays: it alone has all that was acknowledged.
-            if !others.is_empty() {
-                change.isr = Some(others);
-            }
+            changer.renews_leadership = partition.leader == Some(id);
+            Some(changer.build(can_lead))
         });
     }
 
-    fn change_partitions(
+    /// Changes partitions, those whose leader changes first: others can wait for them.
+    pub(super) fn change_partitions(
         &self,
         records: &mut Vec<MetadataRecord>,
-        decide: impl Fn(&PartitionImage, &mut PartitionChange),
+        change: impl Fn(Rules, &PartitionImage) -> Option<PartitionChange>,
     ) {
+        let mut later = Vec::new();
         for topic in self.image.topics() {
+            let rules = self.rules(topic);
             for (index, partition) in (0..).zip(&topic.partitions) {
-                let mut change = PartitionChange::of(topic.id, index);
-                decide(partition, &mut change);
-                if !change.is_empty() {
-                    records.push(MetadataRecord::PartitionChange(change));
-                }
+                let Some(change) =
+                    change(rules, partition).filter(|change| *change != PartitionChange::default())
+                else {
+                    continue;
+                };
+                let moves = change.leader.is_some();
+                let change = PartitionChange { topic_id: topic.id, partition: index, ..change };
+                let goes = if moves { &mut *records } else { &mut later };
+                goes.push(MetadataRecord::PartitionChange(change));
             }
         }
+        records.append(&mut later);
     }
 
     /// Gives a broker a block of producer ids that nobody else gets.

@@ -6,20 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::ResponseError;
 
+use super::partition_change::{MIN_INSYNC_REPLICAS, PartitionChanger};
 use super::request::{AlterConfigs, ConfigChange, ConfigOperation, IncrementalAlterConfigs};
 use super::{
     Answers, ControllerError, Decider, Decision, RECORDS_PER_REQUEST_MAX, too_many_records,
     validate_topic_name,
 };
-use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord};
+use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord, PartitionChange};
 use crate::types::NodeId;
 
 /// Characters that a value may have, as Kafka's records hold no more.
 const VALUE_LENGTH_MAX: usize = 32_767;
-const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
-/// Since this feature (KIP-966) a smaller minimum could make replicas eligible that are not.
-const ELIGIBLE_LEADER_REPLICAS: &str = "eligible.leader.replicas.version";
-
 type Changed = BTreeMap<String, Option<String>>;
 
 fn invalid_request(message: impl Into<String>) -> ControllerError {
@@ -76,7 +73,10 @@ impl Decider<'_> {
             let answer = match counts.get(resource) {
                 Some(1) => changed(self, resource, change)
                     .and_then(|changed| self.config_records(resource, changed))
-                    .map(|new| records.extend(new)),
+                    .map(|new| {
+                        records.extend(self.no_longer_eligible(resource, &new));
+                        records.extend(new);
+                    }),
                 _ => Err(invalid_request("Each resource must appear at most once.")),
             };
             answers.push((resource.clone(), answer));
@@ -89,6 +89,40 @@ impl Decider<'_> {
             records.clear();
         }
         Decision::new(records, answers)
+    }
+
+    /// A smaller `min.insync.replicas` lets the high watermark move without those that were eligible to lead before it
+    /// (KIP-966): they are so no more.
+    fn no_longer_eligible(
+        &self,
+        resource: &ConfigResource,
+        changes: &[MetadataRecord],
+    ) -> Vec<MetadataRecord> {
+        let is_of_minimum = |record: &MetadataRecord| matches!(record, MetadataRecord::Config { key, .. } if key == MIN_INSYNC_REPLICAS);
+        let mut records = Vec::new();
+        if !self.keeps_eligible_leaders() || !changes.iter().any(is_of_minimum) {
+            return records;
+        }
+        let Ok(image) = self.image.with(changes) else { return records };
+        let after = Decider { image: &image, config: self.config, chance: self.chance };
+        let is_concerned = |topic: &str| match resource.kind {
+            ConfigResourceType::Topic => resource.name == topic,
+            _ => true,
+        };
+        for topic in image.topics().filter(|topic| is_concerned(&topic.name)) {
+            let rules = after.rules(topic);
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                if partition.eligible_leader_replicas.is_empty() {
+                    continue;
+                }
+                let change = PartitionChanger::of(partition, rules).build(|id| image.is_active(id));
+                if change != PartitionChange::default() {
+                    let change = PartitionChange { topic_id: topic.id, partition: index, ..change };
+                    records.push(MetadataRecord::PartitionChange(change));
+                }
+            }
+        }
+        records
     }
 
     /// The value after one incremental change.
@@ -169,8 +203,10 @@ impl Decider<'_> {
         key: &str,
         value: Option<&str>,
     ) -> Result<(), ControllerError> {
-        let enabled = self.image.features().get(ELIGIBLE_LEADER_REPLICAS).is_some_and(|level| *level > 0);
-        if !enabled || key != MIN_INSYNC_REPLICAS || resource.kind != ConfigResourceType::Broker {
+        if !self.keeps_eligible_leaders()
+            || key != MIN_INSYNC_REPLICAS
+            || resource.kind != ConfigResourceType::Broker
+        {
             return Ok(());
         }
         if !resource.name.is_empty() {

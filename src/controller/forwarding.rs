@@ -121,6 +121,10 @@ requests! {
     // The answer of an election that has been held already is another.
     ElectLeaders -> Answers<(String, i32), ()>, repeat: false, urgent: false,
         |request, decider| decider.elect_leaders(request);
+    // Would undo what somebody else changed meanwhile.
+    AlterPartitionReassignments -> Result<Answers<(String, i32), ()>, ControllerError>,
+        repeat: false, urgent: false,
+        |request, decider| decider.alter_partition_reassignments(request);
     // A process that is registered keeps its epoch.
     BrokerRegistration -> Result<i64, ControllerError>, repeat: true, urgent: true,
         |request, decider| decider.register_broker(request),

@@ -310,4 +310,12 @@ impl ControllerHandle {
     ) -> Result<Answers<PartitionName, ()>, ControllerError> {
         self.ask(request).await
     }
+
+    /// Begins, changes or cancels reassignments. Answers are in the order of the request.
+    pub async fn alter_partition_reassignments(
+        &self,
+        request: AlterPartitionReassignments,
+    ) -> Result<Answers<PartitionName, ()>, ControllerError> {
+        self.ask(request).await?
+    }
 }

@@ -20,8 +20,12 @@ mod forwarding;
 mod forwarding_tests;
 mod handle;
 mod liveness;
+mod partition_change;
 mod partitions;
 mod placement;
+mod reassignment;
+#[cfg(test)]
+mod replica_tests;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -43,6 +47,7 @@ pub use forwarding::{ChannelError, ControllerChannel};
 pub use handle::ControllerHandle;
 pub use partitions::PartitionName;
 pub use placement::place;
+pub use reassignment::ongoing_reassignments;
 pub use request::*;
 pub use topics::{RECORDS_PER_REQUEST_MAX, validate_topic_name};
 

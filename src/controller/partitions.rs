@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 
 use super::liveness::check_broker_epoch;
+use super::partition_change::{Election, PartitionChanger};
 use super::request::{
     AlterPartition, AlteredPartition, BrokerIdentity, ElectLeaders, ElectionKind, IsrMember,
 };
@@ -81,13 +82,10 @@ impl Decider<'_> {
         if !request.isr.iter().all(|member| self.is_eligible(member)) {
             return Err(ResponseError::IneligibleReplica);
         }
-        let mut change = PartitionChange::of(request.topic_id, request.partition);
-        if isr != partition.isr {
-            change.isr = Some(isr);
-        }
-        if request.recovering != partition.recovering {
-            change.recovering = Some(request.recovering);
-        }
+        let mut changer = PartitionChanger::of(partition, self.rules(topic));
+        (changer.isr, changer.recovering) = (isr, request.recovering);
+        let change = changer.build(|id| self.image.is_active(id));
+        let change = PartitionChange { topic_id: request.topic_id, partition: request.partition, ..change };
         let after = partition.changed(&change);
         let altered = AlteredPartition {
             leader: after.leader,
@@ -162,31 +160,43 @@ impl Decider<'_> {
         if not_needed {
             return Err(ControllerError::plain(ResponseError::ElectionNotNeeded));
         }
-        let is_active = |id: &NodeId| self.image.is_active(*id);
-        let in_sync = |id: &&NodeId| partition.isr.contains(id) && is_active(id);
-        let mut change = PartitionChange::of(topic.id, index);
-        match kind {
-            ElectionKind::Preferred => {
-                let leader = preferred.filter(|id| in_sync(&id)).or_else(|| {
-                    // Any leader is better than none; a leader that there is stays.
-                    let wanted = partition.leader.is_none();
-                    wanted.then(|| partition.replicas.iter().find(in_sync).copied()).flatten()
-                });
-                let unavailable = || ControllerError::plain(ResponseError::PreferredLeaderNotAvailable);
-                change.leader = Some(leader.ok_or_else(unavailable)?);
-            }
-            ElectionKind::Unclean => match partition.replicas.iter().find(in_sync) {
-                Some(leader) => change.leader = Some(*leader),
-                None => {
-                    let unavailable = || ControllerError::plain(ResponseError::EligibleLeadersNotAvailable);
-                    let leader =
-                        partition.replicas.iter().find(|id| is_active(id)).ok_or_else(unavailable)?;
-                    change.leader = Some(*leader);
-                    change.isr = Some(vec![*leader]);
-                    change.recovering = Some(true);
-                }
-            },
+        let mut rules = self.rules(topic);
+        rules.may_be_unclean = kind == ElectionKind::Unclean;
+        let mut changer = PartitionChanger::of(partition, rules);
+        if kind == ElectionKind::Preferred {
+            changer.election = Election::Preferred;
         }
-        Ok(change)
+        let change = changer.build(|id| self.image.is_active(id));
+        if change.leader.is_none() {
+            let code = match kind {
+                ElectionKind::Preferred => ResponseError::PreferredLeaderNotAvailable,
+                ElectionKind::Unclean => ResponseError::EligibleLeadersNotAvailable,
+            };
+            return Err(ControllerError::plain(code));
+        }
+        Ok(PartitionChange { topic_id: topic.id, partition: index, ..change })
+    }
+
+    /// Gives leaderships back to preferred leaders that are in sync, and leaders to partitions that have none and may have
+    /// an unclean one: what the active controller does by the clock. Changes no more than `count` partitions.
+    pub fn rebalance_leaders(&mut self, moves_to_preferred: bool, count: usize) -> Decision<()> {
+        let mut records = Vec::new();
+        self.change_partitions(&mut records, |rules, partition| {
+            let preferred = *partition.replicas.first()?;
+            let is_led_by_other = partition.leader.is_some_and(|leader| leader != preferred);
+            let is_leaderless = partition.leader.is_none() && rules.may_be_unclean;
+            let wants = is_leaderless
+                || moves_to_preferred
+                    && is_led_by_other
+                    && partition.isr.contains(&preferred)
+                    && self.image.is_active(preferred);
+            wants.then(|| {
+                let mut changer = PartitionChanger::of(partition, rules);
+                changer.election = Election::Preferred;
+                changer.build(|id| self.image.is_active(id))
+            })
+        });
+        records.truncate(count);
+        Decision { records, response: (), is_atomic: false }
     }
 }

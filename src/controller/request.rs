@@ -140,6 +140,10 @@ pub struct BrokerRegistration {
     pub rack: Option<String>,
     /// Ids of its data folders.
     pub log_directories: Vec<Uuid>,
+    /// The broker epoch of the process before, when that one shut down in order; -1 otherwise (KIP-966).
+    pub previous_epoch: i64,
+    /// Its operator said that it goes on without what it had.
+    pub accepts_missing_data: bool,
     /// True when the broker is ready to lead at once; a node that has the image already need not be
     /// unfenced by a later request.
     pub unfence: bool,
@@ -247,4 +251,22 @@ pub struct ElectLeaders {
     pub kind: ElectionKind,
     /// `None` for all partitions; then those that need no election are left out of the answer.
     pub partitions: Option<Vec<(String, i32)>>,
+}
+
+/// Where replicas shall be (KIP-455).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlterPartitionReassignments {
+    /// Topic and index, with the replicas that the partition shall have; `None` cancels.
+    pub partitions: Vec<((String, i32), Option<Vec<NodeId>>)>,
+    /// Whether the number of replicas may become another one (KIP-860).
+    pub allows_other_count: bool,
+}
+
+/// A reassignment that is under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OngoingReassignment {
+    /// All that hold the partition meanwhile.
+    pub replicas: Vec<NodeId>,
+    pub adding: Vec<NodeId>,
+    pub removing: Vec<NodeId>,
 }

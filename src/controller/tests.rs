@@ -29,7 +29,9 @@ fn validate(_: ConfigResourceType, configs: &BTreeMap<String, String>) -> Result
         ("retention.ms", value) if value.parse::<i64>().is_err() => {
             Err(format!("Invalid value {value} for configuration retention.ms: Not a number of type LONG"))
         }
-        ("retention.ms" | "cleanup.policy" | "min.insync.replicas", _) => Ok(()),
+        ("retention.ms" | "cleanup.policy" | "min.insync.replicas" | "unclean.leader.election.enable", _) => {
+            Ok(())
+        }
         (key, _) => Err(format!("Unknown topic config name: {key}")),
     })
 }
@@ -47,14 +49,14 @@ pub const CONFIG: ControllerConfig = ControllerConfig {
 
 /// An image with what was decided so far.
 #[derive(Default)]
-struct World {
-    image: MetadataImage,
+pub(super) struct World {
+    pub image: MetadataImage,
     chance: NoChance,
 }
 
 impl World {
     /// Decides, checks that nothing breaks the invariants, and replays.
-    fn decide<R>(&mut self, decide: impl FnOnce(&mut Decider<'_>) -> Decision<R>) -> R {
+    pub fn decide<R>(&mut self, decide: impl FnOnce(&mut Decider<'_>) -> Decision<R>) -> R {
         let decider = &mut Decider { image: &self.image, config: &CONFIG, chance: &self.chance };
         let decision = decide(decider);
         let next = self.image.with(&decision.records).unwrap();
@@ -64,21 +66,21 @@ impl World {
         decision.response
     }
 
-    fn register(&mut self, id: i32, incarnation: u128, rack: Option<&str>) -> i64 {
+    pub fn register(&mut self, id: i32, incarnation: u128, rack: Option<&str>) -> i64 {
         self.decide(|decider| decider.register_broker(&registration(id, incarnation, rack))).unwrap()
     }
 
-    fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, ControllerError> {
+    pub fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, ControllerError> {
         let request = CreateTopics { topics: vec![topic], validate_only: false };
         self.decide(|decider| decider.create_topics(&request)).pop().unwrap().1
     }
 
-    fn partition(&self, topic: &str, index: i32) -> PartitionImage {
+    pub fn partition(&self, topic: &str, index: i32) -> PartitionImage {
         PartitionImage::clone(self.image.partition(topic, index).unwrap())
     }
 }
 
-fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> BrokerRegistration {
+pub(super) fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> BrokerRegistration {
     BrokerRegistration {
         id: NodeId(id),
         incarnation_id: Uuid::from_u128(incarnation),
@@ -91,6 +93,8 @@ fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> BrokerRegistr
         rack: rack.map(str::to_owned),
         log_directories: vec![],
         is_first: true,
+        previous_epoch: -1,
+        accepts_missing_data: false,
         unfence: true,
     }
 }
@@ -107,7 +111,7 @@ fn check_progress(before: &MetadataImage, after: &MetadataImage) {
     }
 }
 
-fn error(code: ResponseError, message: &str) -> ControllerError {
+pub(super) fn error(code: ResponseError, message: &str) -> ControllerError {
     ControllerError::new(code, message)
 }
 

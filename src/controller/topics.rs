@@ -255,7 +255,7 @@ impl Decider<'_> {
         Ok(isr)
     }
 
-    fn check_assignment(
+    pub(super) fn check_assignment(
         &self,
         replicas: &[NodeId],
         replication_factor: Option<usize>,

@@ -24,6 +24,7 @@ pub use image::{
     is_internal_topic,
 };
 pub use record::{
-    BrokerChange, ConfigResource, ConfigResourceType, Listener, METADATA_VERSION, METADATA_VERSION_FEATURE,
-    MetadataRecord, PartitionChange, PartitionRegistration, RegisterBroker,
+    BrokerChange, ConfigResource, ConfigResourceType, ELIGIBLE_LEADER_REPLICAS_FEATURE, Listener,
+    METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord, PartitionChange, PartitionRegistration,
+    RegisterBroker,
 };

@@ -23,6 +23,10 @@ use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 /// The leader raises it when all voters know the level; a node that does not know it ends rather than read on.
 pub const METADATA_VERSION_FEATURE: &str = "raftsman.metadata.version";
 
+/// Kafka's feature of eligible leader replicas (KIP-966): from level 1 on, what leaves an ISR that is smaller than
+/// `min.insync.replicas` is remembered as able to lead, and an ISR may be empty.
+pub const ELIGIBLE_LEADER_REPLICAS_FEATURE: &str = "eligible.leader.replicas.version";
+
 /// The highest level that this version of the software knows.
 pub const METADATA_VERSION: i16 = 1;
 

@@ -294,6 +294,8 @@ async fn join_quorum(
         rack: config.rack.clone(),
         log_directories: vec![storage.data.directory_id()],
         is_first: true,
+        previous_epoch: storage.data.closed_epoch(),
+        accepts_missing_data: config.accepts_missing_data,
         unfence: true,
     };
     match controller.handle().register_broker(registration).await {

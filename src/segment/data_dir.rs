@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -138,7 +138,19 @@ pub struct DataDir {
     metadata_index: Mutex<u64>,
     /// One checkpoint at a time; holds what was written last, as unchanged files are not written again.
     checkpoints: Mutex<Checkpoints>,
+    /// The broker epoch of the process before, if it closed all logs; -1 otherwise.
+    closed_epoch: AtomicI64,
     _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// The broker epoch in the marker of a clean shutdown (KIP-966); -1 where it says none, as those of old versions.
+fn epoch_in_marker(content: &[u8]) -> i64 {
+    #[derive(serde::Deserialize)]
+    struct Marker {
+        #[serde(rename = "brokerEpoch")]
+        broker_epoch: i64,
+    }
+    serde_json::from_slice(content).map_or(-1, |marker: Marker| marker.broker_epoch)
 }
 
 /// What the checkpoints say of a log.
@@ -227,6 +239,7 @@ impl DataDir {
             strays: AtomicUsize::new(0),
             metadata_index: Mutex::default(),
             checkpoints: Mutex::default(),
+            closed_epoch: AtomicI64::new(-1),
             _lock: lock,
         })
     }
@@ -238,12 +251,21 @@ impl DataDir {
         let failed = |path: &Path, error| DataDirError::Io { path: path.to_owned(), error };
         let was_closed = self.disk.exists(&marker);
         let opened = self.open_each_log(was_closed).map_err(|error| failed(dir, error))?;
+        if was_closed {
+            let content = self.disk.read(&marker).map_err(|error| failed(&marker, error))?;
+            self.closed_epoch.store(epoch_in_marker(&content), Ordering::Relaxed);
+        }
         // From now on logs change: should the broker crash, they have to be looked at.
         if was_closed {
             self.disk.remove_file(&marker).map_err(|error| failed(&marker, error))?;
             self.disk.sync_dir(dir).map_err(|error| failed(dir, error))?;
         }
         Ok(opened)
+    }
+
+    /// The broker epoch of the process before, if it closed all logs; -1 otherwise. Known once the logs are open.
+    pub fn closed_epoch(&self) -> i64 {
+        self.closed_epoch.load(Ordering::Relaxed)
     }
 
     fn open_each_log(&self, was_closed: bool) -> io::Result<Vec<OpenedLog>> {
@@ -893,6 +915,7 @@ mod tests {
             assert!(matches!(open(dir.path(), 2), Err(DataDirError::OtherNode { .. })));
             let (data, found) = open(dir.path(), 1).unwrap();
             assert_eq!((data.cluster_id(), data.directory_id()), ("the-cluster", directory));
+            assert_eq!(data.closed_epoch(), if round == 0 { -1 } else { 12 });
             assert_eq!(found.len(), 20);
             assert_eq!(data.open_files(), 0);
             for opened in &found {

@@ -7,8 +7,8 @@
 //! What it takes for granted: metadata is one log (openraft's work), a controller's proposal is fenced by the
 //! leadership and the index that it was decided on, a broker acts once it has followed its own registration, a follower
 //! takes the answer of its last fetch only, and once (an earlier one that says where the logs part would cut what has come
-//! since), and a message that arrives is whole. Eligible leader replicas (KIP-966) are kept and elected by the model: the
-//! controller does not yet.
+//! since), and a message that arrives is whole. A process that lost nothing is one that ended in order; the last one that
+//! may lead (in sync, or eligible by KIP-966) loses nothing that was acknowledged.
 //!
 //! It is believed because it catches each of [`Planted`]. A failure says how to see it again; `SEED=<n>` runs one
 //! schedule, `SEEDS=<n>` so many.
@@ -26,7 +26,8 @@ use crate::controller::{
 use crate::env::Chance;
 use crate::env::sim::SimRandom;
 use crate::metadata::{
-    MetadataImage, MetadataRecord, PartitionChange, PartitionImage, PartitionRegistration,
+    ConfigResource, ELIGIBLE_LEADER_REPLICAS_FEATURE, MetadataImage, MetadataRecord, PartitionChange,
+    PartitionImage, PartitionRegistration,
 };
 use crate::segment::leader_epochs::LeaderEpochs;
 use crate::segment::leadership::Leadership;
@@ -128,6 +129,8 @@ struct Broker {
     incarnation: u64,
     /// Once the controller has told it.
     epoch: Option<i64>,
+    /// The epoch of the process before, if it ended in order; -1 otherwise.
+    closed_epoch: i64,
     /// The fetch whose answer it takes: its last, once.
     awaits: Option<u64>,
     /// Which of the images it follows.
@@ -271,7 +274,13 @@ impl World {
             image = image.with(&records).expect("brokers register");
         }
         let records = [
+            MetadataRecord::FeatureLevel { name: ELIGIBLE_LEADER_REPLICAS_FEATURE.to_owned(), level: 1 },
             MetadataRecord::Topic { name: "t".into(), id: TOPIC },
+            MetadataRecord::Config {
+                resource: ConfigResource::topic("t"),
+                key: "min.insync.replicas".to_owned(),
+                value: Some(LEAST_IN_SYNC.to_string()),
+            },
             MetadataRecord::Partition(PartitionRegistration {
                 topic_id: TOPIC,
                 partition: 0,
@@ -294,6 +303,7 @@ impl World {
                 is_up: true,
                 incarnation: 0,
                 epoch: image.broker(node(at)).map(|broker| broker.epoch),
+                closed_epoch: -1,
                 awaits: None,
                 applied: 0,
                 log: ModelLog::default(),
@@ -616,7 +626,6 @@ impl World {
             let mut records = Self::decide(&image, |decider| {
                 decider.change_broker(identity, BrokerTransition::Fence).records
             });
-            records = with_eligible(&image, records);
             let without = image.with(&records).map_err(|error| error.to_string())?;
             let eligible = &partition(&without).eligible_leader_replicas;
             if eligible.contains(&node(at)) {
@@ -626,7 +635,8 @@ impl World {
                 records.push(MetadataRecord::PartitionChange(change));
             }
             let without = image.with(&records).map_err(|error| error.to_string())?;
-            loses = !partition(&without).isr.contains(&node(at));
+            let PartitionImage { isr, eligible_leader_replicas, .. } = partition(&without);
+            loses = isr.iter().chain(eligible_leader_replicas).any(|id| *id != node(at));
             if loses {
                 // The controller has noticed: what was under way of that process comes too late.
                 self.enter(without)?;
@@ -640,6 +650,7 @@ impl World {
                 broker.log.synced + self.random.index(broker.log.records.len() - broker.log.synced + 1);
             broker.log.records.truncate(kept);
         }
+        broker.closed_epoch = if loses { -1 } else { broker.epoch.unwrap_or(broker.closed_epoch) };
         broker.is_up = false;
         broker.log.reopen();
         broker.epoch = None;
@@ -826,7 +837,7 @@ impl World {
         let identity = BrokerIdentity { id: node(at), epoch: known.epoch };
         let records =
             Self::decide(&image, |decider| decider.change_broker(identity, BrokerTransition::Fence).records);
-        self.propose(controller, &image, records, None);
+        self.propose(controller, records, None);
     }
 
     /// Somebody asks for the preferred leader, who takes over from one that is well.
@@ -836,7 +847,7 @@ impl World {
         let image = self.images[self.controllers[controller].0].clone();
         let request = ElectLeaders { kind: ElectionKind::Preferred, partitions: None };
         let records = Self::decide(&image, |decider| decider.elect_leaders(&request).records);
-        self.propose(controller, &image, records, None);
+        self.propose(controller, records, None);
     }
 
     /// The image that a controller decides on: it decides nothing before it has applied all that was there when its
@@ -859,7 +870,10 @@ impl World {
                 if self.brokers[from].incarnation != incarnation {
                     return;
                 }
-                let registration = registration(from, incarnation, false);
+                let registration = BrokerRegistration {
+                    previous_epoch: self.brokers[from].closed_epoch,
+                    ..registration(from, incarnation, false)
+                };
                 let decision = Self::decide(&image, |decider| decider.register_broker(&registration));
                 let answer =
                     decision.response.ok().map(|epoch| Message::Registered { to, incarnation, epoch });
@@ -894,16 +908,10 @@ impl World {
                 (decision.records, is_refused.then_some(refused))
             }
         };
-        self.propose(controller, &image, records, answer);
+        self.propose(controller, records, answer);
     }
 
-    fn propose(
-        &mut self,
-        controller: usize,
-        image: &MetadataImage,
-        records: Vec<MetadataRecord>,
-        answer: Option<Message>,
-    ) {
+    fn propose(&mut self, controller: usize, records: Vec<MetadataRecord>, answer: Option<Message>) {
         if records.is_empty() {
             if let Some(answer) = answer {
                 self.send(answer);
@@ -913,7 +921,6 @@ impl World {
         let (base, term) = self.controllers[controller];
         // One proposal of a controller at a time.
         if self.proposals.iter().all(|other| other.controller != controller) {
-            let records = with_eligible(image, records);
             self.proposals.push(Proposal { term, controller, base, records, answer });
         }
     }
@@ -963,38 +970,10 @@ fn registration(at: usize, incarnation: u64, unfence: bool) -> BrokerRegistratio
         rack: None,
         log_directories: Vec::new(),
         is_first: true,
+        previous_epoch: -1,
+        accepts_missing_data: false,
         unfence,
     }
-}
-
-/// KIP-966: those that leave an ISR that gets smaller than `min.insync.replicas` have all that is committed, and may be
-/// elected when nobody in the ISR can be.
-fn with_eligible(image: &MetadataImage, mut records: Vec<MetadataRecord>) -> Vec<MetadataRecord> {
-    let before = partition(image);
-    let Ok(next) = image.with(&records) else { return records };
-    let after = partition(&next);
-    let mut change = PartitionChange::of(TOPIC, 0);
-    let mut eligible: Vec<NodeId> = Vec::new();
-    if after.isr.len() < LEAST_IN_SYNC as usize {
-        eligible = [&before.isr[..], &before.eligible_leader_replicas[..]].concat();
-        eligible.sort_unstable();
-        eligible.dedup();
-        eligible.retain(|id| !after.isr.contains(id));
-    }
-    let heir = eligible.iter().copied().find(|id| next.is_active(*id)).filter(|_| after.leader.is_none());
-    if let Some(heir) = heir {
-        eligible.retain(|id| *id != heir);
-        eligible.extend(&after.isr);
-        eligible.sort_unstable();
-        (change.leader, change.isr) = (Some(heir), Some(vec![heir]));
-    }
-    if eligible != after.eligible_leader_replicas {
-        change.eligible_leader_replicas = Some(eligible);
-    }
-    if !change.is_empty() {
-        records.push(MetadataRecord::PartitionChange(change));
-    }
-    records
 }
 
 /// Runs a schedule; the steps that it took.

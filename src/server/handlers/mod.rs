@@ -2,6 +2,7 @@
 //! handlers up in; `docs/developing.md` says how to add one.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 pub mod api_versions;
 mod config_changes;
 mod create_partitions;
@@ -16,6 +17,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -27,6 +29,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -74,7 +77,10 @@ pub static APIS: &[Api] = &[
     describe_log_dirs::API,
     create_partitions::API,
     delete_groups::API,
+    elect_leaders::API,
     incremental_alter_configs::API,
+    alter_partition_reassignments::API,
+    list_partition_reassignments::API,
     offset_delete::API,
     describe_quorum::API,
     describe_cluster::API,

@@ -421,6 +421,27 @@ var probes = []probe{
 			Same(wanted, t.ErrorCode, "error")
 		}
 	}},
+	{43, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrElectLeadersRequest()
+		r.TimeoutMillis = 5000
+		for _, each := range []string{s.topic, s.unknown} {
+			t := kmsg.NewElectLeadersRequestTopic()
+			t.Topic, t.Partitions = each, []int32{0}
+			r.Topics = append(r.Topics, t)
+		}
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		r := response.(*kmsg.ElectLeadersResponse)
+		Same(int16(0), r.ErrorCode, "error")
+		Same(2, len(r.Topics), "topics")
+		for _, t := range r.Topics {
+			wanted := code(kerr.ElectionNotNeeded)
+			if t.Topic == s.unknown {
+				wanted = code(kerr.UnknownTopicOrPartition)
+			}
+			Same(wanted, t.Partitions[0].ErrorCode, "error of "+t.Topic)
+		}
+	}},
 	{44, func(s subject, v int16) kmsg.Request {
 		r := kmsg.NewPtrIncrementalAlterConfigsRequest()
 		r.ValidateOnly = true
@@ -443,6 +464,37 @@ var probes = []probe{
 			}
 			Same(wanted, resource.ErrorCode, "error")
 		}
+	}},
+	{45, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+		r.TimeoutMillis = 5000
+		for _, each := range []string{s.topic, s.unknown} {
+			t := kmsg.NewAlterPartitionAssignmentsRequestTopic()
+			p := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
+			t.Topic, t.Partitions = each, append(t.Partitions, p)
+			r.Topics = append(r.Topics, t)
+		}
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		r := response.(*kmsg.AlterPartitionAssignmentsResponse)
+		Same(int16(0), r.ErrorCode, "error")
+		Same(2, len(r.Topics), "topics")
+		for _, t := range r.Topics {
+			wanted := code(kerr.NoReassignmentInProgress)
+			if t.Topic == s.unknown {
+				wanted = code(kerr.UnknownTopicOrPartition)
+			}
+			Same(wanted, t.Partitions[0].ErrorCode, "error of "+t.Topic)
+		}
+	}},
+	{46, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrListPartitionReassignmentsRequest()
+		r.TimeoutMillis = 5000
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		r := response.(*kmsg.ListPartitionReassignmentsResponse)
+		Same(int16(0), r.ErrorCode, "error")
+		Same(0, len(r.Topics), "reassignments")
 	}},
 	{55, func(s subject, v int16) kmsg.Request {
 		r := kmsg.NewPtrDescribeQuorumRequest()
