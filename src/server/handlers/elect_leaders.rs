@@ -31,7 +31,10 @@ pub const API: Api = Api {
 
 impl ErrorCodes for ElectLeadersResponse {
     fn count_errors(&self, errors: &mut crate::server::errors::Errors) {
-        errors.count(self.error_code);
+        if self.error_code != 0 {
+            // It stands with each partition, too.
+            return errors.count(self.error_code);
+        }
         let results = self.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
         results.for_each(|result| errors.count(result.error_code));
     }
