@@ -6,7 +6,7 @@ use kafka_protocol::ResponseError;
 
 use super::partition_change::PartitionChanger;
 use super::partitions::PartitionName;
-use super::request::{AlterPartitionReassignments, OngoingReassignment};
+use super::request::{AlterPartitionReassignments, OngoingReassignment, Reassignment};
 use super::{Answers, ControllerError, Decider, Decision, RECORDS_PER_REQUEST_MAX, too_many_records};
 use crate::metadata::{MetadataImage, MetadataRecord, PartitionChange, PartitionImage, TopicImage};
 use crate::types::NodeId;
@@ -23,13 +23,14 @@ impl Decider<'_> {
         }
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(request.partitions.len());
-        for (name, target) in &request.partitions {
-            let answer = self.reassign(name, target.as_deref(), request.allows_other_count).map(|change| {
-                if !change.is_empty() {
-                    records.push(MetadataRecord::PartitionChange(change));
-                }
-            });
-            answers.push((name.clone(), answer));
+        for Reassignment { partition, target } in &request.partitions {
+            let answer =
+                self.reassign(partition, target.as_deref(), request.allows_other_count).map(|change| {
+                    if !change.is_empty() {
+                        records.push(MetadataRecord::PartitionChange(change));
+                    }
+                });
+            answers.push((partition.clone(), answer));
         }
         Decision { records, response: Ok(answers), is_atomic: false }
     }

@@ -11,6 +11,10 @@ fn nodes(ids: &[i32]) -> Vec<NodeId> {
     ids.iter().copied().map(NodeId).collect()
 }
 
+fn reassignment(topic: &str, index: i32, target: Option<&[i32]>) -> Reassignment {
+    Reassignment { partition: (topic.into(), index), target: target.map(nodes) }
+}
+
 /// Brokers 1 to 4, and a topic of one partition on the first three.
 fn world(keeps_eligible: bool, min_insync: &str) -> World {
     let mut world = World::default();
@@ -69,7 +73,7 @@ impl World {
 
     fn reassign(&mut self, target: Option<&[i32]>) -> Result<(), ControllerError> {
         let request = AlterPartitionReassignments {
-            partitions: vec![(("t".into(), 0), target.map(nodes))],
+            partitions: vec![reassignment("t", 0, target)],
             allows_other_count: true,
         };
         self.decide(|decider| decider.alter_partition_reassignments(&request)).unwrap().pop().unwrap().1

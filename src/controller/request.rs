@@ -256,10 +256,18 @@ pub struct ElectLeaders {
 /// Where replicas shall be (KIP-455).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlterPartitionReassignments {
-    /// Topic and index, with the replicas that the partition shall have; `None` cancels.
-    pub partitions: Vec<((String, i32), Option<Vec<NodeId>>)>,
+    pub partitions: Vec<Reassignment>,
     /// Whether the number of replicas may become another one (KIP-860).
     pub allows_other_count: bool,
+}
+
+/// Where the replicas of one partition shall be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reassignment {
+    /// Topic and index.
+    pub partition: (String, i32),
+    /// `None` cancels the reassignment that is under way.
+    pub target: Option<Vec<NodeId>>,
 }
 
 /// A reassignment that is under way.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{node_ids, topic_name};
-use crate::controller::AlterPartitionReassignments;
+use crate::controller::{AlterPartitionReassignments, Reassignment};
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
@@ -43,9 +43,9 @@ impl Answered for AlterPartitionReassignmentsRequest {
 impl AnswerLater for AlterPartitionReassignmentsRequest {
     async fn answer(self, broker: Arc<Broker>, request: Request) -> AlterPartitionReassignmentsResponse {
         let partitions = self.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|partition| {
-                let name = (topic.name.to_string(), partition.partition_index);
-                (name, partition.replicas.as_deref().map(node_ids))
+            topic.partitions.iter().map(|partition| Reassignment {
+                partition: (topic.name.to_string(), partition.partition_index),
+                target: partition.replicas.as_deref().map(node_ids),
             })
         });
         let reassignments = AlterPartitionReassignments {
