@@ -240,9 +240,9 @@ fn a_reassignment_is_taken_back_or_changed_under_way() {
     assert_eq!(world.t().replicas, nodes(&[1, 2]), "all that stay are in sync");
     let fewer = AlterPartitionReassignments {
         partitions: vec![
-            (("t".into(), 0), Some(nodes(&[1]))),
-            (("z".into(), 0), None),
-            (("t".into(), 7), None),
+            reassignment("t", 0, Some(&[1])),
+            reassignment("z", 0, None),
+            reassignment("t", 7, None),
         ],
         allows_other_count: false,
     };
