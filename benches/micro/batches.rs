@@ -10,20 +10,20 @@ use raftsman::protocol::check::check_producer_batch;
 
 use super::cpu_time::CpuTime;
 
-pub const KIB: usize = 1024;
-pub const MIB: usize = 1024 * KIB;
+pub(crate) const KIB: usize = 1024;
+pub(crate) const MIB: usize = 1024 * KIB;
 
-pub const BASE_TIMESTAMP_MS: i64 = 1_700_000_000_000;
+pub(crate) const BASE_TIMESTAMP_MS: i64 = 1_700_000_000_000;
 
 /// A batch with its name in the results.
-pub struct Sample {
+pub(crate) struct Sample {
     pub name: &'static str,
     pub records: i32,
     pub bytes: BytesMut,
 }
 
 /// The batches of the work that is measured beside Kafka.
-pub fn samples() -> [Sample; 4] {
+pub(crate) fn samples() -> [Sample; 4] {
     [
         sample("1 record of 100 B", 100, 1, Compression::None),
         sample("16 KiB of 1 KiB records", KIB, 16 * KIB, Compression::None),
@@ -47,7 +47,7 @@ fn sample(name: &'static str, value_bytes: usize, batch_bytes: usize, compressio
     Sample { name, records: builder.records_count(), bytes: builder.build_mut().expect("builds") }
 }
 
-pub fn all(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn all(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("check");
     for sample in samples() {
         group.throughput(Throughput::Bytes(sample.bytes.len() as u64));
@@ -62,7 +62,7 @@ pub fn all(criterion: &mut Criterion<CpuTime>) {
 }
 
 /// Numbers in an order that no cache foresees, the same in every run.
-pub fn scattered(below: i64) -> impl FnMut() -> i64 {
+pub(crate) fn scattered(below: i64) -> impl FnMut() -> i64 {
     let mut state = 1u64;
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -90,7 +90,7 @@ fn decoded<Q: Decodable>(frame: BytesMut) -> (Q, Bytes) {
     (request, bytes)
 }
 
-pub fn all(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn all(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("frame");
     for partitions in [1, 100] {
         let frame = produce(partitions);

@@ -177,7 +177,7 @@ fn commit(member: &JoinedGroup, partitions: i32) -> CommitOffsets {
     }
 }
 
-pub fn all(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn all(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("group of 100");
 
     let (mut world, joined) = World::stable(MEMBERS);

@@ -47,7 +47,7 @@ fn isr_change(number: u32, partition: i32) -> [MetadataRecord; 1] {
     })]
 }
 
-pub fn all(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn all(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("image of 100000 partitions");
     let records: Vec<_> = (0..SMALL_TOPICS)
         .flat_map(|number| topic(number, SMALL_TOPIC_PARTITIONS))

@@ -70,7 +70,7 @@ fn time_of(
     elapsed
 }
 
-pub fn appends(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn appends(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("append");
     for sample in batches::samples() {
         group.throughput(Throughput::Bytes(sample.bytes.len() as u64));
@@ -109,7 +109,7 @@ pub fn appends(criterion: &mut Criterion<CpuTime>) {
     }
 }
 
-pub fn look_ups(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn look_ups(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("look-up");
     let dir = tempfile::tempdir().expect("makes a folder");
 

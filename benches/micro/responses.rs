@@ -35,7 +35,7 @@ fn body(partitions: i32) -> FetchBody<u64> {
     }
 }
 
-pub fn all(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn all(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("fetch response");
     for partitions in [1, 100, 1000] {
         group.throughput(Throughput::Elements(partitions as u64));

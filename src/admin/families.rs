@@ -5,21 +5,21 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 /// Metrics by their names, as they are written.
 #[derive(Default)]
-pub struct Families(Vec<MetricFamily>);
+pub(super) struct Families(Vec<MetricFamily>);
 
 impl Families {
     /// Goes up and down.
-    pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.gauges(name, help, &[], [(vec![], value)]);
     }
 
     /// Only goes up, from 0 at the start.
-    pub fn counter(&mut self, name: &str, help: &str, value: u64) {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.counters(name, help, &[], [(vec![], value)]);
     }
 
     /// A gauge for each set of labels' values.
-    pub fn gauges(
+    pub(super) fn gauges(
         &mut self,
         name: &str,
         help: &str,
@@ -36,7 +36,7 @@ impl Families {
     }
 
     /// A counter for each set of labels' values.
-    pub fn counters(
+    pub(super) fn counters(
         &mut self,
         name: &str,
         help: &str,
@@ -53,7 +53,7 @@ impl Families {
     }
 
     /// A counter of seconds.
-    pub fn counter_seconds(&mut self, name: &str, help: &str, seconds: f64) {
+    pub(super) fn counter_seconds(&mut self, name: &str, help: &str, seconds: f64) {
         let (mut metric, mut counter) = (Metric::default(), Counter::default());
         counter.set_value(seconds);
         metric.set_counter(counter);
@@ -74,7 +74,7 @@ impl Families {
     }
 
     /// Everything in Prometheus' text format, with what was counted as it happened before it.
-    pub fn text(self, mut counted: Vec<MetricFamily>) -> String {
+    pub(super) fn text(self, mut counted: Vec<MetricFamily>) -> String {
         counted.extend(self.0);
         TextEncoder::new().encode_to_string(&counted).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics could not be written");

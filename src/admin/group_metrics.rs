@@ -23,7 +23,7 @@ struct Committed {
 }
 
 /// The groups' metrics.
-pub async fn read_off(broker: &Arc<Broker>, families: &mut Families) {
+pub(super) async fn read_off(broker: &Arc<Broker>, families: &mut Families) {
     let mut states: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut members: Vec<(GroupId, usize)> = Vec::new();
     let (mut committed, mut count) = (Vec::new(), 0_usize);

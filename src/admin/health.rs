@@ -38,13 +38,13 @@ pub async fn not_ready(broker: &Broker) -> Vec<String> {
 }
 
 /// Why a restart would make this node better; empty when it would not.
-pub fn not_alive(broker: &Broker) -> Vec<String> {
+pub(super) fn not_alive(broker: &Broker) -> Vec<String> {
     let failure = broker.quorum.failure();
     failure.into_iter().map(|why| format!("the metadata quorum has ended on this node: {why}")).collect()
 }
 
 /// The quorum's metrics in Prometheus' text format.
-pub fn quorum_metrics(broker: &Broker) -> String {
+pub(super) fn quorum_metrics(broker: &Broker) -> String {
     let health = broker.quorum.health();
     let flag = i64::from;
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);

@@ -96,7 +96,7 @@ async fn answer(broker: &Arc<Broker>, request: &Request<Incoming>) -> Response<F
             plain(StatusCode::OK, families.text(broker.metrics.gather()) + &health::quorum_metrics(broker))
         }
         "/healthz" => verdict("ok", health::not_alive(broker)),
-        "/readyz" => verdict("ready", health::not_ready(broker).await),
+        "/readyz" => verdict("ready", not_ready(broker).await),
         other => {
             let text = format!("nothing is served at {other}; try /metrics, /healthz or /readyz\n");
             plain(StatusCode::NOT_FOUND, text)

@@ -12,7 +12,7 @@ use crate::partition::Traffic;
 use crate::server::Broker;
 
 /// All that is read off but what belongs to groups.
-pub fn read_off(broker: &Broker, families: &mut Families) {
+pub(super) fn read_off(broker: &Broker, families: &mut Families) {
     of_process(families);
     of_requests(broker, families);
     of_topics(broker, families);

@@ -40,7 +40,7 @@ pub(super) struct Link {
 
 impl Link {
     /// The connection in use, or a new one to the coordinator of now.
-    pub async fn connection(&self) -> Result<Connection, ClientError> {
+    pub(super) async fn connection(&self) -> Result<Connection, ClientError> {
         let mut open = self.open.lock().await;
         if let Some(connection) = open.as_ref().filter(|connection| connection.is_open()) {
             return Ok(connection.clone());
@@ -50,7 +50,7 @@ impl Link {
         Ok(connection)
     }
 
-    pub async fn new_connection(&self) -> Result<Connection, ClientError> {
+    pub(super) async fn new_connection(&self) -> Result<Connection, ClientError> {
         let found = self.client.find_coordinators(&[self.group.as_str()]).await?;
         let coordinator = found.into_values().next().unwrap_or(Err(ClientError::Refused {
             code: ResponseError::CoordinatorNotAvailable,
@@ -61,7 +61,7 @@ impl Link {
 
     /// Looks for the coordinator anew the next time, when an error says that it is elsewhere or that the
     /// connection is no good.
-    pub async fn note(&self, error: &ClientError) {
+    pub(super) async fn note(&self, error: &ClientError) {
         let is_elsewhere = match error {
             ClientError::Lost { .. }
             | ClientError::TimedOut { .. }

@@ -88,7 +88,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     /// Beats until the member is lost.
-    pub async fn beat(self) {
+    pub(super) async fn beat(self) {
         let first_ms = self.link.client.options().retry_backoff_ms;
         let mut backoff = Backoff::new(first_ms);
         let mut pause = self.interval;
@@ -184,7 +184,7 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    pub async fn watch(self) {
+    pub(super) async fn watch(self) {
         if self.watched.is_none() && matches!(*self.interest, Interest::Topics(_)) {
             return;
         }

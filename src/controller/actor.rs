@@ -148,12 +148,16 @@ impl std::fmt::Debug for dyn Job {
 
 impl Queue {
     /// True once this node's controller has stopped.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.other.is_closed()
     }
 
     /// Has a request decided by this node, if it is the active controller.
-    pub async fn decide<R: ControllerRequest>(&self, request: R, deadline: Instant) -> Outcome<R::Answer> {
+    pub(super) async fn decide<R: ControllerRequest>(
+        &self,
+        request: R,
+        deadline: Instant,
+    ) -> Outcome<R::Answer> {
         let (reply, answer) = oneshot::channel();
         let stage = Arc::new(AtomicU8::new(WAITS));
         let job = Asked { request, response: None, stage: stage.clone(), reply: Some(reply) };

@@ -87,11 +87,11 @@ mod error_number {
     use kafka_protocol::ResponseError;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(code: &ResponseError, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(code: &ResponseError, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i16(code.code())
     }
 
-    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<ResponseError, D::Error> {
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<ResponseError, D::Error> {
         let number = i16::deserialize(from)?;
         // One of a later version of the software.
         Ok(ResponseError::try_from_code(number).unwrap_or(ResponseError::UnknownServerError))

@@ -36,7 +36,7 @@ fn validate(_: ConfigResourceType, configs: &BTreeMap<String, String>) -> Result
     })
 }
 
-pub const CONFIG: ControllerConfig = ControllerConfig {
+pub(super) const CONFIG: ControllerConfig = ControllerConfig {
     partitions_default: 2,
     replication_factor_default: 1,
     delete_topic_enable: true,

@@ -14,11 +14,11 @@ const BATCH_BYTES_MAX: usize = 256 << 20;
 /// Why a partition could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct LoadError(pub String);
+pub(super) struct LoadError(pub String);
 
 /// What was read.
 #[derive(Clone, Copy, Debug)]
-pub struct Replayed {
+pub(super) struct Replayed {
     pub records: u64,
     /// The log end offset.
     pub end: Offset,
@@ -28,7 +28,11 @@ pub struct Replayed {
 ///
 /// # Errors
 /// When the log itself cannot be read: its shard must not answer, as commits may be missing.
-pub fn replay<S: Shard>(partition: &Partition, shard: &mut S, now: Now) -> Result<Replayed, LoadError> {
+pub(super) fn replay<S: Shard>(
+    partition: &Partition,
+    shard: &mut S,
+    now: Now,
+) -> Result<Replayed, LoadError> {
     let end = partition.log.log_end_offset();
     let mut offset = partition.log.log_start_offset();
     let mut replayed = Replayed { records: 0, end };

@@ -1,7 +1,5 @@
 //! Tasks that end when their owner says so, and whose end can be waited for.
 
-use std::time::Duration;
-
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,11 +39,6 @@ impl Tasks {
         self.stopping.cancel();
         self.tracker.close();
         self.tracker.wait().await;
-    }
-
-    /// The same, but not longer than `limit`; false when tasks are left.
-    pub async fn stop_within(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.stop()).await.is_ok()
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Applier {
 
 impl Applier {
     /// Starts following; tells the index of the metadata that this node follows, which is `applied_index` now.
-    pub fn start(
+    pub(super) fn start(
         self,
         mut subscription: MetadataSubscription,
         applied_index: u64,

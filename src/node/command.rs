@@ -77,7 +77,7 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
 }
 
 async fn serve(config: BrokerConfig, surroundings: Surroundings, started: Duration) -> Result<(), String> {
-    let cannot = |error: std::io::Error| format!("signals cannot be waited for: {error}");
+    let cannot = |error: io::Error| format!("signals cannot be waited for: {error}");
     // Before anything else: a signal during the start must stop it in order, too.
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
@@ -173,11 +173,11 @@ fn start_logging() {
     let wanted = std::env::var("RAFTSMAN_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let info = || Targets::new().with_default(LevelFilter::INFO).with_target("openraft", LevelFilter::WARN);
     let filter = loggers::layer(wanted.unwrap_or_else(info));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let logs = tracing_subscriber::registry().with(filter);
     // A second call (tests) finds the first one's subscriber in place.
     let _ = match std::env::var("RAFTSMAN_LOG_FORMAT").as_deref() {
         Ok("json") => logs.with(lines.json()).try_init(),
-        _ => logs.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
+        _ => logs.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
     };
 }

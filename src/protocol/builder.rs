@@ -224,7 +224,7 @@ pub fn recompress(
 #[cfg(test)]
 mod tests {
     use super::super::batch::RecordError;
-    use super::super::{batch, check_for_produce};
+    use super::super::check_for_produce;
     use super::*;
 
     const LIMIT: usize = 1 << 20;
@@ -280,7 +280,7 @@ mod tests {
         change(&mut bytes);
         let length = (bytes.len() - BatchHeader::LOG_OVERHEAD) as i32;
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
-        let crc = batch::crc(&bytes);
+        let crc = crc(&bytes);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         bytes
     }

@@ -53,7 +53,7 @@ impl<'a> RawRecord<'a> {
     /// Takes the next record. Its headers are only known to be bytes of the record.
     // A walk drops most fields unread: inlined, it does not make them.
     #[inline(always)]
-    pub fn read(reader: &mut Reader<'a>) -> Result<Self, RecordError> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, RecordError> {
         let length = usize::try_from(reader.varint()?).map_err(|_| RecordError::Length)?;
         let mut fields = Reader::new(reader.take(length)?);
         fields.i8()?;
@@ -69,7 +69,10 @@ impl<'a> RawRecord<'a> {
 
     /// Calls `each` with every header, and holds the record to end with the last one.
     #[inline]
-    pub fn headers(&self, mut each: impl FnMut(&'a [u8], Option<&'a [u8]>)) -> Result<(), RecordError> {
+    pub(super) fn headers(
+        &self,
+        mut each: impl FnMut(&'a [u8], Option<&'a [u8]>),
+    ) -> Result<(), RecordError> {
         if self.header_count < 0 {
             return Err(RecordError::HeaderCount(self.header_count));
         }

@@ -82,7 +82,7 @@ fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, LogStoreError
 
 impl Journal {
     /// Opens the log in `dir` and reads all of it; makes its first file when there is none, and none `is_expected`.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, is_expected: bool) -> Result<Self, LogStoreError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, is_expected: bool) -> Result<Self, LogStoreError> {
         let mut journal =
             Self { disk, dir: dir.to_owned(), index: Arc::default(), committed: None, failed: false };
         let mut names: Vec<String> = journal
@@ -112,7 +112,7 @@ impl Journal {
     }
 
     /// Where entries are, for readers.
-    pub fn index(&self) -> Arc<RwLock<LogIndex>> {
+    pub(super) fn index(&self) -> Arc<RwLock<LogIndex>> {
         self.index.clone()
     }
 
@@ -137,7 +137,7 @@ impl Journal {
     }
 
     /// Sees to it that `bytes` more can be appended, and that `left` still have room behind them.
-    pub fn make_room(&mut self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
+    pub(super) fn make_room(&mut self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
         if self.index.read().has_room(bytes, left) {
             return Ok(());
         }
@@ -248,7 +248,7 @@ impl Journal {
     }
 
     /// Index of the last entry known to be committed.
-    pub fn committed(&self) -> Option<u64> {
+    pub(super) fn committed(&self) -> Option<u64> {
         self.committed
     }
 
@@ -335,7 +335,7 @@ impl Journal {
     }
 
     /// Appends entries, which follow the last one. They are durable when this returns.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogStoreError> {
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), LogStoreError> {
         let (purged, last, begin) = {
             let index = self.index.read();
             (index.purged.map(|id| id.index), index.last, index.first)
@@ -384,7 +384,7 @@ impl Journal {
     }
 
     /// Bears witness that entries up to this one are committed.
-    pub fn save_committed(&mut self, index: u64) -> Result<(), LogStoreError> {
+    pub(super) fn save_committed(&mut self, index: u64) -> Result<(), LogStoreError> {
         if self.committed < Some(index) {
             match self.write(&frame(COMMITTED, index, &[]), false) {
                 // A witness less is no loss; the next one says more.
@@ -397,7 +397,7 @@ impl Journal {
     }
 
     /// Brings all that was written to the disk: a file that another one follows must not be torn at its end.
-    pub fn sync(&mut self) -> Result<(), LogStoreError> {
+    pub(super) fn sync(&mut self) -> Result<(), LogStoreError> {
         let LogFile { path, file, .. } = self.last_file()?;
         file.sync_data().map_err(|e| {
             self.failed = true;
@@ -406,7 +406,7 @@ impl Journal {
     }
 
     /// Removes the entries from `index` on.
-    pub fn truncate(&mut self, index: u64) -> Result<(), LogStoreError> {
+    pub(super) fn truncate(&mut self, index: u64) -> Result<(), LogStoreError> {
         let shared = self.index.clone();
         let (place, first) = {
             let log = shared.read();
@@ -453,7 +453,7 @@ impl Journal {
 
     /// Forgets the entries up to `id`, which may lie beyond the last one. Files go when nothing in them is
     /// needed.
-    pub fn purge(&mut self, id: LogId) -> Result<(), LogStoreError> {
+    pub(super) fn purge(&mut self, id: LogId) -> Result<(), LogStoreError> {
         let shared = self.index.clone();
         if id.index >= shared.read().next_index() {
             self.sync()?;

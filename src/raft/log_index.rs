@@ -65,18 +65,18 @@ struct Wanted {
 }
 
 impl LogIndex {
-    pub fn next_index(&self) -> u64 {
+    pub(super) fn next_index(&self) -> u64 {
         self.last.map_or(self.first, |id| id.index + 1)
     }
 
     /// True when `bytes` more can be appended with `left` still behind them.
-    pub fn has_room(&self, bytes: u64, left: u64) -> bool {
+    pub(super) fn has_room(&self, bytes: u64, left: u64) -> bool {
         let len = self.files.back().map_or(0, |file| file.len);
         len.saturating_add(bytes).saturating_add(left) <= self.room_to
     }
 
     /// Bytes of all files.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.len).sum()
     }
 
@@ -84,12 +84,12 @@ impl LogIndex {
         usize::try_from(index.checked_sub(self.first)?).ok()
     }
 
-    pub fn place(&self, index: u64) -> Option<Place> {
+    pub(super) fn place(&self, index: u64) -> Option<Place> {
         self.places.get(self.offset(index)?).copied()
     }
 
     /// Adds the entry after the last one, at its place; `entry` when it is to be kept in memory.
-    pub fn push(&mut self, id: LogId, place: Place, entry: Option<&Entry>) {
+    pub(super) fn push(&mut self, id: LogId, place: Place, entry: Option<&Entry>) {
         self.places.push_back(place);
         self.last = Some(id);
         let Some(entry) = entry.filter(|_| place.payload_len <= RECENT_BYTES_MAX) else {
@@ -116,7 +116,7 @@ impl LogIndex {
     }
 
     /// Forgets the entries from `index` on; `last` is the one before.
-    pub fn truncate(&mut self, index: u64, last: Option<LogId>) {
+    pub(super) fn truncate(&mut self, index: u64, last: Option<LogId>) {
         if let Some(count) = self.offset(index) {
             self.places.truncate(count);
         }
@@ -126,7 +126,7 @@ impl LogIndex {
     }
 
     /// Forgets the entries up to `id`, which may lie beyond the last one; then the log begins anew behind it.
-    pub fn purge(&mut self, id: LogId) {
+    pub(super) fn purge(&mut self, id: LogId) {
         self.purged = self.purged.max(Some(id));
         if id.index < self.first {
             return;

@@ -87,7 +87,7 @@ pub(super) enum DurableSnapshot {
 impl LogStore {
     /// Opens the store in `dir`, which exists, and checks every checksum. Blocks. With `snapshots`, entries are
     /// purged only when a snapshot on the disk has them.
-    pub fn open(
+    pub(super) fn open(
         disk: Arc<dyn Disk>,
         blocking: Arc<dyn Blocking>,
         dir: &Path,
@@ -127,42 +127,42 @@ impl LogStore {
     }
 
     /// The log ids last purged and last in the log.
-    pub fn ends(&self) -> (Option<LogId>, Option<LogId>) {
+    pub(super) fn ends(&self) -> (Option<LogId>, Option<LogId>) {
         let index = self.inner.index.read();
         (index.purged, index.last)
     }
 
     /// Bytes of the journal's files.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.inner.index.read().bytes()
     }
 
     /// Index of the last entry known to be committed.
-    pub fn committed(&self) -> Option<u64> {
+    pub(super) fn committed(&self) -> Option<u64> {
         self.inner.journal.lock().committed()
     }
 
     /// An error that names the file of the vote.
-    pub fn damaged(&self, why: impl Into<String>) -> LogStoreError {
+    pub(super) fn damaged(&self, why: impl Into<String>) -> LogStoreError {
         self.inner.damaged(why)
     }
 
     /// Why nothing can be written here any more.
-    pub fn failure(&self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<String> {
         self.inner.failure.lock().clone()
     }
 
     /// Brings all that was written so far to the disk. Blocks.
-    pub fn sync(&self) -> Result<(), LogStoreError> {
+    pub(super) fn sync(&self) -> Result<(), LogStoreError> {
         self.inner.journal.lock().sync()
     }
 
-    pub fn vote(&self) -> Result<Option<Vote<u64>>, LogStoreError> {
+    pub(super) fn vote(&self) -> Result<Option<Vote<u64>>, LogStoreError> {
         self.inner.vote()
     }
 
     /// Sees to it that `bytes` more can be appended, with `left` behind them for what matters more.
-    pub async fn make_room(&self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
+    pub(super) async fn make_room(&self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
         if self.inner.index.read().has_room(bytes, left) {
             return Ok(());
         }
@@ -179,7 +179,7 @@ impl LogStore {
     }
 
     /// Why the log took nothing when it was last asked for room.
-    pub fn refusal(&self) -> Option<String> {
+    pub(super) fn refusal(&self) -> Option<String> {
         self.inner.refusal.lock().clone()
     }
 
@@ -215,7 +215,7 @@ impl LogStore {
 
     /// Appends, and waits until it is done.
     #[cfg(test)]
-    pub async fn append_now(&self, entries: &[Entry]) -> Result<(), StorageError> {
+    pub(super) async fn append_now(&self, entries: &[Entry]) -> Result<(), StorageError> {
         let entries = entries.to_vec();
         let append = move |inner: &Inner| inner.journal.lock().append(&entries);
         self.change("the metadata log", ErrorSubject::Logs, append).await
@@ -223,7 +223,7 @@ impl LogStore {
 
     /// Keeps the journal as a write under way does.
     #[cfg(test)]
-    pub fn lock_journal(&self) -> parking_lot::MutexGuard<'_, Journal> {
+    pub(super) fn lock_journal(&self) -> parking_lot::MutexGuard<'_, Journal> {
         self.inner.journal.lock()
     }
 

@@ -50,11 +50,11 @@ impl Default for Room {
 
 impl Room {
     /// From now on a write that finds no room fails.
-    pub fn start_closing(&self) {
+    pub(super) fn start_closing(&self) {
         self.advance(Phase::Closing);
     }
 
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.advance(Phase::Closed);
     }
 
@@ -68,36 +68,36 @@ impl Room {
         });
     }
 
-    pub fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         *self.phase.borrow() >= Phase::Closing
     }
 
-    pub async fn closing(&self) {
+    pub(super) async fn closing(&self) {
         // The sender lives as long as this.
         _ = self.phase.subscribe().wait_for(|phase| *phase >= Phase::Closing).await;
     }
 
     /// Waits until openraft's task has ended and does not hear of failures any more.
-    pub async fn closed(&self) {
+    pub(super) async fn closed(&self) {
         _ = self.phase.subscribe().wait_for(|phase| *phase >= Phase::Closed).await;
     }
 
     /// What cannot be written now, and why.
-    pub fn waiting(&self) -> Option<String> {
+    pub(super) fn waiting(&self) -> Option<String> {
         let waiting = self.waiting.lock();
         let (what, why) = waiting.first_key_value()?;
         Some(format!("{what} waits for the disk: {why}"))
     }
 
     /// The same of what nothing can be decided without. (A snapshot is not missed before the next start.)
-    pub fn blocked(&self) -> Option<String> {
+    pub(super) fn blocked(&self) -> Option<String> {
         let waiting = self.waiting.lock();
         let (what, why) = waiting.iter().find(|(what, _)| **what != SNAPSHOT)?;
         Some(format!("{what} waits for the disk: {why}"))
     }
 
     /// Writes, again and again while `may_wait` says that the error is one to wait for.
-    pub async fn write<T, E, F>(
+    pub(super) async fn write<T, E, F>(
         &self,
         what: &'static str,
         may_wait: impl Fn(&E) -> bool,

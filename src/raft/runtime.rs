@@ -22,11 +22,11 @@ pub(super) async fn with_chance<F: Future>(chance: Arc<dyn Chance>, opening: F) 
 
 /// See the head of this module.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct NodeRuntime;
+pub(super) struct NodeRuntime;
 
 /// The chance of the node whose task asks.
 #[derive(Debug)]
-pub struct NodeChance(Arc<dyn Chance>);
+pub(super) struct NodeChance(Arc<dyn Chance>);
 
 impl RngCore for NodeChance {
     fn next_u32(&mut self) -> u32 {

@@ -46,7 +46,7 @@ pub(crate) struct SnapshotFile {
 
 impl SnapshotFile {
     /// All of it. Blocks.
-    pub fn read(&self) -> Result<Vec<u8>, SnapshotError> {
+    pub(super) fn read(&self) -> Result<Vec<u8>, SnapshotError> {
         let read = || {
             let mut content = vec![0; usize::try_from(self.file.len()?).map_err(io::Error::other)?];
             let count = self.file.read_at(&mut content, 0)?;
@@ -95,12 +95,12 @@ pub(super) struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    pub fn new(disk: Arc<dyn Disk>, blocking: Arc<dyn Blocking>, dir: PathBuf) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, blocking: Arc<dyn Blocking>, dir: PathBuf) -> Self {
         Self { disk, blocking, dir, received: Arc::default() }
     }
 
     /// Runs work that blocks on a copy of this store.
-    pub async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(Self) -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, SnapshotError> {
@@ -114,7 +114,7 @@ impl SnapshotStore {
     }
 
     /// A place for a snapshot that is being received. Blocks.
-    pub fn receive(&self) -> Result<SnapshotFile, SnapshotError> {
+    pub(super) fn receive(&self) -> Result<SnapshotFile, SnapshotError> {
         let number = self.received.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("{number}{RECEIVED_SUFFIX}"));
         let opened = self.disk.open(&path, OpenMode::Create).and_then(|file| {
@@ -128,7 +128,7 @@ impl SnapshotStore {
     }
 
     /// Removes what was received and is not needed any more.
-    pub fn forget(&self, received: &SnapshotFile) {
+    pub(super) fn forget(&self, received: &SnapshotFile) {
         let is_ours = received.path.parent() == Some(&self.dir)
             && received.path.to_string_lossy().ends_with(RECEIVED_SUFFIX);
         if is_ours && let Err(error) = self.disk.remove_file(&received.path) {
@@ -137,7 +137,7 @@ impl SnapshotStore {
     }
 
     /// Removes what an earlier process left half done.
-    pub fn clean(&self) -> Result<(), SnapshotError> {
+    pub(super) fn clean(&self) -> Result<(), SnapshotError> {
         let entries = self.disk.list(&self.dir).map_err(|e| SnapshotError::Io(self.dir.clone(), e))?;
         for entry in entries {
             if entry.name.ends_with(RECEIVED_SUFFIX) || entry.name.ends_with(TEMPORARY_SUFFIX) {
@@ -173,7 +173,7 @@ impl SnapshotStore {
 
     /// The newest snapshot, when there is one. One that is damaged is an error and not passed over: the
     /// log before it is gone.
-    pub fn newest(&self) -> Result<Option<(Content, SnapshotFile)>, SnapshotError> {
+    pub(super) fn newest(&self) -> Result<Option<(Content, SnapshotFile)>, SnapshotError> {
         let paths = self.paths().map_err(|e| SnapshotError::Io(self.dir.clone(), e))?;
         let Some(path) = paths.into_iter().next() else { return Ok(None) };
         let file = self.open(path)?;
@@ -182,7 +182,7 @@ impl SnapshotStore {
     }
 
     /// Makes `content` the newest snapshot, durable, then removes older ones. Blocks.
-    pub fn save(&self, meta: &Meta, content: &[u8]) -> Result<SnapshotFile, SnapshotError> {
+    pub(super) fn save(&self, meta: &Meta, content: &[u8]) -> Result<SnapshotFile, SnapshotError> {
         let path = self.path(meta);
         if let Err(error) = self.disk.write_atomic(&path, content) {
             // A part of it would take the room that others wait for.

@@ -64,7 +64,7 @@ impl Default for Shared {
 }
 
 impl Shared {
-    pub fn image(&self) -> Arc<MetadataImage> {
+    pub(super) fn image(&self) -> Arc<MetadataImage> {
         self.current.load().image.clone()
     }
 
@@ -105,7 +105,11 @@ pub(super) struct StateMachine {
 
 impl StateMachine {
     /// Loads the newest snapshot. Blocks.
-    pub fn open(store: SnapshotStore, shared: Arc<Shared>, room: Arc<Room>) -> Result<Self, SnapshotError> {
+    pub(super) fn open(
+        store: SnapshotStore,
+        shared: Arc<Shared>,
+        room: Arc<Room>,
+    ) -> Result<Self, SnapshotError> {
         store.clean()?;
         let mut machine = Self {
             shared,
@@ -124,7 +128,7 @@ impl StateMachine {
     }
 
     /// The last entry that the newest snapshot holds.
-    pub fn snapshot_log_id(&self) -> Option<LogId> {
+    pub(super) fn snapshot_log_id(&self) -> Option<LogId> {
         self.newest.lock().as_ref().and_then(|(meta, _)| meta.last_log_id)
     }
 

@@ -27,7 +27,7 @@ use crate::types::{NodeId, TopicId};
 
 /// Work that blocks runs at once, on the only thread.
 #[derive(Debug)]
-pub struct Inline;
+pub(crate) struct Inline;
 
 impl Blocking for Inline {
     fn start(&self, work: Box<dyn FnOnce() + Send>) -> Pending<'static, Result<(), WorkPanicked>> {
@@ -47,7 +47,7 @@ impl Blocking for Inline {
 }
 
 /// How a node of a test is configured.
-pub fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
+pub(crate) fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
     QuorumConfig {
         dir: PathBuf::from("/metadata"),
         node_id: NodeId(id),
@@ -60,13 +60,13 @@ pub fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
     }
 }
 
-pub fn topic(number: u128) -> Vec<MetadataRecord> {
+pub(crate) fn topic(number: u128) -> Vec<MetadataRecord> {
     let id = TopicId(uuid::Uuid::from_u128(number));
     vec![MetadataRecord::Topic { name: format!("topic-{number}"), id }]
 }
 
 /// A partition of a [`topic`], led by node 1.
-pub fn partition(topic: u128, partition: i32) -> MetadataRecord {
+pub(crate) fn partition(topic: u128, partition: i32) -> MetadataRecord {
     MetadataRecord::Partition(PartitionRegistration {
         topic_id: TopicId(uuid::Uuid::from_u128(topic)),
         partition,
@@ -85,24 +85,24 @@ pub fn partition(topic: u128, partition: i32) -> MetadataRecord {
 
 /// Who can reach whom. Clones are the same network.
 #[derive(Clone, Default)]
-pub struct TestNetwork {
+pub(crate) struct TestNetwork {
     nodes: Arc<Mutex<BTreeMap<u64, Raft>>>,
     cut: Arc<Mutex<BTreeSet<u64>>>,
 }
 
-pub struct Wire {
+pub(crate) struct Wire {
     network: TestNetwork,
     from: u64,
     target: u64,
 }
 
 /// A node's end of the network.
-pub struct Plug {
+pub(crate) struct Plug {
     network: TestNetwork,
     from: u64,
 }
 
-pub fn plug(network: &TestNetwork, from: u64) -> Plug {
+pub(crate) fn plug(network: &TestNetwork, from: u64) -> Plug {
     Plug { network: network.clone(), from }
 }
 
@@ -172,7 +172,7 @@ impl RaftNetwork<Types> for Wire {
 }
 
 /// Nodes 1 to `count`, some of which run.
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub network: TestNetwork,
     pub disks: Vec<SimDisk>,
     pub running: BTreeMap<i32, MetadataQuorum>,
@@ -180,7 +180,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// All nodes are started, and one of them leads.
-    pub async fn start(count: i32, seed: u64) -> Self {
+    pub(crate) async fn start(count: i32, seed: u64) -> Self {
         let disks = (0..count).map(|at| SimDisk::new(seed ^ (at as u64) << 32)).collect();
         let mut cluster = Self { network: TestNetwork::default(), disks, running: BTreeMap::new() };
         for id in 1..=count {
@@ -205,19 +205,19 @@ impl Cluster {
         config(self.disk(id), id, self.count())
     }
 
-    pub async fn start_node(&mut self, id: i32) {
+    pub(crate) async fn start_node(&mut self, id: i32) {
         let plug = plug(&self.network, id as u64);
         let (quorum, _) = MetadataQuorum::start(&self.config(id), plug).await.unwrap();
         self.network.nodes.lock().insert(id as u64, quorum.inner.raft.clone());
         self.running.insert(id, quorum);
     }
 
-    pub async fn join(&self, id: i32) {
+    pub(crate) async fn join(&self, id: i32) {
         self.running[&id].join(&self.config(id), false).await.unwrap();
     }
 
     /// Ends a node as `kill -9` does, or as a power cut.
-    pub async fn kill(&mut self, id: i32, is_power_cut: bool) {
+    pub(crate) async fn kill(&mut self, id: i32, is_power_cut: bool) {
         self.network.nodes.lock().remove(&(id as u64));
         if is_power_cut {
             self.disk(id).power_cut();
@@ -230,12 +230,12 @@ impl Cluster {
     }
 
     /// Nobody reaches these nodes, nor they anybody.
-    pub fn cut(&self, ids: &[i32]) {
+    pub(crate) fn cut(&self, ids: &[i32]) {
         *self.network.cut.lock() = ids.iter().map(|id| *id as u64).collect();
     }
 
     /// The node that leads and can decide, once there is one.
-    pub async fn leader(&self) -> i32 {
+    pub(crate) async fn leader(&self) -> i32 {
         for _ in 0..10_000 {
             for (id, quorum) in &self.running {
                 let is_cut = self.network.cut.lock().contains(&(*id as u64));
@@ -249,7 +249,7 @@ impl Cluster {
     }
 
     /// Has `id` elected.
-    pub async fn elect(&self, id: i32) {
+    pub(crate) async fn elect(&self, id: i32) {
         for _ in 0..1000 {
             if self.running[&id].basis().await.is_ok() {
                 return;
@@ -263,7 +263,7 @@ impl Cluster {
     }
 
     /// Waits until all running nodes have applied the same entry, then gives their images by index.
-    pub async fn settle(&self) -> Vec<Arc<crate::metadata::MetadataImage>> {
+    pub(crate) async fn settle(&self) -> Vec<Arc<crate::metadata::MetadataImage>> {
         for _ in 0..10_000 {
             let currents: Vec<_> =
                 self.running.values().map(|quorum| quorum.inner.shared.current.load_full()).collect();
@@ -277,7 +277,7 @@ impl Cluster {
         panic!("the nodes do not come to agree");
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for quorum in self.running.values() {
             quorum.shutdown().await;
         }

@@ -25,12 +25,12 @@ const WRITE_ERROR_TOLD_EVERY_MS: i64 = 10_000;
 
 /// An append that waits for the writer.
 #[derive(Debug)]
-pub struct Queued {
+pub(super) struct Queued {
     request: AppendRequest,
     answer: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
-pub type Queue = Mutex<Vec<Queued>>;
+pub(super) type Queue = Mutex<Vec<Queued>>;
 
 /// Who is to be told of an append.
 enum Asker {

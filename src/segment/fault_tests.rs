@@ -118,7 +118,7 @@ fn open(dir: &Path) -> (Log, Arc<Faults>) {
     (Log::open(LogPlace { disk, ..place(dir) }, config).unwrap(), faults)
 }
 
-fn batch(base_sequence: i32) -> bytes::BytesMut {
+fn batch(base_sequence: i32) -> BytesMut {
     let options =
         BatchOptions { producer_id: 1, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
     batch_of(2, 60, 5, options)

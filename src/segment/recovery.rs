@@ -50,13 +50,13 @@ pub(super) struct Found {
     pub time_index_bytes: Option<u64>,
 }
 
-pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+pub(super) fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     let entries = place.disk.list(&place.dir)?;
     open_found(place, config, entries)
 }
 
 /// Opens a log whose folder was just made, and holds nothing of a log.
-pub fn open_new(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+pub(super) fn open_new(place: LogPlace, config: LogConfig) -> io::Result<Log> {
     open_found(place, config, Vec::new())
 }
 

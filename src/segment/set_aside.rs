@@ -19,19 +19,19 @@ const COPY_BYTES: u64 = 1024 * 1024;
 
 /// What was set aside of a log.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SetAside {
+pub(super) struct SetAside {
     pub bytes: u64,
 }
 
 impl SetAside {
     /// What earlier openings set aside.
-    pub fn found(entries: &[DirEntry]) -> Self {
+    pub(super) fn found(entries: &[DirEntry]) -> Self {
         let files = entries.iter().filter(|entry| !entry.is_dir && is_set_aside(&entry.name));
         Self { bytes: files.map(|entry| entry.len).sum() }
     }
 
     /// Sets a whole segment aside, which lies behind damage.
-    pub fn segment(&mut self, files: &Files, base: i64) -> io::Result<()> {
+    pub(super) fn segment(&mut self, files: &Files, base: i64) -> io::Result<()> {
         let (from, to) = (files.path(&file_name(base, "log")), free_name(files, base));
         let file = files.disk.open(&from, OpenMode::Read)?;
         let len = file.len()?;
@@ -47,7 +47,7 @@ impl SetAside {
     ///
     /// # Errors
     /// The segment is not to be cut then: what is behind the damage is nowhere else.
-    pub fn tail(
+    pub(super) fn tail(
         &mut self,
         files: &Files,
         file: &dyn File,
@@ -94,7 +94,7 @@ fn copy(
 }
 
 /// Whether a file of that name was set aside.
-pub fn is_set_aside(name: &str) -> bool {
+pub(super) fn is_set_aside(name: &str) -> bool {
     name.get(20..).and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| rest.starts_with(ENDING))
 }
 

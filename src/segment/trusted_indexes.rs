@@ -14,10 +14,10 @@ use super::segment_file::{Files, file_name};
 use crate::env::OpenMode;
 
 /// A segment's two indexes.
-pub type Indexes = (Index<OffsetEntry>, Index<TimeEntry>);
+pub(super) type Indexes = (Index<OffsetEntry>, Index<TimeEntry>);
 
 /// The indexes as they are, if they fit the log, which gets an entry each `interval_bytes`.
-pub fn as_they_are(
+pub(super) fn as_they_are(
     files: &Files,
     base: i64,
     found: &Found,
@@ -71,7 +71,7 @@ fn last_entry<E: Entry>(
 
 /// The part of the indexes that belongs to offsets below the recovery point, every entry held to the batch that it
 /// names.
-pub fn below(files: &Files, base: i64, found: &Found, recovery_point: i64) -> io::Result<Indexes> {
+pub(super) fn below(files: &Files, base: i64, found: &Found, recovery_point: i64) -> io::Result<Indexes> {
     let nothing = || (Index::default(), Index::default());
     if recovery_point <= base || found.log_bytes == 0 {
         return Ok(nothing());

@@ -10,7 +10,7 @@ const LOOK_MS: f64 = 200.0;
 
 /// Counts connections against a rate that may change at any time.
 #[derive(Debug)]
-pub struct CreationRate {
+pub(super) struct CreationRate {
     /// Connections in a second.
     per_second: i32,
     /// Connections that may come now.
@@ -19,19 +19,19 @@ pub struct CreationRate {
 }
 
 impl CreationRate {
-    pub fn new(per_second: i32, now_ms: i64) -> Self {
+    pub(super) fn new(per_second: i32, now_ms: i64) -> Self {
         Self { per_second, room: f64::from(per_second) * WINDOW_S, counted_at_ms: now_ms }
     }
 
     /// A new rate begins with its whole room; the same one changes nothing.
-    pub fn set(&mut self, per_second: i32, now_ms: i64) {
+    pub(super) fn set(&mut self, per_second: i32, now_ms: i64) {
         if per_second != self.per_second {
             *self = Self::new(per_second, now_ms);
         }
     }
 
     /// Milliseconds to wait before asking again; 0 lets one connection in, and counts it.
-    pub fn admit(&mut self, now_ms: i64) -> u64 {
+    pub(super) fn admit(&mut self, now_ms: i64) -> u64 {
         if self.per_second == UNLIMITED {
             return 0;
         }

@@ -17,7 +17,7 @@ use crate::protocol::internal::{self, InternalKey};
 use crate::zerocopy::Piece;
 
 /// What a response needs besides its body.
-pub struct Envelope {
+pub(super) struct Envelope {
     header: Bytes,
     api_key: i16,
     /// By the monotonic clock.
@@ -26,12 +26,12 @@ pub struct Envelope {
 
 impl Envelope {
     /// A fetch may be asked again anywhere: who waits in one for records need not be answered.
-    pub fn is_fetch(&self) -> bool {
+    pub(super) fn is_fetch(&self) -> bool {
         self.api_key == shapes::FETCH.key
     }
 
     /// Puts the response behind those that leave next; returns its bytes.
-    pub fn finish(self, broker: &Broker, body: Body, out: &mut VecDeque<Piece>) -> u64 {
+    pub(super) fn finish(self, broker: &Broker, body: Body, out: &mut VecDeque<Piece>) -> u64 {
         if let Some(metrics) = broker.metrics.api(self.api_key) {
             let took = broker.surroundings.clock.monotonic().saturating_sub(self.started);
             metrics.seconds.observe(took.as_secs_f64());
@@ -46,7 +46,7 @@ impl Envelope {
 }
 
 /// Reads a request's header, guards its body, and calls the handler.
-pub fn dispatch(
+pub(super) fn dispatch(
     broker: &Arc<Broker>,
     info: &ConnectionInfo,
     mut frame: BytesMut,

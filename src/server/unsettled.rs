@@ -26,14 +26,14 @@ const ENTRIES_MAX: usize = 1024;
 
 /// Of one connection.
 #[derive(Debug, Default)]
-pub struct Unsettled {
+pub(super) struct Unsettled {
     is_any: AtomicBool,
     batches: Mutex<BTreeMap<Key, Batch>>,
 }
 
 /// A partition and a producer. (A topic is called by its name or by its id, never by both on one connection.)
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub(super) struct Key {
     topic: String,
     index: i32,
     producer_id: i64,
@@ -47,7 +47,7 @@ struct Batch {
 }
 
 impl Key {
-    pub fn of(topic: &TopicReference, index: i32, header: &BatchHeader) -> Self {
+    pub(super) fn of(topic: &TopicReference, index: i32, header: &BatchHeader) -> Self {
         let topic = match topic {
             TopicReference::Name(name) => name.to_string(),
             TopicReference::Id(id) => id.to_string(),
@@ -58,7 +58,7 @@ impl Key {
 
 impl Unsettled {
     /// Whether a batch may be taken only where the log knows its producer.
-    pub fn must_be_known(&self, topic: &TopicReference, index: i32, header: &BatchHeader) -> bool {
+    pub(super) fn must_be_known(&self, topic: &TopicReference, index: i32, header: &BatchHeader) -> bool {
         self.is_any.load(Ordering::Acquire)
             && self.batches.lock().get(&Key::of(topic, index, header)).is_some_and(|first| {
                 first.epoch == header.producer_epoch && first.base_sequence != header.base_sequence
@@ -66,7 +66,7 @@ impl Unsettled {
     }
 
     /// A batch is not in the log, or it is not known yet.
-    pub fn note(&self, key: Key, header: &BatchHeader) {
+    pub(super) fn note(&self, key: Key, header: &BatchHeader) {
         let batch = Batch { epoch: header.producer_epoch, base_sequence: header.base_sequence };
         let mut batches = self.batches.lock();
         let first = batches.entry(key).or_insert(batch);
@@ -80,13 +80,13 @@ impl Unsettled {
     }
 
     /// A batch is in the log, which knows the producer from now on.
-    pub fn settle(&self, key: &Key) {
+    pub(super) fn settle(&self, key: &Key) {
         let mut batches = self.batches.lock();
         batches.remove(key);
         self.is_any.store(!batches.is_empty(), Ordering::Release);
     }
 
-    pub fn is_any(&self) -> bool {
+    pub(super) fn is_any(&self) -> bool {
         self.is_any.load(Ordering::Acquire)
     }
 }

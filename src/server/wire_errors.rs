@@ -72,7 +72,7 @@ impl From<WorkPanicked> for WireError {
     }
 }
 
-pub fn produce_error(error: &ProduceError) -> ResponseError {
+pub(super) fn produce_error(error: &ProduceError) -> ResponseError {
     match error {
         ProduceError::NotLeader => ResponseError::NotLeaderOrFollower,
         ProduceError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
@@ -95,7 +95,7 @@ pub fn produce_error(error: &ProduceError) -> ResponseError {
 /// is only for what the way may have damaged: what was wrong when it was sent stays wrong. (A block that its codec
 /// cannot read, or an unknown codec, Kafka answers with `UNKNOWN_SERVER_ERROR`, a failure of its own; here that is
 /// an invalid record.)
-pub fn batch_error(error: &BatchError) -> ResponseError {
+pub(super) fn batch_error(error: &BatchError) -> ResponseError {
     match error {
         BatchError::Length(_) | BatchError::Checksum { .. } => ResponseError::CorruptMessage,
         BatchError::Magic(0 | 1) => ResponseError::InvalidRecord,
@@ -121,7 +121,7 @@ pub fn batch_error(error: &BatchError) -> ResponseError {
 }
 
 /// What a producer is answered whose records are not in the log.
-pub fn append_error(error: &AppendError) -> ResponseError {
+pub(super) fn append_error(error: &AppendError) -> ResponseError {
     match error {
         AppendError::Closed | AppendError::LeadershipEnded(_) => ResponseError::NotLeaderOrFollower,
         AppendError::Failed | AppendError::StorageFull | AppendError::Io(_) => {
@@ -138,7 +138,7 @@ pub fn append_error(error: &AppendError) -> ResponseError {
 }
 
 /// For a partition that cannot be asked here.
-pub fn absent_error(absent: Absent) -> ResponseError {
+pub(super) fn absent_error(absent: Absent) -> ResponseError {
     match absent {
         Absent::Unknown => ResponseError::UnknownTopicOrPartition,
         Absent::Offline => ResponseError::KafkaStorageError,
@@ -146,7 +146,7 @@ pub fn absent_error(absent: Absent) -> ResponseError {
 }
 
 /// For a partition that cannot be read.
-pub fn fetch_error(error: &FetchError) -> ResponseError {
+pub(super) fn fetch_error(error: &FetchError) -> ResponseError {
     match error {
         FetchError::NotLeader => ResponseError::NotLeaderOrFollower,
         FetchError::Epoch(EpochError::Fenced) => ResponseError::FencedLeaderEpoch,
@@ -159,7 +159,7 @@ pub fn fetch_error(error: &FetchError) -> ResponseError {
 }
 
 /// For records that are not deleted.
-pub fn delete_records_error(error: &DeleteRecordsError) -> ResponseError {
+pub(super) fn delete_records_error(error: &DeleteRecordsError) -> ResponseError {
     match error {
         DeleteRecordsError::NotLeader => ResponseError::NotLeaderOrFollower,
         DeleteRecordsError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
@@ -171,13 +171,13 @@ pub fn delete_records_error(error: &DeleteRecordsError) -> ResponseError {
 }
 
 /// For what was read beside the records and could not be.
-pub fn storage_error(doing: &str, error: &std::io::Error) -> ResponseError {
+pub(super) fn storage_error(doing: &str, error: &std::io::Error) -> ResponseError {
     tracing::error!(%error, "{doing}");
     ResponseError::KafkaStorageError
 }
 
 /// For a request to a coordinator that was not carried out.
-pub fn coordinator_error(error: &CoordinatorError) -> ResponseError {
+pub(super) fn coordinator_error(error: &CoordinatorError) -> ResponseError {
     match error {
         CoordinatorError::NotCoordinator => ResponseError::NotCoordinator,
         CoordinatorError::Loading => ResponseError::CoordinatorLoadInProgress,
@@ -187,7 +187,7 @@ pub fn coordinator_error(error: &CoordinatorError) -> ResponseError {
 }
 
 /// For what a group does not do.
-pub fn group_error(error: &GroupError) -> ResponseError {
+pub(super) fn group_error(error: &GroupError) -> ResponseError {
     match error {
         GroupError::Coordinator(error) => coordinator_error(error),
         GroupError::FencedInstanceId => ResponseError::FencedInstanceId,
@@ -209,7 +209,7 @@ pub fn group_error(error: &GroupError) -> ResponseError {
 }
 
 /// For the loggers of this broker.
-pub fn logger_error(error: &LoggerError) -> ResponseError {
+pub(super) fn logger_error(error: &LoggerError) -> ResponseError {
     match error {
         LoggerError::UnknownLogger(_) | LoggerError::UnknownLevel(..) => ResponseError::InvalidConfig,
         LoggerError::RootNeedsLevel | LoggerError::Operation(_) | LoggerError::NotOurs => {

@@ -26,16 +26,16 @@ use uuid::Uuid;
 use crate::model::{Checker, Place, RecordId, Topic};
 
 /// Where the broker is.
-pub const BOOTSTRAP: &str = "10.0.0.1:9092";
+pub(crate) const BOOTSTRAP: &str = "10.0.0.1:9092";
 /// The topic whose records are synced, and the one whose are not.
-pub const SYNCED: &str = "synced";
-pub const CACHED: &str = "cached";
+pub(crate) const SYNCED: &str = "synced";
+pub(crate) const CACHED: &str = "cached";
 const PARTITIONS: i32 = 2;
 const GROUP: &str = "accountants";
 const REQUEST_TIMEOUT_MS: u64 = 3000;
 
 #[derive(Clone)]
-pub struct Workers {
+pub(crate) struct Workers {
     pub surroundings: Surroundings,
     pub checker: Checker,
     /// Every topic is synced, whatever it says itself.
@@ -63,7 +63,7 @@ impl Workers {
     }
 
     /// Everybody, until all have ended.
-    pub async fn run(self) -> Result<(), String> {
+    pub(crate) async fn run(self) -> Result<(), String> {
         let client = self.client();
         for (name, is_synced) in [(SYNCED, true), (CACHED, false)] {
             let created = self.create(&client, name, PARTITIONS, is_synced).await;
@@ -503,7 +503,7 @@ impl Workers {
     }
 
     /// When all faults have stopped: everything can be written to, and all that must be there is.
-    pub async fn heal(self) -> Result<(), String> {
+    pub(crate) async fn heal(self) -> Result<(), String> {
         let client = self.client();
         let producer = self.checker.new_producer(false);
         let mut number = 0;

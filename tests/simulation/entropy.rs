@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// From now on all randomness of this thread comes from the seed. Call it first of all: what was drawn before was not.
-pub fn seed(seed: u64) {
+pub(crate) fn seed(seed: u64) {
     RANDOM.set(Some(SimRandom::new(seed)));
 }
 

@@ -23,14 +23,14 @@ use uuid::Uuid;
 
 /// A record, by who sent it and its number there. Odd producers are idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId {
+pub(crate) struct RecordId {
     pub producer: u32,
     pub number: u32,
 }
 
 impl RecordId {
     /// What the record holds: its name, then bytes that follow from it.
-    pub fn value(self) -> Vec<u8> {
+    pub(crate) fn value(self) -> Vec<u8> {
         let mut value = format!("p{}/{}/", self.producer, self.number).into_bytes();
         let spread =
             (u64::from(self.producer) << 32 | u64::from(self.number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -46,7 +46,7 @@ impl RecordId {
     }
 
     /// The record that holds this, if it is whole.
-    pub fn of(value: &[u8]) -> Option<Self> {
+    pub(crate) fn of(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
         let (producer, rest) = text.strip_prefix('p')?.split_once('/')?;
         let id = Self { producer: producer.parse().ok()?, number: rest.split_once('/')?.0.parse().ok()? };
@@ -56,7 +56,7 @@ impl RecordId {
 
 /// A partition of one life of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub(crate) struct Place {
     pub topic: Uuid,
     pub partition: i32,
 }
@@ -72,7 +72,7 @@ struct Partition {
 }
 
 #[derive(Debug)]
-pub struct Topic {
+pub(crate) struct Topic {
     pub name: String,
     pub partitions: i32,
     /// Each record is synced before it is acknowledged.
@@ -91,7 +91,7 @@ struct Commit {
 
 /// What has been done so far, for whoever wants to know whether a run was worth it.
 #[derive(Clone, Copy, Debug, Default, Hash)]
-pub struct Counts {
+pub(crate) struct Counts {
     pub acknowledged: u64,
     pub unknown: u64,
     pub read: u64,
@@ -105,7 +105,7 @@ pub struct Counts {
 }
 
 #[derive(Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     pub topics: BTreeMap<Uuid, Topic>,
     partitions: BTreeMap<Place, Partition>,
     commits: BTreeMap<(String, Place), Commit>,
@@ -138,7 +138,7 @@ enum Said<'a> {
 
 /// Clones are the same model.
 #[derive(Clone, Debug)]
-pub struct Checker {
+pub(crate) struct Checker {
     model: Arc<Mutex<Model>>,
     trace: Trace,
 }
@@ -150,16 +150,16 @@ const UNDER_WAY_MS_MAX: u64 = 15_000;
 const CLIENTS: u32 = 99;
 
 impl Checker {
-    pub fn new(trace: Trace, are_commits_synced: bool) -> Self {
+    pub(crate) fn new(trace: Trace, are_commits_synced: bool) -> Self {
         Self { model: Arc::new(Mutex::new(Model { are_commits_synced, ..Model::default() })), trace }
     }
 
-    pub fn with<T>(&self, with: impl FnOnce(&mut Model) -> T) -> T {
+    pub(crate) fn with<T>(&self, with: impl FnOnce(&mut Model) -> T) -> T {
         with(&mut self.model.lock())
     }
 
     /// Something that must not be.
-    pub fn violated(&self, what: impl Into<String>) {
+    pub(crate) fn violated(&self, what: impl Into<String>) {
         let what = what.into();
         tracing::error!(what, "violation");
         self.trace.note(CLIENTS, &Said::Violation(&what));
@@ -172,26 +172,26 @@ impl Checker {
         }
     }
 
-    pub fn violation(&self) -> Option<String> {
+    pub(crate) fn violation(&self) -> Option<String> {
         self.model.lock().violation.clone()
     }
 
     /// Whether a request may be refused for a reason that only a failing disk is.
-    pub fn may_be_refused(&self) -> bool {
+    pub(crate) fn may_be_refused(&self) -> bool {
         let now_ms = self.trace.now_ms();
         self.with(|model| model.is_disk_dying || now_ms < model.refusals_until_ms)
     }
 
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.model.lock().is_stopping
     }
 
-    pub fn cuts(&self) -> u64 {
+    pub(crate) fn cuts(&self) -> u64 {
         self.model.lock().cuts
     }
 
     /// The machine has lost power: what was not synced is promised no more.
-    pub fn power_cut(&self) {
+    pub(crate) fn power_cut(&self) {
         self.with(|model| {
             model.cuts += 1;
             for (place, partition) in &mut model.partitions {
@@ -207,7 +207,7 @@ impl Checker {
         });
     }
 
-    pub fn topic_created(&self, id: Uuid, topic: Topic) {
+    pub(crate) fn topic_created(&self, id: Uuid, topic: Topic) {
         self.with(|model| {
             for partition in 0..topic.partitions {
                 model.partitions.insert(Place { topic: id, partition }, Partition::default());
@@ -217,7 +217,7 @@ impl Checker {
         });
     }
 
-    pub fn topic_is_dying(&self, id: Uuid) {
+    pub(crate) fn topic_is_dying(&self, id: Uuid) {
         self.with(|model| {
             if let Some(topic) = model.topics.get_mut(&id) {
                 topic.is_dying = true;
@@ -226,7 +226,7 @@ impl Checker {
     }
 
     /// Partitions that may be written to.
-    pub fn places(&self) -> Vec<Place> {
+    pub(crate) fn places(&self) -> Vec<Place> {
         self.with(|model| {
             let lives = |place: &&Place| model.topics.get(&place.topic).is_some_and(|topic| !topic.is_dying);
             model.partitions.keys().filter(lives).copied().collect()
@@ -234,18 +234,18 @@ impl Checker {
     }
 
     /// A number that no producer has had.
-    pub fn new_producer(&self, is_idempotent: bool) -> u32 {
+    pub(crate) fn new_producer(&self, is_idempotent: bool) -> u32 {
         self.with(|model| {
             model.next_producer += 2;
             model.next_producer + u32::from(is_idempotent)
         })
     }
 
-    pub fn sent(&self, place: Place, ids: &[RecordId]) {
+    pub(crate) fn sent(&self, place: Place, ids: &[RecordId]) {
         self.with(|model| model.partitions.entry(place).or_default().sent.extend(ids));
     }
 
-    pub fn producer_id(&self, id: i64, epoch: i16) {
+    pub(crate) fn producer_id(&self, id: i64, epoch: i16) {
         if !self.with(|model| model.producer_ids.insert((id, epoch))) {
             self.violated(format!("producer id {id} with epoch {epoch} was given out twice"));
         }
@@ -258,7 +258,7 @@ impl Checker {
     }
 
     /// A batch is acknowledged at an offset; `cuts`: power cuts when it was sent.
-    pub fn acknowledged(&self, place: Place, base_offset: i64, ids: &[RecordId], cuts: u64) {
+    pub(crate) fn acknowledged(&self, place: Place, base_offset: i64, ids: &[RecordId], cuts: u64) {
         let violation = self.with(|model| {
             model.counts.acknowledged += ids.len() as u64;
             if !Self::still_counts(model, place, cuts) {
@@ -286,7 +286,7 @@ impl Checker {
     }
 
     /// A consumer has got a record; `cuts`: power cuts when it began to ask.
-    pub fn read(&self, place: Place, offset: i64, value: &[u8], cuts: u64) {
+    pub(crate) fn read(&self, place: Place, offset: i64, value: &[u8], cuts: u64) {
         let Some(id) = RecordId::of(value) else {
             let digest = digest(value);
             return self.violated(format!("{place:?}: nobody wrote what is at {offset} (digest {digest:x})"));
@@ -309,7 +309,7 @@ impl Checker {
     }
 
     /// A client was told a high watermark; `least`: what it was when the client began to ask.
-    pub fn high_watermark(&self, place: Place, offset: i64, least: i64, cuts: u64) {
+    pub(crate) fn high_watermark(&self, place: Place, offset: i64, least: i64, cuts: u64) {
         let violation = self.with(|model| {
             if !Self::still_counts(model, place, cuts) {
                 return None;
@@ -323,15 +323,15 @@ impl Checker {
         self.violated_if(violation);
     }
 
-    pub fn known_high_watermark(&self, place: Place) -> i64 {
+    pub(crate) fn known_high_watermark(&self, place: Place) -> i64 {
         self.with(|model| model.partitions.get(&place).map_or(0, |partition| partition.high_watermark))
     }
 
-    pub fn commit_attempted(&self, group: &str, place: Place, offset: i64) {
+    pub(crate) fn commit_attempted(&self, group: &str, place: Place, offset: i64) {
         self.with(|model| model.commits.entry((group.to_owned(), place)).or_default().attempted = offset);
     }
 
-    pub fn committed(&self, group: &str, place: Place, offset: i64, cuts: u64) {
+    pub(crate) fn committed(&self, group: &str, place: Place, offset: i64, cuts: u64) {
         self.with(|model| {
             model.counts.commits += 1;
             if model.are_commits_synced || model.cuts == cuts {
@@ -342,7 +342,7 @@ impl Checker {
     }
 
     /// It may come into effect later, and undo a later one.
-    pub fn commit_is_doubtful(&self, group: &str, place: Place, offset: i64) {
+    pub(crate) fn commit_is_doubtful(&self, group: &str, place: Place, offset: i64) {
         let now_ms = self.trace.now_ms();
         self.with(|model| {
             let commit = model.commits.entry((group.to_owned(), place)).or_default();
@@ -352,7 +352,7 @@ impl Checker {
     }
 
     /// What a group has committed, if anything, as the broker says when nobody commits.
-    pub fn found_committed(&self, group: &str, place: Place, offset: Option<i64>, cuts: u64) {
+    pub(crate) fn found_committed(&self, group: &str, place: Place, offset: Option<i64>, cuts: u64) {
         let offset = offset.unwrap_or(0);
         let violation = self.with(|model| {
             if !model.are_commits_synced && model.cuts != cuts {
@@ -374,7 +374,7 @@ impl Checker {
     }
 
     /// The whole of a partition, read when all is quiet.
-    pub fn whole(&self, place: Place, records: &[(i64, Vec<u8>)]) {
+    pub(crate) fn whole(&self, place: Place, records: &[(i64, Vec<u8>)]) {
         let violation = self.with(|model| {
             let partition = model.partitions.entry(place).or_default();
             let mut last: BTreeMap<u32, RecordId> = BTreeMap::new();

@@ -27,7 +27,7 @@ const REFUSALS_MS: u64 = 4000;
 const PATIENCE_MS: u64 = 60_000;
 
 /// What a run came to.
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub hash: u64,
     pub events: u64,
     pub virtual_ms: u64,
@@ -54,7 +54,7 @@ thread_local! {
 }
 
 /// Virtual time, for logs.
-pub struct VirtualTime;
+pub(crate) struct VirtualTime;
 
 impl FormatTime for VirtualTime {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
@@ -74,7 +74,7 @@ struct Run {
 }
 
 /// Runs one seed; an error is a violation.
-pub fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
+pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
     note_panics();
     planted::plant(bug);
     let mut world = World::new(seed);

@@ -20,10 +20,10 @@ use raftsman::protocol::batch::batches;
 use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 
 /// Longest that anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker process; killed when dropped.
-pub struct Broker {
+pub(crate) struct Broker {
     child: Child,
     pub address: SocketAddr,
     pub admin: SocketAddr,
@@ -33,12 +33,16 @@ pub struct Broker {
 
 impl Broker {
     /// Starts a broker on free ports, with its data in `folder`.
-    pub fn start(folder: &Path, overrides: &[&str]) -> Broker {
+    pub(crate) fn start(folder: &Path, overrides: &[&str]) -> Broker {
         Self::start_with_environment(folder, overrides, &[])
     }
 
     /// As [`Broker::start`], with these variables in its environment.
-    pub fn start_with_environment(folder: &Path, overrides: &[&str], environment: &[(&str, &str)]) -> Broker {
+    pub(crate) fn start_with_environment(
+        folder: &Path,
+        overrides: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Broker {
         let data = format!("log.dirs={}", folder.display());
         let own = ["listeners=PLAINTEXT://127.0.0.1:0", "raftsman.admin.listener=127.0.0.1:0", &data];
         let values = own.iter().chain(overrides);
@@ -47,7 +51,7 @@ impl Broker {
     }
 
     /// Starts a broker with these arguments, which give it free ports and its data in `folder`.
-    pub fn run(folder: &Path, arguments: &[&str]) -> Broker {
+    pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Broker {
         Self::run_with_environment(folder, arguments, &[])
     }
 
@@ -90,23 +94,23 @@ impl Broker {
         Broker { child, address, admin, folder: folder.to_owned(), log }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until the process has ended by itself.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("the broker ends")
     }
 
     /// `kill -9`, and waits until the process is gone.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("the broker is killed");
         self.child.wait().expect("the broker is gone");
     }
 
     /// SIGTERM; the broker must end in order.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the broker is told to stop");
         let status = self.child.wait().expect("the broker ends");
@@ -114,7 +118,7 @@ impl Broker {
     }
 
     /// Resident memory, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("there is a VmRSS line");
@@ -122,17 +126,17 @@ impl Broker {
     }
 
     /// The value of a metric, 0 when it is not there (yet).
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = http_get(self.admin, "/metrics").1;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.trim().parse().expect("a number"))
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address).expect("the broker accepts")
     }
 
-    pub fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 }
@@ -145,7 +149,7 @@ impl Drop for Broker {
 }
 
 /// Status code and body.
-pub fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("the admin listener accepts");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n").expect("sent");
     let mut text = String::new();
@@ -155,13 +159,13 @@ pub fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// One connection, one request at a time.
-pub struct Client {
+pub(crate) struct Client {
     pub stream: TcpStream,
     correlation_id: i32,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> std::io::Result<Client> {
+    pub(crate) fn connect(address: SocketAddr) -> std::io::Result<Client> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -169,7 +173,7 @@ impl Client {
     }
 
     /// A request's frame, length included.
-    pub fn frame<R: Request>(&mut self, request: &R, version: i16) -> BytesMut {
+    pub(crate) fn frame<R: Request>(&mut self, request: &R, version: i16) -> BytesMut {
         self.correlation_id += 1;
         let header_version = ApiKey::try_from(R::KEY).expect("known").request_header_version(version);
         let header = RequestHeader::default()
@@ -185,13 +189,13 @@ impl Client {
         frame
     }
 
-    pub fn send<R: Request>(&mut self, request: &R, version: i16) -> std::io::Result<()> {
+    pub(crate) fn send<R: Request>(&mut self, request: &R, version: i16) -> std::io::Result<()> {
         let frame = self.frame(request, version);
         self.stream.write_all(&frame)
     }
 
     /// The next response's payload: header and body.
-    pub fn receive_payload(&mut self) -> std::io::Result<Bytes> {
+    pub(crate) fn receive_payload(&mut self) -> std::io::Result<Bytes> {
         let mut size = [0; 4];
         self.stream.read_exact(&mut size)?;
         let mut payload = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
@@ -199,7 +203,7 @@ impl Client {
         Ok(Bytes::from(payload))
     }
 
-    pub fn receive<R: Request>(&mut self, version: i16) -> std::io::Result<R::Response> {
+    pub(crate) fn receive<R: Request>(&mut self, version: i16) -> std::io::Result<R::Response> {
         let mut payload = self.receive_payload()?;
         let header_version = ApiKey::try_from(R::KEY).expect("known").response_header_version(version);
         ResponseHeader::decode(&mut payload, header_version).expect("a response header");
@@ -208,12 +212,12 @@ impl Client {
         Ok(response)
     }
 
-    pub fn call<R: Request>(&mut self, request: &R, version: i16) -> std::io::Result<R::Response> {
+    pub(crate) fn call<R: Request>(&mut self, request: &R, version: i16) -> std::io::Result<R::Response> {
         self.send(request, version)?;
         self.receive::<R>(version)
     }
 
-    pub fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    pub(crate) fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let configs = configs.iter().map(|(key, value)| {
             CreatableTopicConfig::default()
                 .with_name(StrBytes::from_string((*key).to_owned()))
@@ -230,14 +234,14 @@ impl Client {
     }
 
     /// A new idempotent producer's id.
-    pub fn producer_id(&mut self) -> i64 {
+    pub(crate) fn producer_id(&mut self) -> i64 {
         let request = InitProducerIdRequest::default().with_transactional_id(None);
         let response = self.call(&request, 4).expect("answered");
         assert_eq!(response.error_code, 0);
         response.producer_id.0
     }
 
-    pub fn metadata(&mut self, topics: &[&str]) -> MetadataResponse {
+    pub(crate) fn metadata(&mut self, topics: &[&str]) -> MetadataResponse {
         let topics = topics
             .iter()
             .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
@@ -248,7 +252,7 @@ impl Client {
     }
 
     /// Produces one batch; gives the error code and the base offset.
-    pub fn produce(
+    pub(crate) fn produce(
         &mut self,
         topic: &str,
         partition: i32,
@@ -261,7 +265,13 @@ impl Client {
     }
 
     /// Fetches once; gives the error code, the high watermark and the records' bytes.
-    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, bytes_max: i32) -> (i16, i64, Bytes) {
+    pub(crate) fn fetch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        bytes_max: i32,
+    ) -> (i16, i64, Bytes) {
         let response =
             self.call(&fetch_request(topic, partition, offset, bytes_max, 0), 12).expect("answered");
         let answer = &response.responses[0].partitions[0];
@@ -269,7 +279,7 @@ impl Client {
     }
 
     /// Every record of a partition: offset and value.
-    pub fn read_all(&mut self, topic: &str, partition: i32) -> Vec<(i64, Bytes)> {
+    pub(crate) fn read_all(&mut self, topic: &str, partition: i32) -> Vec<(i64, Bytes)> {
         let mut records = Vec::new();
         let mut offset = 0;
         loop {
@@ -295,17 +305,23 @@ impl Client {
     }
 }
 
-pub fn topic_name(name: &str) -> TopicName {
+pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-pub fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
+pub(crate) fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
     let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic])
 }
 
-pub fn fetch_request(topic: &str, partition: i32, offset: i64, bytes_max: i32, wait_ms: i32) -> FetchRequest {
+pub(crate) fn fetch_request(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    bytes_max: i32,
+    wait_ms: i32,
+) -> FetchRequest {
     let wanted = FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(offset)
@@ -320,7 +336,7 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64, bytes_max: i32, w
 }
 
 /// A batch of values; with a producer, idempotent.
-pub fn batch(values: &[&[u8]], producer: Option<(i64, i16, i32)>) -> Bytes {
+pub(crate) fn batch(values: &[&[u8]], producer: Option<(i64, i16, i32)>) -> Bytes {
     let (producer_id, producer_epoch, base_sequence) = producer.unwrap_or((-1, -1, -1));
     let options = BatchOptions { producer_id, producer_epoch, base_sequence, ..BatchOptions::default() };
     let mut builder = BatchBuilder::new(options);
@@ -330,7 +346,7 @@ pub fn batch(values: &[&[u8]], producer: Option<(i64, i16, i32)>) -> Bytes {
     builder.build().expect("builds")
 }
 
-pub fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_millis()).expect("before the end of time")
 }

@@ -43,7 +43,7 @@ async fn idle(worker: Worker, address: SocketAddr) -> Result<(), String> {
     Ok(())
 }
 
-pub async fn run(arguments: ConnectionsArguments, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn run(arguments: ConnectionsArguments, out: &mut Output) -> Result<(), CliError> {
     engine::raise_open_files(arguments.count as usize)?;
     let client = client_of(&arguments.cluster)?;
     let connection = client.any().await?;

@@ -53,7 +53,7 @@ pub struct RunArguments {
 }
 
 /// Seconds, whole or not, up to a day.
-pub fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("expected seconds, up to 86400".to_owned()),
@@ -119,7 +119,7 @@ struct Tally {
 
 /// A task's view of the run.
 #[derive(Clone)]
-pub struct Worker {
+pub(super) struct Worker {
     shared: Arc<Shared>,
     tally: Arc<Mutex<Tally>>,
     /// Counted from 0 over all threads.
@@ -127,7 +127,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub async fn connect(&self, address: SocketAddr) -> Result<TcpStream, String> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> Result<TcpStream, String> {
         let failed = |error: std::io::Error| format!("cannot reach {address}: {}", io_reason(&error));
         let permit = self.shared.connecting.acquire().await;
         let stream = TcpStream::connect(address).await.map_err(failed)?;
@@ -137,7 +137,7 @@ impl Worker {
     }
 
     /// Says that this task could begin, and waits until all can. Gives the moment of the start.
-    pub async fn ready(&self) -> Instant {
+    pub(super) async fn ready(&self) -> Instant {
         let mut started = self.shared.started.subscribe();
         if self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1 == self.shared.tasks {
             // Nobody listens any more when another task has failed.
@@ -152,7 +152,7 @@ impl Worker {
 
     /// Whether another request may be sent; counts it.
     #[inline]
-    pub fn may_send(&self) -> bool {
+    pub(super) fn may_send(&self) -> bool {
         match (self.shared.phase.load(Ordering::Relaxed), &self.shared.requests_left) {
             (OVER, _) => false,
             (MEASURED, Some(left)) => left.fetch_sub(1, Ordering::Relaxed) > 0,
@@ -161,7 +161,7 @@ impl Worker {
     }
 
     /// Waits until the run is over.
-    pub async fn over(&self) {
+    pub(super) async fn over(&self) {
         let mut over = self.shared.over.subscribe();
         // Its sender lives as long as this.
         drop(over.wait_for(|over| *over).await);
@@ -169,7 +169,7 @@ impl Worker {
 
     /// Counts an answered request, sent (or due) at `since`. Without a moment it has no latency.
     #[inline]
-    pub fn answered(&self, since: Option<Instant>, records: u64, bytes: u64) {
+    pub(super) fn answered(&self, since: Option<Instant>, records: u64, bytes: u64) {
         let latency = since.map(|since| since.elapsed());
         let is_measured = self.shared.phase.load(Ordering::Relaxed) == MEASURED;
         let mut tally = self.tally.lock();
@@ -190,10 +190,11 @@ impl Worker {
 }
 
 /// A task, made on the thread that runs it.
-pub type Task = Box<dyn FnOnce(Worker) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send>;
+pub(super) type Task =
+    Box<dyn FnOnce(Worker) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send>;
 
 /// Makes a task out of an async function.
-pub fn task<F>(work: impl FnOnce(Worker) -> F + Send + 'static) -> Task
+pub(super) fn task<F>(work: impl FnOnce(Worker) -> F + Send + 'static) -> Task
 where
     F: Future<Output = Result<(), String>> + Send + 'static,
 {
@@ -201,7 +202,7 @@ where
 }
 
 /// What a run has come to.
-pub struct Outcome {
+pub(super) struct Outcome {
     pub elapsed: Duration,
     pub measured: Counts,
     pub all: Counts,
@@ -211,7 +212,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn report(&self, workload: &str) -> Report {
+    pub(super) fn report(&self, workload: &str) -> Report {
         let mut report = Report::new(workload, self.elapsed, self.measured, self.client, self.broker);
         report.latency = self.latency;
         report
@@ -219,13 +220,13 @@ impl Outcome {
 }
 
 /// This process and the broker's at one moment.
-pub fn usages(broker_pid: Option<u32>) -> Result<(Usage, Option<Usage>), CliError> {
+pub(super) fn usages(broker_pid: Option<u32>) -> Result<(Usage, Option<Usage>), CliError> {
     let of = |pid| of_process(pid).map_err(CliError::Failed);
     Ok((of(std::process::id())?, broker_pid.map(of).transpose()?))
 }
 
 /// Runs the tasks to the plan. Blocks the thread.
-pub fn run(plan: &Plan, tasks: Vec<Task>) -> Result<Outcome, CliError> {
+pub(super) fn run(plan: &Plan, tasks: Vec<Task>) -> Result<Outcome, CliError> {
     let (events, received) = mpsc::channel();
     let shared = Arc::new(Shared {
         phase: AtomicU8::new(CONNECTING),
@@ -390,19 +391,19 @@ impl Watch<'_> {
 }
 
 /// Answers as they come from a socket, in a buffer that is used again.
-pub struct Answers {
+pub(super) struct Answers {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Answers {
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         Self { buffer: vec![0; bytes.max(4)], start: 0, end: 0 }
     }
 
     /// Reads what has come, once. Can be cancelled.
-    pub async fn read(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+    pub(super) async fn read(&mut self, stream: &mut TcpStream) -> Result<(), String> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -439,12 +440,12 @@ impl Answers {
     }
 
     /// Whether a whole answer is there.
-    pub fn is_whole(&self) -> Result<bool, String> {
+    pub(super) fn is_whole(&self) -> Result<bool, String> {
         Ok(self.announced()?.is_some_and(|length| self.start + 4 + length <= self.end))
     }
 
     /// The next whole answer, from behind its correlation id on.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, String> {
+    pub(super) fn next(&mut self) -> Result<Option<&[u8]>, String> {
         let Some(length) = self.announced()? else { return Ok(None) };
         let start = self.start + 4;
         if start + length > self.end {
@@ -456,12 +457,12 @@ impl Answers {
 }
 
 /// An error code of the broker, in words.
-pub fn check(code: i16) -> Result<(), String> {
+pub(super) fn check(code: i16) -> Result<(), String> {
     ClientError::check(code, None).map_err(|error| error.to_string())
 }
 
 /// Lets this process open `connections` sockets and a few files besides.
-pub fn raise_open_files(connections: usize) -> Result<(), CliError> {
+pub(super) fn raise_open_files(connections: usize) -> Result<(), CliError> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let failed = |error| CliError::while_doing("read the limit of open files", error);
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;

@@ -263,7 +263,7 @@ async fn feed(
     Ok(())
 }
 
-pub async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn run(arguments: FetchArguments, out: &mut Output) -> Result<(), CliError> {
     let is_tail = arguments.tail || arguments.feed.is_some();
     if arguments.sessions && !is_tail {
         return Err(CliError::Usage("--sessions needs --tail or --feed".to_owned()));

@@ -16,15 +16,15 @@ use crate::protocol::builder::{BatchBuilder, BatchOptions};
 use crate::protocol::reader::{ReadError, Reader};
 
 /// The correlation id of all requests.
-pub const CORRELATION_ID: i32 = 7;
+pub(super) const CORRELATION_ID: i32 = 7;
 /// Produce and Fetch name topics by their ids from these versions on.
 const PRODUCE_ID_VERSION: i16 = 13;
 const FETCH_ID_VERSION: i16 = 13;
 /// Produce's strings and arrays are compact from this version on.
 const PRODUCE_FLEXIBLE_VERSION: i16 = 9;
 /// The oldest version of Fetch whose answers are read here, and of OffsetCommit.
-pub const FETCH_VERSION_MIN: i16 = 12;
-pub const COMMIT_VERSION_MIN: i16 = 8;
+pub(super) const FETCH_VERSION_MIN: i16 = 12;
+pub(super) const COMMIT_VERSION_MIN: i16 = 8;
 /// Frames up to this many bytes are kept in one piece, so that one plain write sends them.
 const WHOLE_BYTES_MAX: usize = 32 * 1024;
 
@@ -59,12 +59,12 @@ fn encode<R: Request>(request: &R, version: i16, client_id: &str) -> Result<Byte
 }
 
 /// A request that is sent as it is, in one piece.
-pub fn plain<R: Request>(request: &R, version: i16, client_id: &str) -> Result<Frame, ClientError> {
+pub(super) fn plain<R: Request>(request: &R, version: i16, client_id: &str) -> Result<Frame, ClientError> {
     Ok(Frame::whole(encode(request, version, client_id)?.freeze()))
 }
 
 /// Values of `size` bytes that compress about as well as log lines: words in an order without a pattern.
-pub fn value(size: usize, seed: u64) -> Vec<u8> {
+pub(super) fn value(size: usize, seed: u64) -> Vec<u8> {
     const WORDS: [&[u8]; 16] = [
         b"GET ",
         b"POST ",
@@ -108,13 +108,13 @@ pub struct BuiltBatch {
 
 /// How large a batch gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchSize {
+pub(super) enum BatchSize {
     Records(u32),
     /// As many records as fit into so many bytes before compression, and one at least.
     Bytes(usize),
 }
 
-pub fn batch(
+pub(super) fn batch(
     record_bytes: usize,
     size: BatchSize,
     compression: Compression,
@@ -140,7 +140,7 @@ pub fn batch(
 }
 
 /// A batch of equal records.
-pub fn batch_of(value: &[u8], records: u32, timestamp_ms: i64) -> Result<Bytes, ClientError> {
+pub(super) fn batch_of(value: &[u8], records: u32, timestamp_ms: i64) -> Result<Bytes, ClientError> {
     let wrong = |error: crate::protocol::batch::BatchError| ClientError::Batch(error.to_string());
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for _ in 0..records {
@@ -151,7 +151,7 @@ pub fn batch_of(value: &[u8], records: u32, timestamp_ms: i64) -> Result<Bytes, 
 
 /// What Produce requests have in common.
 #[derive(Debug, Clone)]
-pub struct ProduceSettings<'a> {
+pub(super) struct ProduceSettings<'a> {
     pub topic: &'a TopicMetadata,
     pub version: i16,
     pub acks: i16,
@@ -160,7 +160,7 @@ pub struct ProduceSettings<'a> {
 }
 
 /// One Produce request per partition; the requests share the batch when it is large.
-pub fn produce_frames(
+pub(super) fn produce_frames(
     settings: &ProduceSettings<'_>,
     partitions: &[i32],
     batch: &Bytes,
@@ -202,13 +202,13 @@ pub fn produce_frames(
 }
 
 /// Bytes of an unsigned varint.
-pub fn varint_bytes(value: usize) -> usize {
+pub(super) fn varint_bytes(value: usize) -> usize {
     (usize::BITS - value.max(1).leading_zeros()).div_ceil(7) as usize
 }
 
 /// A Fetch request over some partitions of one topic, with offsets that can be written over.
 #[derive(Debug)]
-pub struct FetchFrame {
+pub(super) struct FetchFrame {
     pub bytes: BytesMut,
     first_offset: usize,
 }
@@ -221,7 +221,7 @@ const FETCH_TAIL_BYTES: usize = 4;
 
 /// What Fetch requests have in common.
 #[derive(Debug, Clone)]
-pub struct FetchSettings {
+pub(super) struct FetchSettings {
     pub topic: TopicMetadata,
     pub version: i16,
     pub bytes_max: i32,
@@ -233,18 +233,18 @@ pub struct FetchSettings {
 
 /// Where a Fetch stands in a fetch session (KIP-227).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FetchSession {
+pub(super) struct FetchSession {
     pub id: i32,
     pub epoch: i32,
 }
 
 impl FetchSession {
-    pub const NONE: Self = Self { id: 0, epoch: -1 };
+    pub(super) const NONE: Self = Self { id: 0, epoch: -1 };
     /// Asks for a session over the partitions that the request names.
-    pub const FIRST: Self = Self { id: 0, epoch: 0 };
+    pub(super) const FIRST: Self = Self { id: 0, epoch: 0 };
 
     /// For the request behind this one. `id` is what the answer gave; 0 says that there is no session.
-    pub fn next(self, id: i32) -> Self {
+    pub(super) fn next(self, id: i32) -> Self {
         match id {
             0 => Self::FIRST,
             id => Self { id, epoch: self.epoch.checked_add(1).unwrap_or(1) },
@@ -253,7 +253,7 @@ impl FetchSession {
 }
 
 impl FetchFrame {
-    pub fn new(
+    pub(super) fn new(
         settings: &FetchSettings,
         session: FetchSession,
         partitions: &[i32],
@@ -284,7 +284,7 @@ impl FetchFrame {
     }
 
     /// Sets the offset of the partition that was the `position`th when the request was made.
-    pub fn set_offset(&mut self, position: usize, offset: i64) {
+    pub(super) fn set_offset(&mut self, position: usize, offset: i64) {
         let start = self.first_offset + position * FETCH_PARTITION_BYTES;
         if let Some(place) = self.bytes.get_mut(start..start + 8) {
             place.copy_from_slice(&offset.to_be_bytes());
@@ -293,7 +293,7 @@ impl FetchFrame {
 }
 
 /// Reads one request's answer; gives the first error code in it, or 0. `version` is the request's.
-pub type Check = fn(&[u8], i16) -> Result<i16, ReadError>;
+pub(super) type Check = fn(&[u8], i16) -> Result<i16, ReadError>;
 
 fn skip_string(reader: &mut Reader<'_>, is_flexible: bool) -> Result<(), ReadError> {
     let length = if is_flexible {
@@ -305,7 +305,7 @@ fn skip_string(reader: &mut Reader<'_>, is_flexible: bool) -> Result<(), ReadErr
 }
 
 /// The error of a Produce answer with one partition. `body` begins behind the correlation id.
-pub fn produce_error(body: &[u8], version: i16) -> Result<i16, ReadError> {
+pub(super) fn produce_error(body: &[u8], version: i16) -> Result<i16, ReadError> {
     let mut reader = Reader::new(body);
     let is_flexible = version >= PRODUCE_FLEXIBLE_VERSION;
     if is_flexible {
@@ -329,7 +329,7 @@ pub fn produce_error(body: &[u8], version: i16) -> Result<i16, ReadError> {
 }
 
 /// The error of an OffsetCommit answer with one partition.
-pub fn commit_error(body: &[u8], _version: i16) -> Result<i16, ReadError> {
+pub(super) fn commit_error(body: &[u8], _version: i16) -> Result<i16, ReadError> {
     let mut reader = Reader::new(body);
     skip_tags(&mut reader)?;
     reader.i32()?;
@@ -351,7 +351,7 @@ fn skip_tags(reader: &mut Reader<'_>) -> Result<(), ReadError> {
 
 /// One partition of a Fetch answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FetchedPartition<'a> {
+pub(super) struct FetchedPartition<'a> {
     pub index: i32,
     pub error_code: i16,
     pub records: &'a [u8],
@@ -359,13 +359,13 @@ pub struct FetchedPartition<'a> {
 
 /// What a Fetch answer says of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fetched {
+pub(super) struct Fetched {
     pub error_code: i16,
     pub session_id: i32,
 }
 
 /// Calls `each` for every partition of a Fetch answer. `body` begins behind the correlation id.
-pub fn walk_fetch<'a>(
+pub(super) fn walk_fetch<'a>(
     body: &'a [u8],
     version: i16,
     mut each: impl FnMut(FetchedPartition<'a>),
@@ -402,7 +402,7 @@ pub fn walk_fetch<'a>(
 
 /// What the whole batches of some fetched bytes come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Batches {
+pub(super) struct Batches {
     pub records: u64,
     pub bytes: u64,
     /// The offset behind the last of them; None when there is no whole batch.
@@ -410,7 +410,7 @@ pub struct Batches {
 }
 
 /// Adds up batches by their headers. A batch that was cut off at the end does not count.
-pub fn walk_batches(records: &[u8], mut each: impl FnMut(&[u8])) -> Result<Batches, ReadError> {
+pub(super) fn walk_batches(records: &[u8], mut each: impl FnMut(&[u8])) -> Result<Batches, ReadError> {
     let mut found = Batches::default();
     let mut rest = records;
     while rest.len() >= 61 {

@@ -194,7 +194,7 @@ async fn commit(
     Ok(report)
 }
 
-pub async fn run(arguments: GroupsArguments, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn run(arguments: GroupsArguments, out: &mut Output) -> Result<(), CliError> {
     engine::raise_open_files((arguments.groups * arguments.members * 2) as usize)?;
     let target = Target::find(&arguments.cluster, &arguments.topic).await?;
     let (begun, from) = (usages(arguments.cluster.broker_pid)?, Instant::now());

@@ -363,7 +363,7 @@ fn walk_moments(batch: &[u8], mut each: impl FnMut(u64)) -> Result<(), ReadError
     Ok(())
 }
 
-pub async fn run(arguments: LatencyArguments, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn run(arguments: LatencyArguments, out: &mut Output) -> Result<(), CliError> {
     let target = Target::find(&arguments.cluster, &arguments.topic).await?;
     let has_ids = !target.topic.id.is_nil();
     let produce_version = target.version::<ProduceRequest>(9, if has_ids { 13 } else { 12 }).await?;

@@ -18,7 +18,7 @@ const ANSWERS_BYTES: usize = 16 * 1024;
 
 /// What a connection sends.
 #[derive(Clone)]
-pub struct Load {
+pub(super) struct Load {
     /// By partition.
     pub frames: Arc<Vec<Frame>>,
     /// The version of the requests.
@@ -39,7 +39,7 @@ pub struct Load {
 }
 
 /// Sends to the partitions of the lane in turn. `lane.partitions` are places in `load.frames`.
-pub async fn drive(worker: Worker, lane: Lane, load: Load) -> Result<(), String> {
+pub(super) async fn drive(worker: Worker, lane: Lane, load: Load) -> Result<(), String> {
     let mut stream = worker.connect(lane.address).await?;
     let mut answers = Answers::new(ANSWERS_BYTES);
     let mut under_way = VecDeque::<Instant>::with_capacity(load.depth);
@@ -102,7 +102,7 @@ pub async fn drive(worker: Worker, lane: Lane, load: Load) -> Result<(), String>
     Ok(())
 }
 
-pub async fn write(stream: &mut TcpStream, frame: &Frame) -> Result<(), String> {
+pub(super) async fn write(stream: &mut TcpStream, frame: &Frame) -> Result<(), String> {
     let written = if frame.batch.is_empty() {
         stream.write_all(&frame.head).await
     } else {
@@ -113,7 +113,7 @@ pub async fn write(stream: &mut TcpStream, frame: &Frame) -> Result<(), String> 
 
 /// An ApiVersions request in version 0. Requests of a connection are done in their order, so its answer
 /// says that those before it are done.
-pub async fn fence(stream: &mut TcpStream, answers: &mut Answers) -> Result<(), String> {
+pub(super) async fn fence(stream: &mut TcpStream, answers: &mut Answers) -> Result<(), String> {
     let mut request = [0; 14];
     request[..4].copy_from_slice(&10i32.to_be_bytes());
     request[4..6].copy_from_slice(&18i16.to_be_bytes());

@@ -119,12 +119,12 @@ impl BatchArguments {
     }
 }
 
-pub async fn run(arguments: ProduceArguments, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn run(arguments: ProduceArguments, out: &mut Output) -> Result<(), CliError> {
     let report = measure(&arguments, "produce").await?;
     report.print(out, arguments.cluster.json)
 }
 
-pub async fn measure(arguments: &ProduceArguments, workload: &str) -> Result<Report, CliError> {
+pub(super) async fn measure(arguments: &ProduceArguments, workload: &str) -> Result<Report, CliError> {
     let connections = arguments.connections as usize;
     engine::raise_open_files(connections)?;
     let target = Target::find(&arguments.cluster, &arguments.topic).await?;

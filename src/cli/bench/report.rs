@@ -14,14 +14,14 @@ const LATENCY_NANOS_MIN: u64 = 1_000;
 const LATENCY_NANOS_MAX: u64 = 600_000_000_000;
 
 /// A histogram of nanoseconds, three digits wide.
-pub fn histogram() -> Result<Histogram<u64>, CliError> {
+pub(super) fn histogram() -> Result<Histogram<u64>, CliError> {
     Histogram::new_with_bounds(LATENCY_NANOS_MIN, LATENCY_NANOS_MAX, 3)
         .map_err(|error| CliError::while_doing("make a histogram", error))
 }
 
 /// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Percentiles {
+pub(super) struct Percentiles {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub p999_ms: f64,
@@ -30,7 +30,7 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// None when nothing was recorded.
-    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+    pub(super) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
         (!histogram.is_empty()).then(|| Self {
             p50_ms: at(0.5),
@@ -43,7 +43,7 @@ impl Percentiles {
 
 /// What the broker's process did meanwhile (`--broker-pid`). Bytes are those of whole batches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct BrokerCost {
+pub(super) struct BrokerCost {
     pub cpu_seconds: f64,
     /// Share of one core.
     pub cpu_cores: f64,
@@ -57,7 +57,7 @@ pub struct BrokerCost {
 
 /// Counts of the measured interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Answered requests; with acks=0, sent ones.
     pub requests: u64,
     pub records: u64,
@@ -67,7 +67,7 @@ pub struct Counts {
 
 /// One measurement.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     pub workload: String,
     pub seconds: f64,
     #[serde(flatten)]
@@ -89,10 +89,10 @@ pub struct Report {
 }
 
 /// A process's usage at both ends of the measured interval.
-pub type Interval = (Usage, Usage);
+pub(super) type Interval = (Usage, Usage);
 
 impl Report {
-    pub fn new(
+    pub(super) fn new(
         workload: &str,
         elapsed: Duration,
         counts: Counts,
@@ -130,13 +130,13 @@ impl Report {
         }
     }
 
-    pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
+    pub(super) fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
         self.more.insert(key.to_owned(), value.into());
         self
     }
 
     /// Prints it: a line per figure, or one line of JSON.
-    pub fn print(&self, out: &mut Output, json: bool) -> Result<(), CliError> {
+    pub(super) fn print(&self, out: &mut Output, json: bool) -> Result<(), CliError> {
         if json {
             let value = serde_json::to_value(self)
                 .map_err(|error| CliError::while_doing("write the report", error))?;

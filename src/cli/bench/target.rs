@@ -64,14 +64,14 @@ pub struct Target {
 }
 
 /// First and next offsets by partition.
-pub type Ends = BTreeMap<i32, (i64, i64)>;
+pub(super) type Ends = BTreeMap<i32, (i64, i64)>;
 
-pub fn client_of(cluster: &ClusterArguments) -> Result<Client, CliError> {
+pub(super) fn client_of(cluster: &ClusterArguments) -> Result<Client, CliError> {
     cluster.connection.client(&cluster.connection.properties(&[])?)
 }
 
 /// The address behind a `host:port`.
-pub fn resolve(address: &str) -> Result<SocketAddr, CliError> {
+pub(super) fn resolve(address: &str) -> Result<SocketAddr, CliError> {
     let mut found =
         address.to_socket_addrs().map_err(|error| CliError::while_doing(format!("find {address}"), error))?;
     found.next().ok_or_else(|| CliError::Failed(format!("{address} has no address")))
@@ -162,7 +162,7 @@ impl Target {
     }
 }
 
-pub async fn version<R: Request>(client: &Client, min: i16, max: i16) -> Result<i16, CliError> {
+pub(super) async fn version<R: Request>(client: &Client, min: i16, max: i16) -> Result<i16, CliError> {
     let connection = client.any().await?;
     let version = connection.require::<R>(max)?;
     if version < min {
@@ -176,7 +176,7 @@ pub async fn version<R: Request>(client: &Client, min: i16, max: i16) -> Result<
 }
 
 /// Records in all partitions together.
-pub fn next_offsets_sum(ends: &Ends) -> i64 {
+pub(super) fn next_offsets_sum(ends: &Ends) -> i64 {
     ends.values().map(|(_, next)| next).sum()
 }
 

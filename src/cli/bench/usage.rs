@@ -6,7 +6,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 /// A process at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(super) struct Usage {
     /// User and system time of all threads since the process began; in ticks of 10 ms, mostly.
     pub cpu: Duration,
     pub resident_bytes: u64,
@@ -17,7 +17,7 @@ pub struct Usage {
 ///
 /// # Errors
 /// There is no such process, or it is not ours to look at.
-pub fn of_process(pid: u32) -> Result<Usage, String> {
+pub(super) fn of_process(pid: u32) -> Result<Usage, String> {
     let read = |name: &str| {
         let path = format!("/proc/{pid}/{name}");
         std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Reads the pairs. Brackets keep the commas of a value together and are no part of it.
-pub fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
+pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut pairs = BTreeMap::new();
     for part in split(text)? {
         let (key, value) = part

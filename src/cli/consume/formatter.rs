@@ -104,7 +104,7 @@ pub(super) struct Formatter {
 
 impl Formatter {
     /// `class`: the name of a formatter's class, or nothing.
-    pub fn new(format: Format, properties: &Properties, class: &str) -> Result<Self, CliError> {
+    pub(super) fn new(format: Format, properties: &Properties, class: &str) -> Result<Self, CliError> {
         for key in properties.keys().filter(|key| !FORMATTER_KEYS.contains(key)) {
             // How its bytes are read decides what is printed; anything else at most leaves something out.
             if key.contains("deserializer") {
@@ -153,7 +153,11 @@ impl Formatter {
     }
 
     /// Prints a record whole, or nothing of it.
-    pub fn print(&mut self, consumed: &ConsumedRecord, out: &mut impl Write) -> Result<(), PrintError> {
+    pub(super) fn print(
+        &mut self,
+        consumed: &ConsumedRecord,
+        out: &mut impl Write,
+    ) -> Result<(), PrintError> {
         let mut line = std::mem::take(&mut self.line);
         line.clear();
         let written = self.write(consumed, &mut line);

@@ -40,7 +40,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub fn new(
+    pub(super) fn new(
         group: &str,
         arguments: &ConsumeArguments,
         properties: &Properties,

@@ -65,7 +65,7 @@ pub(super) struct Shown<'r> {
 }
 
 impl Decoding {
-    pub fn of(arguments: &DumpLogArguments) -> Result<Self, CliError> {
+    pub(super) fn of(arguments: &DumpLogArguments) -> Result<Self, CliError> {
         let unserved = [
             (arguments.transaction_log_decoder, "--transaction-log-decoder: transactions are not served yet"),
             (arguments.share_group_state_decoder, "--share-group-state-decoder: share groups are not served"),
@@ -89,7 +89,7 @@ impl Decoding {
         })
     }
 
-    pub fn text(self, record: &Record) -> Shown<'_> {
+    pub(super) fn text(self, record: &Record) -> Shown<'_> {
         match self {
             Self::Plain { key, value } => Shown {
                 key: record.key.as_deref().map(|bytes| key.text(bytes)),
@@ -111,7 +111,7 @@ impl Decoding {
     }
 
     /// Key and value for the JSON form.
-    pub fn json(self, record: &Record) -> (Value, Value) {
+    pub(super) fn json(self, record: &Record) -> (Value, Value) {
         match self {
             Self::Plain { .. } => {
                 let shown = self.text(record);

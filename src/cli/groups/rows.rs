@@ -23,7 +23,7 @@ pub(super) struct OffsetRow<'a> {
 impl OffsetRow<'_> {
     /// Records that are in the log and not committed as read. Not below zero: a log that was deleted and
     /// made anew may be shorter than what is committed.
-    pub fn lag(&self) -> Option<i64> {
+    pub(super) fn lag(&self) -> Option<i64> {
         Some((self.log_end_offset? - self.committed?.offset).max(0))
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    pub fn new(arguments: &ProduceArguments) -> Result<Self, CliError> {
+    pub(super) fn new(arguments: &ProduceArguments) -> Result<Self, CliError> {
         let mut properties = match &arguments.reader_config {
             Some(path) => Properties::read(path)?,
             None => Properties::default(),
@@ -60,7 +60,7 @@ impl Parser {
     }
 
     /// One line (without its end), or all of the input in the raw form.
-    pub fn parse(&mut self, line: Bytes, now_ms: i64) -> Result<ProducerRecord, String> {
+    pub(super) fn parse(&mut self, line: Bytes, now_ms: i64) -> Result<ProducerRecord, String> {
         self.line += 1;
         let mut parsed = match self.format {
             Format::Text => ProducerRecord { record: self.reader.parse(line, self.line)?, partition: None },

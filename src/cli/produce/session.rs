@@ -42,7 +42,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(
+    pub(super) fn new(
         producer: Producer,
         input: Input,
         is_sync: bool,
@@ -61,7 +61,7 @@ impl Session {
         }
     }
 
-    pub async fn run(&mut self) -> Result<(), ProducerError> {
+    pub(super) async fn run(&mut self) -> Result<(), ProducerError> {
         let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
         self.prompt();
         while !(self.is_read() && self.producer.is_idle()) {
@@ -86,7 +86,7 @@ impl Session {
     }
 
     /// Records and bytes that are acknowledged, and how long it took; the failure, if there was one.
-    pub fn end(self) -> (u64, u64, Duration, Option<CliError>) {
+    pub(super) fn end(self) -> (u64, u64, Duration, Option<CliError>) {
         let Self { producer, progress, failure, .. } = self;
         (producer.acknowledged_records(), producer.acknowledged_bytes(), progress.started.elapsed(), failure)
     }
@@ -172,7 +172,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn new(total_bytes: Option<u64>, is_shown: bool) -> Self {
+    pub(super) fn new(total_bytes: Option<u64>, is_shown: bool) -> Self {
         let is_terminal = io::stderr().is_terminal();
         Self { started: Instant::now(), total_bytes, read_bytes: 0, is_shown, is_terminal }
     }

@@ -271,7 +271,7 @@ pub(super) async fn delete(
 }
 
 /// Reads `1:2,2:3`: the brokers of partition 0, then of partition 1, and so on.
-pub fn parse_replica_assignment(text: &str) -> Result<Vec<Vec<i32>>, String> {
+pub(super) fn parse_replica_assignment(text: &str) -> Result<Vec<Vec<i32>>, String> {
     let mut partitions = Vec::<Vec<i32>>::new();
     for (index, part) in text.split(',').enumerate() {
         let brokers = part

@@ -16,7 +16,7 @@ use crate::types::uuid_to_base64;
 
 /// Replicas that may lead though they are not in sync (KIP-966). None: the broker does not tell.
 #[derive(Debug, Clone, Default)]
-pub struct EligibleLeaders {
+pub(super) struct EligibleLeaders {
     eligible: Option<Vec<i32>>,
     last_known: Option<Vec<i32>>,
 }

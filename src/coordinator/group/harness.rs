@@ -35,7 +35,7 @@ impl Chance for NextId {
     }
 }
 
-pub fn config() -> GroupShardConfig {
+pub(super) fn config() -> GroupShardConfig {
     GroupShardConfig {
         session_timeout_min_ms: 6000,
         session_timeout_max_ms: 1_800_000,
@@ -56,7 +56,7 @@ fn ids_of(topics: &Topics) -> TopicIds {
     TopicIds::new(move |name| topics.lock().get(name).copied())
 }
 
-pub struct Harness {
+pub(super) struct Harness {
     pub config: GroupShardConfig,
     pub topics: Topics,
     pub shard: GroupShard,
@@ -69,7 +69,7 @@ pub struct Harness {
 }
 
 impl Harness {
-    pub fn new(config: GroupShardConfig) -> Self {
+    pub(super) fn new(config: GroupShardConfig) -> Self {
         IDS.set(0);
         let topics = Topics::default();
         let mut harness = Self {
@@ -87,12 +87,12 @@ impl Harness {
         harness
     }
 
-    pub fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now { wall_ms: 1_700_000_000_000 + self.now_ms, monotonic_ms: self.now_ms }
     }
 
     /// Asks; the answer is there at once or comes later, see [`Self::take`].
-    pub fn ask(&mut self, request: Request) -> Ticket {
+    pub(super) fn ask(&mut self, request: Request) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let mut decision = self.shard.decide(request, ticket, self.now());
@@ -105,12 +105,12 @@ impl Harness {
     }
 
     /// Asks what is answered at once.
-    pub fn answer(&mut self, request: Request) -> Response {
+    pub(super) fn answer(&mut self, request: Request) -> Response {
         let ticket = self.ask(request);
         self.take(ticket).expect("answered at once")
     }
 
-    pub fn take(&mut self, ticket: Ticket) -> Option<Response> {
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Response> {
         self.answers.remove(&ticket)
     }
 
@@ -134,7 +134,7 @@ impl Harness {
     }
 
     /// Lets time pass, with every turn of the clock that is due.
-    pub fn pass(&mut self, ms: i64) {
+    pub(super) fn pass(&mut self, ms: i64) {
         let end = self.now_ms + ms;
         let mut turns = 0;
         while let Some(deadline) = self.shard.deadline().filter(|deadline| *deadline <= end) {
@@ -150,7 +150,7 @@ impl Harness {
     }
 
     /// The coordinator moves: all that is left is the log, and who waits is told to look for it.
-    pub fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.shard = self.replayed();
         self.shard.loaded(self.now());
         for ticket in std::mem::take(&mut self.waiting) {
@@ -166,16 +166,16 @@ impl Harness {
         shard
     }
 
-    pub fn group(&self, id: &str) -> Option<&ClassicGroup> {
+    pub(super) fn group(&self, id: &str) -> Option<&ClassicGroup> {
         self.shard.groups().find(|group| *group.id == *id).map(|group| &**group)
     }
 
-    pub fn state(&self, id: &str) -> Option<State> {
+    pub(super) fn state(&self, id: &str) -> Option<State> {
         self.group(id).map(|group| group.state)
     }
 
     /// What the log tells is what is there.
-    pub fn check_replay(&self) {
+    pub(super) fn check_replay(&self) {
         let replayed = self.replayed();
         let groups = |shard: &GroupShard| -> BTreeMap<GroupId, ClassicGroup> {
             shard.groups().map(|group| (group.id.clone(), ClassicGroup::clone(group))).collect()
@@ -209,12 +209,12 @@ impl Harness {
     }
 }
 
-pub fn client(id: &str) -> Client {
+pub(super) fn client(id: &str) -> Client {
     Client { id: id.into(), host: IpAddr::V4(Ipv4Addr::LOCALHOST) }
 }
 
 /// A consumer's subscription: version 1, topics, no user data.
-pub fn subscription(topics: &[&str]) -> Bytes {
+pub(super) fn subscription(topics: &[&str]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_i16(1);
     out.put_i32(topics.len() as i32);
@@ -228,7 +228,7 @@ pub fn subscription(topics: &[&str]) -> Bytes {
 }
 
 /// A join of a modern consumer that subscribes to `t`.
-pub fn join(group: &str, member_id: &str) -> JoinGroup {
+pub(super) fn join(group: &str, member_id: &str) -> JoinGroup {
     JoinGroup {
         group_id: group.into(),
         member_id: member_id.into(),
@@ -244,7 +244,7 @@ pub fn join(group: &str, member_id: &str) -> JoinGroup {
     }
 }
 
-pub fn sync(group: &str, joined: &JoinedGroup, assignments: &[(&Arc<str>, &str)]) -> SyncGroup {
+pub(super) fn sync(group: &str, joined: &JoinedGroup, assignments: &[(&Arc<str>, &str)]) -> SyncGroup {
     SyncGroup {
         group_id: group.into(),
         generation_id: joined.generation_id,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::client::consumer_protocol::Subscription;
 
 /// Whether the subscription names the topic; one that cannot be read may name any.
-pub fn names(subscription: &Bytes, topic: &str) -> bool {
+pub(super) fn names(subscription: &Bytes, topic: &str) -> bool {
     let read = Subscription::decode(subscription.clone());
     read.map_or(true, |read| read.topics.iter().any(|name| name == topic))
 }

@@ -25,7 +25,7 @@ static PACES: LazyLock<Option<OsString>> = LazyLock::new(|| {
 });
 
 /// Lets the connections of a listener begin without pacing.
-pub fn leave_out(listener: &impl AsFd) -> io::Result<()> {
+pub(super) fn leave_out(listener: &impl AsFd) -> io::Result<()> {
     match &*PACES {
         Some(_) => Ok(setsockopt(listener, TcpCongestion, &OsString::from("reno"))?),
         None => Ok(()),
@@ -33,7 +33,7 @@ pub fn leave_out(listener: &impl AsFd) -> io::Result<()> {
 }
 
 /// Gives an accepted connection what the system wants, unless it stays within the machine.
-pub fn put_back(stream: &impl AsFd, local: IpAddr, peer: IpAddr) -> io::Result<()> {
+pub(super) fn put_back(stream: &impl AsFd, local: IpAddr, peer: IpAddr) -> io::Result<()> {
     match &*PACES {
         Some(name) if !peer.is_loopback() && peer != local => Ok(setsockopt(stream, TcpCongestion, name)?),
         _ => Ok(()),

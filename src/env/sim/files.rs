@@ -128,23 +128,23 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub fn file(&self, path: &Path) -> Option<usize> {
+    pub(super) fn file(&self, path: &Path) -> Option<usize> {
         self.live.files.get(path).copied()
     }
 
-    pub fn is_dir(&self, path: &Path) -> bool {
+    pub(super) fn is_dir(&self, path: &Path) -> bool {
         self.live.is_dir(path)
     }
 
-    pub fn files(&self) -> impl Iterator<Item = (&Path, usize)> {
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, usize)> {
         self.live.files.iter().map(|(path, id)| (path.as_path(), *id))
     }
 
-    pub fn dirs(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> {
         self.live.dirs.iter().map(PathBuf::as_path)
     }
 
-    pub fn change(&mut self, change: Change) {
+    pub(super) fn change(&mut self, change: Change) {
         // What is not synced yet belongs to the folder, not to its name, which may soon be another folder's.
         match &change {
             Change::RemoveTree(gone) => self.unsynced.retain(|change| !change.dir().starts_with(gone)),
@@ -159,7 +159,7 @@ impl Names {
 
     /// Makes the changes in one folder durable. Those of its parents are not: a folder whose own
     /// creation was not synced may be gone with all that is in it.
-    pub fn sync(&mut self, dir: &Path) {
+    pub(super) fn sync(&mut self, dir: &Path) {
         let Self { durable, unsynced, .. } = self;
         unsynced.retain(|change| {
             let here = change.dir() == dir;
@@ -171,7 +171,7 @@ impl Names {
     }
 
     /// Keeps a random prefix of each folder's unsynced changes.
-    pub fn power_cut(&mut self, random: &mut SimRandom) {
+    pub(super) fn power_cut(&mut self, random: &mut SimRandom) {
         let mut kept: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for change in &self.unsynced {
             *kept.entry(change.dir().to_owned()).or_default() += 1;
@@ -228,11 +228,11 @@ pub(super) struct Inode {
 }
 
 impl Inode {
-    pub fn new(modified_ms: i64) -> Self {
+    pub(super) fn new(modified_ms: i64) -> Self {
         Self { modified_ms, ..Self::default() }
     }
 
-    pub fn live(&self) -> &[u8] {
+    pub(super) fn live(&self) -> &[u8] {
         &self.live
     }
 
@@ -241,25 +241,25 @@ impl Inode {
         self.unsynced.push(write);
     }
 
-    pub fn write(&mut self, position: usize, bytes: &[u8]) {
+    pub(super) fn write(&mut self, position: usize, bytes: &[u8]) {
         self.push(Write::Bytes(position, bytes.to_vec()));
     }
 
-    pub fn set_len(&mut self, len: usize) {
+    pub(super) fn set_len(&mut self, len: usize) {
         self.reserved = 0;
         self.push(Write::Length(len));
     }
 
     /// What it takes of the disk: its length, or the room that is set aside for more.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.live.len().max(self.reserved)
     }
 
-    pub fn reserve(&mut self, len: usize) {
+    pub(super) fn reserve(&mut self, len: usize) {
         self.reserved = self.reserved.max(len);
     }
 
-    pub fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         // After a failed sync what is there and what is durable have parted; nothing brings them
         // together again but a new file.
         if self.lost {
@@ -270,11 +270,11 @@ impl Inode {
         }
     }
 
-    pub fn lose_sync(&mut self) {
+    pub(super) fn lose_sync(&mut self) {
         self.lost = true;
     }
 
-    pub fn flip_bit(&mut self, at: usize) -> bool {
+    pub(super) fn flip_bit(&mut self, at: usize) -> bool {
         match self.live.get_mut(at) {
             Some(byte) => *byte ^= 0x10,
             None => return false,
@@ -287,7 +287,7 @@ impl Inode {
 
     /// Keeps a random prefix of the unsynced writes, and of the one after it a part, or none of its
     /// bytes but its length.
-    pub fn power_cut(&mut self, random: &mut SimRandom) {
+    pub(super) fn power_cut(&mut self, random: &mut SimRandom) {
         self.reserved = 0;
         let writes = std::mem::take(&mut self.unsynced);
         // Most cuts happen soon after a write, when nothing of it has reached the device, or long

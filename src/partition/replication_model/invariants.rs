@@ -11,7 +11,7 @@ use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// What is known of the whole cluster, that no node knows.
 #[derive(Debug, Default)]
-pub struct Invariants {
+pub(super) struct Invariants {
     /// Who leads in an epoch.
     leaders: BTreeMap<i32, NodeId>,
     /// The record at an offset in an epoch.
@@ -27,17 +27,22 @@ fn record_at(broker: &Broker, offset: usize) -> Option<Record> {
 }
 
 impl Invariants {
-    pub fn committed_records(&self) -> usize {
+    pub(super) fn committed_records(&self) -> usize {
         self.committed.len()
     }
 
-    pub fn leaderships(&self) -> usize {
+    pub(super) fn leaderships(&self) -> usize {
         self.leaders.len()
     }
 
     /// An epoch has one leader, and the ISR is part of the replicas ("ControllerState" of the models); an entry of the
     /// metadata log takes into the ISR only who has all that is committed (KIP-497, KIP-903).
-    pub fn decided(&mut self, before: &PartitionImage, after: &PartitionImage, brokers: &[Broker]) -> Step {
+    pub(super) fn decided(
+        &mut self,
+        before: &PartitionImage,
+        after: &PartitionImage,
+        brokers: &[Broker],
+    ) -> Step {
         if let Some(leader) = after.leader {
             let known = *self.leaders.entry(after.leader_epoch.0).or_insert(leader);
             if known != leader {
@@ -62,7 +67,7 @@ impl Invariants {
     }
 
     /// What was committed in earlier epochs is in the log of who leads ("LeaderInIsr", "StrongIsr": leader completeness).
-    pub fn leads(&mut self, broker: &Broker, epoch: LeaderEpoch) -> Step {
+    pub(super) fn leads(&mut self, broker: &Broker, epoch: LeaderEpoch) -> Step {
         self.has_committed(broker, epoch.0).map_err(|violation| format!("{} leads: {violation}", broker.id))
     }
 
@@ -80,7 +85,7 @@ impl Invariants {
     }
 
     /// A leader writes in its own epoch, and once at an offset ("log matching", KIP-101).
-    pub fn written(&mut self, broker: &Broker, offset: Offset, record: Record) -> Step {
+    pub(super) fn written(&mut self, broker: &Broker, offset: Offset, record: Record) -> Step {
         if self.leaders.get(&record.epoch).is_some_and(|leader| *leader != broker.id) {
             return Err(format!("{} writes in epoch {}, in which it does not lead", broker.id, record.epoch));
         }
@@ -93,7 +98,7 @@ impl Invariants {
     }
 
     /// The same offset and epoch are the same record in every log ("log matching", KIP-101).
-    pub fn copied(&mut self, offset: Offset, record: Record) -> Step {
+    pub(super) fn copied(&mut self, offset: Offset, record: Record) -> Step {
         match self.written.get(&(offset.0, record.epoch)) {
             Some(value) if *value == record.value => Ok(()),
             other => Err(format!("{record:?} is copied to {offset}, where its leader wrote {other:?}")),
@@ -102,7 +107,13 @@ impl Invariants {
 
     /// A leader's high watermark has moved: what it passed is committed for ever, is in the logs of all that lead in later
     /// epochs already, and of the whole ISR as the controller has it ("ValidHighWatermark", "WeakIsr").
-    pub fn committed(&mut self, brokers: &[Broker], at: usize, before: Offset, now: &PartitionImage) -> Step {
+    pub(super) fn committed(
+        &mut self,
+        brokers: &[Broker],
+        at: usize,
+        before: Offset,
+        now: &PartitionImage,
+    ) -> Step {
         let leader = &brokers[at];
         let (epoch, after) = (leader.replica.leader_epoch(), leader.replica.high_watermark());
         for offset in before.0 as usize..after.0 as usize {
@@ -138,7 +149,7 @@ impl Invariants {
     }
 
     /// What is acknowledged with acks=all is committed, at its offset.
-    pub fn acknowledged(&mut self, value: u64, end: Offset) -> Step {
+    pub(super) fn acknowledged(&mut self, value: u64, end: Offset) -> Step {
         match self.committed.get(end.0 as usize - 1) {
             Some((record, _)) if record.value == value => Ok(()),
             other => {
@@ -149,7 +160,7 @@ impl Invariants {
 
     /// After every step: in a log epochs do not fall (KIP-101); a high watermark is within the log, and does not fall
     /// while its node leads.
-    pub fn look_at(&mut self, brokers: &[Broker]) -> Step {
+    pub(super) fn look_at(&mut self, brokers: &[Broker]) -> Step {
         for (broker, seen) in brokers.iter().zip(&mut self.seen) {
             let last_two = broker.log.records.len().saturating_sub(2);
             if !broker.log.records[last_two..].is_sorted_by_key(|record| record.epoch) {
@@ -176,7 +187,7 @@ impl Invariants {
     }
 
     /// When all have come together, what was committed is there.
-    pub fn look_at_the_end(&self, records: &[Record]) -> Step {
+    pub(super) fn look_at_the_end(&self, records: &[Record]) -> Step {
         match self.committed.iter().map(|(record, _)| record).zip(records).position(|(a, b)| a != b) {
             None if self.committed.len() <= records.len() => Ok(()),
             at => Err(format!("at {at:?} there is something else than what was committed")),

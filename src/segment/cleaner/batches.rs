@@ -7,7 +7,7 @@ use crate::env::File;
 use crate::protocol::batch::{Batch, BatchHeader};
 
 /// The batches of a file from a position on.
-pub struct BatchReader<'a> {
+pub(super) struct BatchReader<'a> {
     file: &'a dyn File,
     /// In the file, of the first byte of `buffer` that is not read yet.
     position: u64,
@@ -19,7 +19,7 @@ pub struct BatchReader<'a> {
 
 impl<'a> BatchReader<'a> {
     /// Reads from `position`, where a batch starts, to `limit`, by pieces of `read_bytes`.
-    pub fn new(file: &'a dyn File, position: u64, limit: u64, read_bytes: usize) -> Self {
+    pub(super) fn new(file: &'a dyn File, position: u64, limit: u64, read_bytes: usize) -> Self {
         Self { file, position, limit, buffer: Vec::new(), start: 0, read_bytes: read_bytes.max(4096) }
     }
 
@@ -27,7 +27,7 @@ impl<'a> BatchReader<'a> {
     ///
     /// # Errors
     /// `InvalidData` where there is no whole batch, or its checksum does not fit.
-    pub fn next(&mut self, pace: Pace<'_>) -> Result<Option<Batch<'_>>, Stop> {
+    pub(super) fn next(&mut self, pace: Pace<'_>) -> Result<Option<Batch<'_>>, Stop> {
         if self.position >= self.limit {
             return Ok(None);
         }
@@ -74,6 +74,6 @@ impl<'a> BatchReader<'a> {
     }
 }
 
-pub fn invalid(position: u64, error: &dyn std::fmt::Display) -> io::Error {
+pub(super) fn invalid(position: u64, error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("at position {position}: {error}"))
 }

@@ -11,10 +11,10 @@ use crate::segment::file_cache::FileKind;
 use crate::segment::index::{self, Entry, Index};
 use crate::segment::segment_file::{Files, Segment, State, file_name};
 
-pub const CLEANED: &str = ".cleaned";
+pub(super) const CLEANED: &str = ".cleaned";
 
 /// A segment under way.
-pub struct CleanedSegment<'a> {
+pub(super) struct CleanedSegment<'a> {
     files: &'a Files,
     base_offset: i64,
     opened: Vec<(FileKind, Arc<dyn File>)>,
@@ -28,12 +28,12 @@ pub struct CleanedSegment<'a> {
 }
 
 /// The path of a file of a segment that is not in its place yet.
-pub fn path_of(files: &Files, base_offset: i64, kind: FileKind, ending: &str) -> PathBuf {
+pub(super) fn path_of(files: &Files, base_offset: i64, kind: FileKind, ending: &str) -> PathBuf {
     files.path(&format!("{}{ending}", file_name(base_offset, kind.extension())))
 }
 
 impl<'a> CleanedSegment<'a> {
-    pub fn create(
+    pub(super) fn create(
         files: &'a Files,
         base_offset: i64,
         index_interval_bytes: u32,
@@ -73,7 +73,7 @@ impl<'a> CleanedSegment<'a> {
     }
 
     /// Adds one batch; `bytes` are all of it.
-    pub fn push(&mut self, header: &BatchHeader, bytes: &[u8], pace: Pace<'_>) -> Result<(), Stop> {
+    pub(super) fn push(&mut self, header: &BatchHeader, bytes: &[u8], pace: Pace<'_>) -> Result<(), Stop> {
         let position = self.written + self.buffer.len() as u64;
         let is_reachable = i32::try_from(position + bytes.len() as u64).is_ok()
             && i32::try_from(header.last_offset().saturating_sub(self.base_offset)).is_ok();
@@ -117,12 +117,17 @@ impl<'a> CleanedSegment<'a> {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
     /// Writes and syncs what is left, and gives the segment, which ends at `next_offset`.
-    pub fn finish(mut self, next_offset: i64, written_ms: i64, pace: Pace<'_>) -> Result<Segment, Stop> {
+    pub(super) fn finish(
+        mut self,
+        next_offset: i64,
+        written_ms: i64,
+        pace: Pace<'_>,
+    ) -> Result<Segment, Stop> {
         let finished = self.finish_files(pace);
         if let Err(stop) = finished {
             self.discard();
@@ -150,13 +155,13 @@ impl<'a> CleanedSegment<'a> {
     }
 
     /// Removes the files.
-    pub fn discard(&self) {
+    pub(super) fn discard(&self) {
         discard(self.files, self.base_offset, &[CLEANED]);
     }
 }
 
 /// Removes files that never got their names; false when one is still there.
-pub fn discard(files: &Files, base_offset: i64, endings: &[&str]) -> bool {
+pub(super) fn discard(files: &Files, base_offset: i64, endings: &[&str]) -> bool {
     let mut is_done = true;
     for ending in endings {
         for kind in FileKind::ALL {

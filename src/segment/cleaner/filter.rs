@@ -24,7 +24,7 @@ const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What a batch is worth by the transaction that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// Its records are looked at one by one.
     Judged,
     /// It stays as it is.
@@ -37,18 +37,18 @@ pub enum Fate {
 /// taken for committed. Once there are, data of aborted ones goes, and a marker goes when nothing of its
 /// transaction is left and its delete horizon has passed.
 #[derive(Debug, Default)]
-pub struct Transactions;
+pub(super) struct Transactions;
 
 impl Transactions {
     /// Looks at the batches in their order.
-    pub fn next(&mut self, batch: &Batch<'_>) -> Fate {
+    pub(super) fn next(&mut self, batch: &Batch<'_>) -> Fate {
         if batch.header.is_control() { Fate::Kept } else { Fate::Judged }
     }
 }
 
 /// What batches are judged by.
 #[derive(Debug)]
-pub struct Judge<'a> {
+pub(super) struct Judge<'a> {
     pub map: &'a OffsetMap,
     pub now_ms: i64,
     pub delete_retention_ms: i64,
@@ -60,7 +60,7 @@ pub struct Judge<'a> {
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filtered {
+pub(super) struct Filtered {
     pub records_read: u64,
     pub records_kept: u64,
     /// It was copied byte for byte.
@@ -69,7 +69,7 @@ pub struct Filtered {
 
 /// Buffers that are used again and again.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub(super) struct Scratch {
     payload: Vec<u8>,
     record: Vec<u8>,
 }
@@ -82,7 +82,7 @@ impl Judge<'_> {
     ///
     /// # Errors
     /// Of a batch that cannot be read: `Record`, `Decompress`, `LeftOver`…
-    pub fn filter(
+    pub(super) fn filter(
         &self,
         batch: &Batch<'_>,
         transactions: &mut Transactions,

@@ -18,7 +18,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::ALTER_CONFIGS,
     versions: 0..=2,
     notes: &[],

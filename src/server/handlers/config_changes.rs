@@ -12,32 +12,36 @@ use crate::server::api::Request;
 use crate::server::wire_errors::WireError;
 
 /// What became of a resource, which is named as on the wire.
-pub struct ConfigOutcome {
+pub(super) struct ConfigOutcome {
     pub resource_type: i8,
     pub resource_name: StrBytes,
     pub error: Option<WireError>,
 }
 
 impl ConfigOutcome {
-    pub fn done(resource: &ConfigResource) -> Self {
+    pub(super) fn done(resource: &ConfigResource) -> Self {
         Self { resource_type: resource.kind.number(), resource_name: text(&resource.name), error: None }
     }
 
-    pub fn failed(resource: &ConfigResource, error: WireError) -> Self {
+    pub(super) fn failed(resource: &ConfigResource, error: WireError) -> Self {
         Self { error: Some(error), ..Self::done(resource) }
     }
 
-    pub fn error_code(&self) -> i16 {
+    pub(super) fn error_code(&self) -> i16 {
         self.error.as_ref().map_or(0, WireError::number)
     }
 
-    pub fn error_message(&self) -> Option<StrBytes> {
+    pub(super) fn error_message(&self) -> Option<StrBytes> {
         self.error.as_ref().and_then(WireError::text)
     }
 }
 
 /// The resource that is to be changed.
-pub fn find_resource(broker: &Broker, kind: i8, name: &StrBytes) -> Result<ConfigResource, ConfigOutcome> {
+pub(super) fn find_resource(
+    broker: &Broker,
+    kind: i8,
+    name: &StrBytes,
+) -> Result<ConfigResource, ConfigOutcome> {
     let Some(resource_type) = ConfigResourceType::from_number(kind) else {
         let error = WireError::new(ResponseError::InvalidRequest, format!("Unknown resource type {kind}"));
         let resource_name = name.clone();
@@ -56,19 +60,19 @@ pub fn find_resource(broker: &Broker, kind: i8, name: &StrBytes) -> Result<Confi
 }
 
 /// A value on the wire, copied.
-pub fn to_owned_value(value: &Option<StrBytes>) -> Option<String> {
+pub(super) fn to_owned_value(value: &Option<StrBytes>) -> Option<String> {
     value.as_ref().map(ToString::to_string)
 }
 
 /// The log has who changed what. Keys alone: a value may be a secret.
-pub fn log_change(request: &Request, resource: &ConfigResource, keys: &[String]) {
+pub(super) fn log_change(request: &Request, resource: &ConfigResource, keys: &[String]) {
     // As text, which is logged with its control characters escaped: groups have any name.
     let (resource, keys) = (resource.to_string(), keys.join(", "));
     tracing::info!(client = request.client(), host = %request.client_host, resource, keys, "configuration changed");
 }
 
 /// The controller's answers on `named` resources, with the keys that were asked for; what was changed is logged.
-pub fn to_outcomes(
+pub(super) fn to_outcomes(
     request: &Request,
     named: Vec<(ConfigResource, Vec<String>)>,
     answers: Result<Answers<ConfigResource, ()>, ControllerError>,

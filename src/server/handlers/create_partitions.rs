@@ -15,7 +15,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::CREATE_PARTITIONS,
     versions: 0..=3,
     notes: &[],

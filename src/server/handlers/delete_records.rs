@@ -19,7 +19,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, delete_records_error};
 use crate::types::Offset;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::DELETE_RECORDS,
     versions: 0..=2,
     notes: &[],

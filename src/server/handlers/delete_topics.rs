@@ -18,7 +18,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 use crate::types::TopicId;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::DELETE_TOPICS,
     versions: 1..=6,
     notes: &[(6, "topics by name or by id (KIP-516)")],

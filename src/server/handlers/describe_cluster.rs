@@ -13,7 +13,7 @@ use crate::server::api::{AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTR
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::DESCRIBE_CLUSTER,
     versions: 0..=2,
     notes: &[(1, "brokers or controllers (KIP-919)"), (2, "fenced brokers too (KIP-1073)")],

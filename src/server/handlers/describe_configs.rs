@@ -27,7 +27,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 use crate::server::{Broker, loggers};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::DESCRIBE_CONFIGS,
     versions: 1..=4,
     notes: &[(1, "synonyms (KIP-226)"), (3, "types and documentation (KIP-569)")],

@@ -16,7 +16,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, storage_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::DESCRIBE_LOG_DIRS,
     versions: 1..=5,
     notes: &[

@@ -22,7 +22,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 use crate::types::TopicId;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::DESCRIBE_TOPIC_PARTITIONS,
     versions: 0..=0,
     notes: &[],

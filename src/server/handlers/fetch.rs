@@ -32,7 +32,7 @@ use crate::server::wire_errors::{WireError, absent_error, fetch_error};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 use crate::zerocopy::{self, FileSlice, Piece};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::FETCH,
     versions: 4..=18,
     notes: &[

@@ -16,7 +16,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::FIND_COORDINATOR,
     versions: 0..=6,
     notes: &[(1, "coordinators of transactions, which are not served"), (4, "several keys (KIP-699)")],

@@ -9,7 +9,7 @@ use crate::server::api::{Operation, Request};
 use crate::server::wire_errors::group_error;
 
 /// Every operation on a group.
-pub const GROUP_OPERATIONS: i32 = Operation::bits(&[
+pub(super) const GROUP_OPERATIONS: i32 = Operation::bits(&[
     Operation::Read,
     Operation::Delete,
     Operation::Describe,
@@ -18,28 +18,28 @@ pub const GROUP_OPERATIONS: i32 = Operation::bits(&[
 ]);
 
 /// A text of the wire, copied: it lets go of the frame that it came in.
-pub fn to_owned_text(text: &StrBytes) -> Arc<str> {
+pub(super) fn to_owned_text(text: &StrBytes) -> Arc<str> {
     text.as_str().into()
 }
 
-pub fn to_owned_optional(text: &Option<StrBytes>) -> Option<Arc<str>> {
+pub(super) fn to_owned_optional(text: &Option<StrBytes>) -> Option<Arc<str>> {
     text.as_ref().map(to_owned_text)
 }
 
-pub fn optional_text(owned: &Option<Arc<str>>) -> Option<StrBytes> {
+pub(super) fn optional_text(owned: &Option<Arc<str>>) -> Option<StrBytes> {
     owned.as_deref().map(text)
 }
 
-pub fn group_id(id: &str) -> GroupId {
+pub(super) fn group_id(id: &str) -> GroupId {
     GroupId(text(id))
 }
 
 /// Who sent the request.
-pub fn client(request: &Request) -> Client {
+pub(super) fn client(request: &Request) -> Client {
     Client { id: request.client().into(), host: request.client_host }
 }
 
 /// The error code of what became of something in a group.
-pub fn error_code<T>(result: &Result<T, GroupError>) -> i16 {
+pub(super) fn error_code<T>(result: &Result<T, GroupError>) -> i16 {
     result.as_ref().err().map_or(0, |error| group_error(error).code())
 }

@@ -14,7 +14,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::HEARTBEAT,
     versions: 0..=4,
     notes: &[(3, "static members (KIP-345)")],

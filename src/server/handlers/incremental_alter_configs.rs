@@ -21,7 +21,7 @@ use crate::server::loggers::LoggerError;
 use crate::server::wire_errors::{WireError, logger_error};
 use crate::server::{Broker, loggers};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::INCREMENTAL_ALTER_CONFIGS,
     versions: 0..=1,
     notes: &[],

@@ -14,7 +14,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::INIT_PRODUCER_ID,
     versions: 0..=5,
     notes: &[(3, "a producer may say which id and epoch it has (KIP-360)")],

@@ -17,7 +17,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::JOIN_GROUP,
     versions: 0..=9,
     notes: &[

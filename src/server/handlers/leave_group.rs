@@ -15,7 +15,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::LEAVE_GROUP,
     versions: 0..=5,
     notes: &[(3, "several members, and static ones (KIP-345)"), (5, "why a member leaves (KIP-800)")],

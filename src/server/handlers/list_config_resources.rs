@@ -16,7 +16,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::LIST_CONFIG_RESOURCES,
     versions: 0..=1,
     notes: &[

@@ -14,7 +14,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::LIST_GROUPS,
     versions: 0..=5,
     notes: &[(4, "filters by state (KIP-518)"), (5, "filters by type (KIP-848)")],

@@ -23,7 +23,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, absent_error, fetch_error, storage_error};
 use crate::types::{LeaderEpoch, Offset};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::LIST_OFFSETS,
     versions: 1..=11,
     notes: &[

@@ -29,7 +29,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 use crate::types::{NodeId, TopicId};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::METADATA,
     versions: 0..=13,
     notes: &[
@@ -234,7 +234,7 @@ fn describe(
 
 /// What this node knows better of a partition than the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Here {
+pub(super) enum Here {
     Nothing,
     /// It should hold the partition and cannot open its log.
     WithoutLog(NodeId),
@@ -242,7 +242,7 @@ pub enum Here {
     NotYet(NodeId),
 }
 
-pub fn here(broker: &Broker, topic: TopicId, index: i32, partition: &PartitionImage) -> Here {
+pub(super) fn here(broker: &Broker, topic: TopicId, index: i32, partition: &PartitionImage) -> Here {
     let node = broker.node;
     if broker.partitions.is_offline(topic, index) {
         Here::WithoutLog(node)
@@ -256,7 +256,7 @@ pub fn here(broker: &Broker, topic: TopicId, index: i32, partition: &PartitionIm
 }
 
 /// Which of a partition's replicas can be asked.
-pub struct Health {
+pub(super) struct Health {
     /// 0 when it has a leader that answers.
     pub error_code: i16,
     /// Also one that is fenced: clients are told of it, with the error.
@@ -266,7 +266,7 @@ pub struct Health {
 
 impl Health {
     /// As the image says, but for what is known `here` of this node, which the controller may still name the leader.
-    pub fn of(image: &MetadataImage, partition: &PartitionImage, here: Here) -> Self {
+    pub(super) fn of(image: &MetadataImage, partition: &PartitionImage, here: Here) -> Self {
         let is_offline = |node: &NodeId| {
             here == Here::WithoutLog(*node) || image.broker(*node).is_none_or(|known| known.fenced)
         };

@@ -18,7 +18,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::OFFSET_DELETE,
     versions: 0..=0,
     notes: &[],

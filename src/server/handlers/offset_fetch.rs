@@ -26,7 +26,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::OFFSET_FETCH,
     versions: 1..=10,
     notes: &[

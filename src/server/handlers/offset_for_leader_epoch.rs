@@ -19,7 +19,7 @@ use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, fetch_error};
 use crate::types::{LeaderEpoch, Offset};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::OFFSET_FOR_LEADER_EPOCH,
     versions: 2..=4,
     notes: &[(3, "says which replica asks")],

@@ -34,7 +34,7 @@ use crate::server::unsettled::{Key, Unsettled};
 use crate::server::wire_errors::{WireError, absent_error, batch_error, produce_error};
 use crate::types::{Acks, TopicId};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::PRODUCE,
     versions: 3..=13,
     notes: &[

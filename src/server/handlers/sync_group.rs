@@ -16,7 +16,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, group_error};
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::SYNC_GROUP,
     versions: 0..=5,
     notes: &[(3, "static members (KIP-345)"), (5, "a member says what it thinks the group is (KIP-559)")],

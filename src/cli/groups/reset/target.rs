@@ -34,7 +34,7 @@ pub(super) enum Remark {
 }
 
 impl Remark {
-    pub fn text(self, topic: &str, partition: i32) -> String {
+    pub(super) fn text(self, topic: &str, partition: i32) -> String {
         match self {
             Remark::BelowEarliest(asked) => format!(
                 "New offset ({asked}) is lower than earliest offset for topic partition {topic}-{partition}. \
