@@ -131,6 +131,7 @@ impl Liveness {
         let may = known.incarnation_id == request.incarnation_id
             || known.in_controlled_shutdown
             || is_restarted
+            || request.accepts_missing_data
             || !self.has_session(identity, now);
         if may {
             return Ok(());

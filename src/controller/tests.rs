@@ -91,7 +91,7 @@ pub(super) fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> Br
             security_protocol: 0,
         }],
         rack: rack.map(str::to_owned),
-        log_directories: vec![],
+        log_directories: vec![Uuid::from_u128(id.unsigned_abs().into())],
         is_first: true,
         previous_epoch: -1,
         accepts_missing_data: false,
