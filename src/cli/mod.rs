@@ -14,6 +14,7 @@ pub mod consume;
 pub mod delete_records;
 pub mod deserializer;
 pub mod dump_log;
+pub mod elect_leaders;
 pub mod group_records;
 pub mod groups;
 pub mod log_dirs;
@@ -23,6 +24,7 @@ pub mod output;
 pub mod pattern;
 pub mod produce;
 pub mod properties;
+pub mod reassign;
 pub mod record_text;
 pub mod scripts;
 pub mod time;
@@ -75,6 +77,10 @@ pub enum Command {
     Cluster(cluster::ClusterArguments),
     /// What each broker serves, and in which versions (kafka-broker-api-versions)
     ApiVersions(api_versions::ApiVersionsArguments),
+    /// Move replicas between brokers (kafka-reassign-partitions)
+    Reassign(reassign::ReassignArguments),
+    /// Give leaderships back to preferred leaders, or a leader to partitions without one (kafka-leader-election)
+    ElectLeaders(elect_leaders::ElectLeadersArguments),
     /// Print or check the files of a log (kafka-dump-log)
     DumpLog(dump_log::DumpLogArguments),
     /// Measure a cluster: throughput, latency, and what its broker pays (kafka-producer-perf-test and others)
@@ -113,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Consume(arguments) => block_on_two_threads(consume::run(arguments, &mut out)),
         Command::Groups(arguments) => block_on(groups::run(arguments, &mut out)),
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
+        Command::Reassign(arguments) => block_on(reassign::run(arguments, &mut out)),
+        Command::ElectLeaders(arguments) => block_on(elect_leaders::run(arguments, &mut out)),
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
         Command::Bench(arguments) => block_on_two_threads(bench::run(arguments, &mut out)),
         Command::Cluster(arguments) => block_on(cluster::run(arguments, &mut out)),

@@ -19,7 +19,7 @@ pub struct ConnectionArguments {
     #[arg(
         long,
         value_name = "FILE",
-        aliases = ["producer.config", "consumer.config", "producer-config", "consumer-config"]
+        aliases = ["producer.config", "consumer.config", "admin.config", "producer-config", "consumer-config"]
     )]
     pub command_config: Option<PathBuf>,
     /// One client property; wins over the file

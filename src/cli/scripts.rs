@@ -32,7 +32,6 @@ enum StandIn {
 
 use StandIn::{Command as Is, Nothing, Translated};
 
-const CLUSTER_OF_ONE: &str = "not served yet: a cluster has one node, so there is nothing to move or elect";
 const TRANSACTIONS: &str = "transactions are not served yet";
 const SHARE: &str =
     "share groups are not served; consumer groups are: raftsman groups, raftsman consume --group";
@@ -125,6 +124,23 @@ pub const SCRIPTS: &[Script] = &[
              verify-index-only version",
         ),
     ),
+    script(
+        "kafka-reassign-partitions",
+        Is(
+            &["reassign"],
+            "additional bootstrap-controller bootstrap-server broker-list cancel command-config disable-rack-aware \
+             disallow-replication-factor-change execute generate help list preserve-throttles reassignment-json-file \
+             replica-alter-log-dirs-throttle throttle timeout topics-to-move-json-file verify version",
+        ),
+    ),
+    script(
+        "kafka-leader-election",
+        Is(
+            &["elect-leaders"],
+            "admin.config all-topic-partitions bootstrap-server command-config election-type help partition \
+             path-to-json-file topic version",
+        ),
+    ),
     script("kafka-cluster", Is(&["cluster"], "")),
     script(
         "kafka-broker-api-versions",
@@ -150,9 +166,10 @@ pub const SCRIPTS: &[Script] = &[
     script("kafka-acls", Nothing(SECURITY)),
     script("kafka-delegation-tokens", Nothing(SECURITY)),
     script("kafka-transactions", Nothing(TRANSACTIONS)),
-    script("kafka-reassign-partitions", Nothing(CLUSTER_OF_ONE)),
-    script("kafka-leader-election", Nothing(CLUSTER_OF_ONE)),
-    script("kafka-replica-verification", Nothing(CLUSTER_OF_ONE)),
+    script(
+        "kafka-replica-verification",
+        Nothing("compare with raftsman dump-log on each broker; Kafka's own tool works, too"),
+    ),
     script(
         "kafka-metadata-quorum",
         Nothing(
