@@ -19,13 +19,20 @@ use crate::zerocopy::Piece;
 type Pending = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
 
 /// Answers a request between nodes. The payload of the answer is the handler's; that of the request is `payload`.
-type Handler = fn(Arc<Broker>, Head, Bytes) -> Pending;
+type Handler = fn(Arc<Broker>, Asked) -> Pending;
+
+/// A request between nodes.
+struct Asked {
+    /// Over which connection it came.
+    connection: u64,
+    payload: Bytes,
+}
 
 fn handler(key: InternalKey) -> Option<Handler> {
     match key {
         InternalKey::QuorumState => Some(quorum_state),
         InternalKey::RaftAppend | InternalKey::RaftVote | InternalKey::RaftSnapshot => None,
-        InternalKey::Controller => None,
+        InternalKey::Controller => Some(controller),
     }
 }
 
@@ -45,13 +52,13 @@ pub fn answer(broker: &Arc<Broker>, key: InternalKey, mut request: Request) -> R
         Ok(split) => split,
         Err(malformed) => return Reply::Close(format!("a request of {key} cannot be read: {malformed}")),
     };
-    let payload = body.slice(at..);
+    let asked = Asked { connection: request.connection, payload: body.slice(at..) };
     let broker = broker.clone();
     let answering = async move {
         // Charged for until it is answered.
         let _request = request;
         let answered = match check(&broker, &head) {
-            Ok(()) => handler(broker.clone(), head, payload).await,
+            Ok(()) => handler(broker.clone(), asked).await,
             Err(refusal) => Err(refusal),
         };
         encode(&broker, answered)
@@ -99,7 +106,15 @@ fn encode(broker: &Broker, answered: Result<Bytes, Refusal>) -> Body {
     Body { pieces: VecDeque::from([Piece::Bytes(bytes)]), ..Body::default() }
 }
 
-fn quorum_state(broker: Arc<Broker>, _: Head, _: Bytes) -> Pending {
+/// A request to the active controller, of a node that takes this one for it.
+fn controller(broker: Arc<Broker>, asked: Asked) -> Pending {
+    Box::pin(async move {
+        let answered = broker.controller.answer_forwarded(asked.connection, &asked.payload).await;
+        answered.map(Bytes::from).map_err(|error| Refusal::Unavailable(format!("it cannot be read: {error}")))
+    })
+}
+
+fn quorum_state(broker: Arc<Broker>, _: Asked) -> Pending {
     Box::pin(async move {
         let state = broker.quorum.state();
         serde_json::to_vec(&state).map(Bytes::from).map_err(|error| Refusal::Unavailable(error.to_string()))
