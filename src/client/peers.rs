@@ -9,7 +9,7 @@
 //! which of its listeners is meant, and with it what an outbound connection needs to be let in. (All listeners are
 //! PLAINTEXT so far, so that is nothing yet.)
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub enum Purpose {
     QuorumState,
     /// Requests to the active controller that were asked of another node.
     Controller,
-    /// What a broker lives by: its registration and heartbeats, and changes of its partitions' replicas in sync.
+    /// A broker's registration and heartbeats.
     BrokerLifecycle,
     /// Records from a partition's leader; each fetcher has one.
     Fetch(u16),
@@ -74,7 +74,7 @@ impl Purpose {
 
     /// Whether Kafka's messages are sent, whose versions both sides have to know.
     fn negotiates(self) -> bool {
-        matches!(self, Self::Fetch(_) | Self::Broker)
+        matches!(self, Self::BrokerLifecycle | Self::Fetch(_) | Self::Broker)
     }
 }
 
@@ -141,6 +141,12 @@ impl Peers {
     /// Where the controller of a node listens, as far as it was told.
     pub fn controller(&self, node: NodeId) -> Option<String> {
         self.inner.addresses.lock().get(&(node, Way::Controller)).cloned()
+    }
+
+    /// The nodes whose controllers' addresses were told.
+    pub fn controllers(&self) -> BTreeSet<NodeId> {
+        let addresses = self.inner.addresses.lock();
+        addresses.keys().filter(|(_, way)| *way == Way::Controller).map(|(node, _)| *node).collect()
     }
 
     /// The connection to a node, made when there is none. Whoever asks goes away when they like: the connection is

@@ -582,8 +582,9 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
         MetadataQuorum::open(QuorumConfig {
             dir: dir.path().join("metadata"),
             node_id: NodeId(1),
-            cluster_id: "c".into(),
-            voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
+            cluster_id: Some("c".into()),
+            directory_id: uuid::Uuid::from_u128(1),
+            voters: [(NodeId(1), crate::raft::Member::default())].into(),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             chance: Arc::new(RealChance),

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{Node, retained_memory};
+use super::{Node, StartError, retained_memory};
 use crate::config::{BrokerConfig, properties};
 use crate::env::{Disk, Surroundings, panics, real};
+use crate::raft::OpenError;
 use crate::server::loggers;
 
 /// Run a broker.
@@ -81,7 +83,24 @@ async fn serve(config: BrokerConfig, surroundings: Surroundings, started: Durati
     // Before anything else: a signal during the start must stop it in order, too.
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let node = Node::start(config, surroundings.clone()).await.map_err(|error| error.to_string())?;
+    // A node that waits for others can be stopped; what it does by itself is short, and is finished first.
+    let cancelled = CancellationToken::new();
+    let mut starting = std::pin::pin!(Node::start_unless(config, surroundings.clone(), &cancelled));
+    let node = loop {
+        tokio::select! {
+            biased;
+            started = &mut starting => match started {
+                Err(StartError::Metadata(OpenError::Cancelled)) => return Ok(()),
+                started => break started.map_err(|error| error.to_string())?,
+            },
+            _ = terminate.recv(), if !cancelled.is_cancelled() => cancelled.cancel(),
+            _ = interrupt.recv(), if !cancelled.is_cancelled() => cancelled.cancel(),
+        }
+    };
+    if cancelled.is_cancelled() {
+        node.stop().await;
+        return Ok(());
+    }
     let clock = surroundings.clock;
     eprint!("{}", banner(&node, clock.monotonic().saturating_sub(started)));
     let name = tokio::select! {
@@ -171,7 +190,7 @@ fn read_config(arguments: &ServerArguments, disk: &dyn Disk) -> Result<BrokerCon
 
 fn start_logging() {
     let wanted = std::env::var("RAFTSMAN_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let info = || Targets::new().with_default(LevelFilter::INFO).with_target("openraft", LevelFilter::WARN);
+    let info = || Targets::new().with_default(LevelFilter::INFO).with_target("openraft", LevelFilter::OFF);
     let filter = loggers::layer(wanted.unwrap_or_else(info));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let logs = tracing_subscriber::registry().with(filter);

@@ -3,7 +3,8 @@
 //! A node is a value of its configuration and its surroundings. It starts in phases, each of which needs the one before:
 //!
 //! 1. **listen**: a port that is taken is told before anything is written;
-//! 2. **open storage**: lock the data folder, open its logs and beside them the metadata quorum's;
+//! 2. **open storage**: lock the data folder, open its logs and beside them the metadata quorum, which takes part in
+//!    votes from then on ([`controller_side`]); wait until it has a leader;
 //! 3. **join the quorum**: run the controller, and register this process with the active one;
 //! 4. **take over**: partitions and groups as the image has them, and from then on what changes ([`applier`]);
 //! 5. **serve**: accept clients, answer monitors, and do what is done by the clock ([`maintenance`]).
@@ -15,9 +16,8 @@
 
 mod applier;
 pub mod command;
-mod controllers;
+mod controller_side;
 mod maintenance;
-mod registration;
 mod retained_memory;
 mod storage;
 #[cfg(test)]
@@ -29,12 +29,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::controller::{
-    BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
+    BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
 };
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
@@ -53,8 +53,7 @@ use crate::server::{Broker, handlers};
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
 use applier::Applier;
-use controllers::OtherControllers;
-use registration::{Registration, Rhythm};
+use controller_side::{ControllerSide, FrontSender};
 pub use storage::MissingData;
 use storage::{Storage, open_storage};
 
@@ -63,6 +62,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it looks whether they have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// How long a broker may be silent.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,9 @@ pub struct Node {
     connections: Arc<Connections>,
     controller: Controller,
     tasks: NodeTasks,
+    /// As long as the node runs, who comes to a controller's listener is served.
+    front: Option<FrontSender>,
+    side: ControllerSide,
 }
 
 /// The tasks of a node, by when they end.
@@ -107,9 +112,9 @@ struct NodeTasks {
 
 /// Sockets that listen, in the order of the configuration.
 struct Bound {
-    /// Those for clients, then those for controllers.
     acceptors: Vec<Box<dyn Acceptor>>,
     addresses: Vec<SocketAddr>,
+    controller_acceptors: Vec<Box<dyn Acceptor>>,
     controller_addresses: Vec<SocketAddr>,
     /// The one for monitors, with its address.
     admin: Option<(Box<dyn Acceptor>, SocketAddr)>,
@@ -117,9 +122,8 @@ struct Bound {
 
 /// This process as a member of its cluster.
 struct Member {
-    peers: Peers,
     controller: Controller,
-    registration: Registration,
+    identity: BrokerIdentity,
 }
 
 /// What follows the metadata on this node.
@@ -136,16 +140,29 @@ struct Following {
 impl Node {
     /// Starts a node. When this returns, clients are served.
     pub async fn start(config: BrokerConfig, surroundings: Surroundings) -> Result<Self, StartError> {
-        let bound = listen(&config, &*surroundings.network).await?;
-        let storage = open_storage(&config, &surroundings, &bound).await?;
-        let quorum = storage.quorum.clone();
-        match Self::join(config, surroundings, bound, storage).await {
-            Ok(node) => Ok(node),
-            Err(error) => {
-                quorum.shutdown().await;
-                Err(error)
+        Self::start_unless(config, surroundings, &CancellationToken::new()).await
+    }
+
+    /// Starts a node. It waits for the others of its cluster as long as they take, unless it is `cancelled`.
+    pub async fn start_unless(
+        config: BrokerConfig,
+        surroundings: Surroundings,
+        cancelled: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        let mut bound = listen(&config, &*surroundings.network).await?;
+        let (front, side) = ControllerSide::new(&config, &surroundings, &mut bound);
+        let opened = open_storage(&config, &surroundings, &bound, &side, cancelled).await;
+        let (quorum, started) = match opened {
+            Ok(storage) => {
+                let quorum = storage.quorum.clone();
+                (Some(quorum), Self::join(config, surroundings, bound, storage, (front, side.clone())).await)
             }
+            Err(error) => (None, Err(error)),
+        };
+        if started.is_err() {
+            side.stop(quorum.as_ref()).await;
         }
+        started
     }
 
     async fn join(
@@ -153,15 +170,19 @@ impl Node {
         surroundings: Surroundings,
         bound: Bound,
         storage: Storage,
+        (front, side): (FrontSender, ControllerSide),
     ) -> Result<Self, StartError> {
         let member = join_quorum(&config, &surroundings, &bound, &storage).await?;
         let tasks = NodeTasks::default();
         match take_over(&config, &surroundings, storage, &member, &tasks).await {
-            Ok(following) => Ok(serve(config, surroundings, bound, member, following, tasks)),
+            Ok(following) => {
+                let node = serve(config, surroundings, bound, member, following, (tasks, side));
+                front.send_replace(Some((node.broker.clone(), node.connections.clone())));
+                Ok(Self { front: Some(front), ..node })
+            }
             Err(error) => {
                 tasks.background.stop().await;
                 member.controller.stop().await;
-                member.peers.close().await;
                 Err(error)
             }
         }
@@ -190,6 +211,9 @@ impl Node {
     /// when this returns.
     pub async fn stop(self) {
         self.tasks.front.stop().await;
+        if let Some(front) = &self.front {
+            front.send_replace(None);
+        }
         // Members that wait for their group are told to look for another coordinator.
         self.broker.groups.stop().await;
         self.drain().await;
@@ -203,15 +227,14 @@ impl Node {
         let closing = self.broker.surroundings.blocking.run(move || {
             let high_watermarks = broker.partitions.high_watermarks();
             broker.note_metadata_index();
-            if let Err(error) = broker.partitions.data.close(high_watermarks, broker.identity().epoch) {
+            if let Err(error) = broker.partitions.data.close(high_watermarks, broker.identity.epoch) {
                 tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
             }
         });
         if let Err(error) = closing.await {
             tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
         }
-        self.broker.peers.close().await;
-        self.broker.quorum.shutdown().await;
+        self.side.stop(Some(&self.broker.quorum)).await;
     }
 
     /// Lets requests that are under way end; waiting fetches of idle consumers need not be waited for.
@@ -234,8 +257,13 @@ async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, S
         receive_buffer_bytes: bytes(config.receive_buffer_bytes),
         send_buffer_bytes: bytes(config.send_buffer_bytes),
     };
-    let mut bound =
-        Bound { acceptors: Vec::new(), addresses: Vec::new(), controller_addresses: Vec::new(), admin: None };
+    let mut bound = Bound {
+        acceptors: vec![],
+        addresses: vec![],
+        controller_acceptors: vec![],
+        controller_addresses: vec![],
+        admin: None,
+    };
     let controllers = config.controller_listeners.iter().map(|wanted| (wanted, true));
     for (wanted, is_controller) in config.listeners.iter().map(|wanted| (wanted, false)).chain(controllers) {
         let failed = |error: io::Error| StartError::Listen {
@@ -250,11 +278,12 @@ async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, S
         };
         let acceptor = network.bind(&wanted.host, wanted.port, options).await.map_err(failed)?;
         let address = acceptor.local_addr().map_err(failed)?;
-        match is_controller {
-            true => bound.controller_addresses.push(address),
-            false => bound.addresses.push(address),
-        }
-        bound.acceptors.push(acceptor);
+        let (acceptors, addresses) = match is_controller {
+            true => (&mut bound.controller_acceptors, &mut bound.controller_addresses),
+            false => (&mut bound.acceptors, &mut bound.addresses),
+        };
+        acceptors.push(acceptor);
+        addresses.push(address);
     }
     if let Some(address) = &config.admin_listener {
         match admin::bind(network, address).await {
@@ -277,8 +306,6 @@ async fn join_quorum(
     bound: &Bound,
     storage: &Storage,
 ) -> Result<Member, StartError> {
-    let id = NodeId(config.node_id);
-    let peers = Peers::new(id, surroundings);
     let options = ControllerOptions {
         config: ControllerConfig {
             partitions_default: config.num_partitions,
@@ -286,16 +313,12 @@ async fn join_quorum(
             delete_topic_enable: config.delete_topic,
             schema: dynamic_config::SCHEMA,
         },
-        channel: Some(Arc::new(OtherControllers {
-            peers: peers.clone(),
-            cluster_id: storage.cluster_id.clone(),
-            node: id,
-            directory_id: storage.data.directory_id(),
-        })),
-        session_timeout: Duration::from_millis(config.session_timeout_ms),
-        broker_listener: config.inter_broker_listener_name.clone(),
+        channel: None,
+        session_timeout: SESSION_TIMEOUT,
+        broker_listener: config.listeners.first().map(|listener| listener.name.clone()).unwrap_or_default(),
     };
     let controller = Controller::start(storage.quorum.clone(), options, surroundings);
+    let id = NodeId(config.node_id);
     let registration = BrokerRegistration {
         id,
         incarnation_id: surroundings.chance.kafka_uuid(),
@@ -305,18 +328,12 @@ async fn join_quorum(
         is_first: true,
         previous_epoch: storage.data.closed_epoch(),
         accepts_missing_data: config.accepts_missing_data,
-        unfence: false,
+        unfence: true,
     };
-    let rhythm = Rhythm {
-        heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
-        session_timeout: Duration::from_millis(config.session_timeout_ms),
-        registration_timeout: Duration::from_millis(config.registration_timeout_ms),
-    };
-    match Registration::new(controller.handle(), storage.quorum.clone(), rhythm, registration).await {
-        Ok(registration) => Ok(Member { peers, controller, registration }),
+    match controller.handle().register_broker(registration).await {
+        Ok(epoch) => Ok(Member { controller, identity: BrokerIdentity { id, epoch } }),
         Err(error) => {
             controller.stop().await;
-            peers.close().await;
             Err(error.into())
         }
     }
@@ -329,7 +346,7 @@ async fn take_over(
     member: &Member,
     tasks: &NodeTasks,
 ) -> Result<Following, StartError> {
-    let node = NodeId(config.node_id);
+    let node = member.identity.id;
     let subscription = storage.quorum.subscribe();
     let dynamic = DynamicConfig::new(node, config, subscription.image());
     let connections = Connections::new(&dynamic.current(), surroundings.clock.clone());
@@ -355,8 +372,6 @@ async fn take_over(
     );
     groups.follow(&MetadataDelta::default());
     let applier = Applier {
-        peers: member.peers.clone(),
-        broker_listener: config.inter_broker_listener_name.clone(),
         blocking: surroundings.blocking.clone(),
         dynamic: dynamic.clone(),
         connections: connections.clone(),
@@ -374,21 +389,19 @@ fn serve(
     bound: Bound,
     member: Member,
     following: Following,
-    tasks: NodeTasks,
+    (tasks, side): (NodeTasks, ControllerSide),
 ) -> Node {
     let Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied } = following;
-    let Member { peers, controller, registration } = member;
-    let registered = registration.identity();
     let listeners = config.listeners.iter().chain(&config.controller_listeners);
     let broker = Arc::new(Broker {
         cluster_id,
-        node: NodeId(config.node_id),
-        registered,
+        node: member.identity.id,
+        identity: member.identity,
         listener_names: listeners.map(|listener| listener.name.clone()).collect(),
         broker_listeners: config.listeners.len(),
-        peers,
+        peers: side.peers.clone(),
         quorum,
-        controller: controller.handle(),
+        controller: member.controller.handle(),
         partitions,
         groups,
         applied,
@@ -408,7 +421,6 @@ fn serve(
         address
     });
     maintenance::start(&broker, &connections, &tasks.background);
-    tasks.background.spawn_until_stopped(registration.keep(broker.applied.clone()));
     for (index, acceptor) in bound.acceptors.into_iter().enumerate() {
         let accepting = listener::accept(broker.clone(), connections.clone(), acceptor, index);
         tasks.front.spawn_until_stopped(accepting);
@@ -419,8 +431,10 @@ fn serve(
         controller_addresses: bound.controller_addresses,
         admin_address,
         connections,
-        controller,
+        controller: member.controller,
         tasks,
+        front: None,
+        side,
     }
 }
 

@@ -2,14 +2,16 @@
 //! tells of it before anything is served.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
+use super::controller_side::{ControllerSide, part_in_quorum};
 use super::{Bound, StartError};
 use crate::config::BrokerConfig;
 use crate::env::{Disk, Surroundings};
-use crate::raft::{self, MetadataQuorum, QuorumConfig};
+use crate::raft::{self, Formation, Member, MetadataQuorum, QuorumConfig};
 use crate::segment::ownership::{self, OwnershipError};
 use crate::segment::{DataDir, DataDirError, DataDirOptions, OpenedLog};
 use crate::types::{NodeId, uuid_to_base64};
@@ -46,6 +48,8 @@ pub(super) async fn open_storage(
     config: &BrokerConfig,
     surroundings: &Surroundings,
     bound: &Bound,
+    side: &ControllerSide,
+    cancelled: &CancellationToken,
 ) -> Result<Storage, StartError> {
     let node = NodeId(config.node_id);
     let checking = {
@@ -53,10 +57,15 @@ pub(super) async fn open_storage(
         move || check_folders(&*disk, &config)
     };
     surroundings.blocking.run(checking).await.map_err(|error| DataDirError::stopped(&error))??;
+    let part = part_in_quorum(config, side, &bound.controller_addresses, &surroundings.network);
     let options = DataDirOptions {
         dir: config.log_dir.clone(),
         node_id: node,
-        cluster_id: uuid_to_base64(surroundings.chance.kafka_uuid()),
+        // Who has others beside it is told.
+        cluster_id: match &part {
+            None | Some((_, Formation::Alone(_))) => uuid_to_base64(surroundings.chance.kafka_uuid()),
+            Some(_) => String::new(),
+        },
         recovery_threads: usize::try_from(config.recovery_threads).unwrap_or(1),
         open_files_max: surroundings.disk.open_files_max(),
         producer_id_expiration_ms: config.producer_id_expiration_ms,
@@ -68,23 +77,32 @@ pub(super) async fn open_storage(
     };
     let Surroundings { clock, disk, chance, blocking, .. } = surroundings;
     let data = blocking.run(taking).await.map_err(|error| DataDirError::stopped(&error))??;
-    let cluster_id = data.cluster_id().to_owned();
-    let opening = blocking.run(move || data.open_logs().map(|logs| (data, logs)));
-    // Beside the logs: neither needs the other.
-    let quorum = MetadataQuorum::open(QuorumConfig {
+    let quorum_config = QuorumConfig {
         dir: config.metadata_log_dir.clone(),
         node_id: node,
-        cluster_id,
-        voters: BTreeMap::from([(
-            node,
-            format!("127.0.0.1:{}", bound.addresses.first().map_or(0, SocketAddr::port)),
-        )]),
+        cluster_id: Some(data.cluster_id().to_owned()).filter(|id| !id.is_empty()),
+        directory_id: data.directory_id(),
+        voters: BTreeMap::from([(node, Member::default())]),
         disk: disk.clone(),
         clock: clock.clone(),
         chance: chance.clone(),
         blocking: blocking.clone(),
-    });
-    let (opened, quorum) = tokio::join!(opening, quorum);
+    };
+    let opening = blocking.run(move || data.open_logs().map(|logs| (data, logs)));
+    // Beside the logs: neither needs the other.
+    let joining = async {
+        let Some((reach, formation)) = part else { return MetadataQuorum::open(quorum_config).await };
+        let quorum = MetadataQuorum::open_with_others(&quorum_config, reach, formation).await?;
+        side.serve(&quorum);
+        match quorum.join_others(&quorum_config, cancelled).await {
+            Ok(()) => Ok(quorum),
+            Err(error) => {
+                side.stop(Some(&quorum)).await;
+                Err(error)
+            }
+        }
+    };
+    let (opened, quorum) = tokio::join!(opening, joining);
     let quorum = quorum?;
     let opened = opened.map_err(|error| DataDirError::stopped(&error)).flatten();
     let checked = opened.map_err(StartError::from).and_then(|(mut data, logs)| {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openraft::storage::RaftLogStorage;
-use openraft::{BasicNode, RaftLogReader, Snapshot};
+use openraft::{RaftLogReader, Snapshot};
 
 use super::log_store::LogStore;
 use super::planted::{Bug, plant};
@@ -165,7 +165,7 @@ async fn follower(disk: &SimDisk) -> (MetadataQuorum, Snapshot<Types>) {
             0 => openraft::EntryPayload::Membership(openraft::Membership::new(
                 vec![[1, 2, 3].into()],
                 [1, 2, 3]
-                    .map(|id| (id, BasicNode::default()))
+                    .map(|id| (id, Member::default()))
                     .into_iter()
                     .collect::<std::collections::BTreeMap<_, _>>(),
             )),

@@ -28,15 +28,19 @@
 mod cluster_tests;
 #[cfg(test)]
 mod fault_tests;
+mod following;
 mod frame;
 mod journal;
+mod links;
 mod log_index;
 mod log_store;
+mod member;
 mod network;
 mod opening;
 mod planted;
 mod proposing;
 mod quorum;
+mod receiving;
 mod room;
 mod runtime;
 mod snapshot;
@@ -53,13 +57,16 @@ use serde::{Deserialize, Serialize};
 use crate::metadata::{METADATA_VERSION, MetadataRecord};
 use planted::{Bug, is_planted};
 
+pub use following::Formation;
 pub use frame::{JournalFrame, journal_frames};
+pub use links::{QuorumState, Reach};
 pub use log_store::{LogStoreError, is_there};
+pub use member::{Endpoint, Member};
 pub use opening::{OpenError, QuorumConfig};
 pub(crate) use proposing::records_bytes;
 pub use proposing::{Basis, ProposeError, RECORDS_BYTES_MAX, RoomNeed};
 pub use quorum::{
-    MetadataQuorum, MetadataSubscription, Published, QuorumHealth, QuorumState, QuorumStatus, ReplicaStatus,
+    MetadataQuorum, MetadataSubscription, Published, QuorumHealth, QuorumStatus, ReplicaStatus,
 };
 pub use snapshot::SnapshotError;
 
@@ -69,7 +76,7 @@ openraft::declare_raft_types!(
         D = RecordBatch,
         R = Applied,
         NodeId = u64,
-        Node = openraft::BasicNode,
+        Node = Member,
         Entry = openraft::Entry<Types>,
         SnapshotData = snapshot::SnapshotFile,
         AsyncRuntime = runtime::NodeRuntime,
@@ -79,6 +86,8 @@ pub(in crate::raft) type StorageError = openraft::StorageError<u64>;
 pub(in crate::raft) type LogId = openraft::LogId<u64>;
 pub(in crate::raft) type Entry = openraft::Entry<Types>;
 pub(in crate::raft) type Raft = openraft::Raft<Types>;
+pub(in crate::raft) type Metrics = openraft::RaftMetrics<u64, Member>;
+pub(in crate::raft) type RpcError = openraft::error::RPCError<u64, Member, openraft::error::RaftError<u64>>;
 
 pub(in crate::raft) type LeaderId = openraft::CommittedLeaderId<u64>;
 

@@ -6,21 +6,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::SnapshotPolicy;
 use openraft::error::{InitializeError, RaftError};
 use openraft::network::RaftNetworkFactory;
-use openraft::{BasicNode, SnapshotPolicy};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::following::{Following, Formation};
+use super::links::{Links, Reach};
 use super::log_store::{LogStore, LogStoreError};
-use super::network::OnlyVoter;
+use super::member::Member;
+use super::network::{OnlyVoter, ToOthers};
 use super::quorum::Inner;
 use super::room::Room;
 use super::runtime::with_chance;
 use super::snapshot::{SnapshotError, SnapshotStore};
 use super::state_machine::{Shared, StateMachine};
-use super::{LogId, MetadataQuorum, NewerVersion, ProposeError, Raft, Types};
+use super::{LogId, MetadataQuorum, Metrics, NewerVersion, ProposeError, Raft, Types};
 use crate::env::{Blocking, Chance, Clock, Disk, WorkPanicked};
 use crate::metadata::{METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
-use crate::types::NodeId;
+use crate::types::{NodeId, uuid_to_base64};
 
 /// Entries after which a snapshot is taken, however small they are.
 const SNAPSHOT_ENTRIES: u64 = 1024;
@@ -30,15 +35,24 @@ const ENTRIES_KEPT: u64 = 128;
 const LAG_ENTRIES_MAX: u64 = 2 * SNAPSHOT_ENTRIES;
 /// Entries in one message to a follower; their bytes are bounded too (see [`super::log_store`]).
 const MESSAGE_ENTRIES_MAX: u64 = 300;
-/// Heartbeat interval, and least and greatest election timeout.
-const INTERVALS_MS: (u64, u64, u64) = (500, 1500, 3000);
+/// Heartbeat interval, and least and greatest election timeout. The first is also how long a message with entries may
+/// take before it is made again, the second how long a vote may, and the third how long a voter with a leader refuses
+/// others; elections do not start by them (see [`super::following`]).
+const INTERVALS_MS: (u64, u64, u64) = (500, 1500, 1501);
+/// The same where openraft starts the elections.
+#[cfg(test)]
+const INTERVALS_BY_TIMER_MS: (u64, u64, u64) = (500, 1500, 3000);
 /// The only voter of a cluster needs neither, and openraft's ticker sleeps for as long even when disabled.
 const INTERVALS_ALONE_MS: (u64, u64, u64) = (600_000, 1_200_000, 1_800_000);
 /// How long a snapshot, or a chunk of it, may be on its way to a follower's disk.
 const SNAPSHOT_TIMEOUT_MS: u64 = 30_000;
 const SNAPSHOT_CHUNK_BYTES: u64 = 1024 * 1024;
-/// How long an opening waits until the quorum has a leader and this node its image.
+/// How long an opening waits until the only voter has its image.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a node that waits for the others says so.
+const WAITING_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// How often it looks whether they are there.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How to open a quorum.
 #[derive(Clone, Debug)]
@@ -46,11 +60,12 @@ pub struct QuorumConfig {
     /// The folder of the quorum alone; created when missing.
     pub dir: PathBuf,
     pub node_id: NodeId,
-    /// The id of the cluster: a new one gets it.
-    pub cluster_id: String,
-    /// All voters with their controller addresses (`host:port`), when the cluster is formed. Later the
-    /// log knows.
-    pub voters: BTreeMap<NodeId, String>,
+    /// The id of the cluster, as far as it is known: a new one gets it.
+    pub cluster_id: Option<String>,
+    /// The id of the folder, by which the others know whose votes these are.
+    pub directory_id: Uuid,
+    /// All voters when the cluster is formed. Later the log knows.
+    pub voters: BTreeMap<NodeId, Member>,
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,
@@ -74,6 +89,12 @@ pub enum OpenError {
     Stopped(String),
     #[error("the metadata quorum has no leader after {READY_TIMEOUT:?}: {0}")]
     NoLeader(String),
+    #[error(
+        "the metadata in {dir} names other controllers ({others}), but neither controller.quorum.voters nor controller.quorum.bootstrap.servers says where they are"
+    )]
+    OthersUnknown { dir: PathBuf, others: String },
+    #[error("the node was stopped while it waited for the metadata quorum")]
+    Cancelled,
     #[error("the first records of the cluster were not accepted: {0}")]
     Bootstrap(#[from] ProposeError),
     #[error(
@@ -90,11 +111,27 @@ fn raft_id(id: NodeId) -> Result<u64, OpenError> {
     u64::try_from(id.0).map_err(|_| OpenError::NodeId(id))
 }
 
+/// Who starts elections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// There is nobody else.
+    Alone,
+    /// [`Following`].
+    WithOthers,
+    /// openraft, in tests of the storage.
+    #[cfg(test)]
+    ByTimer,
+}
+
 /// All of openraft's settings.
 #[expect(deprecated, reason = "a field without a default has to be given")]
-fn settings(is_alone: bool) -> openraft::Config {
-    let (heartbeat_interval, election_timeout_min, election_timeout_max) =
-        if is_alone { INTERVALS_ALONE_MS } else { INTERVALS_MS };
+fn settings(mode: Mode) -> openraft::Config {
+    let (heartbeat_interval, election_timeout_min, election_timeout_max) = match mode {
+        Mode::Alone => INTERVALS_ALONE_MS,
+        Mode::WithOthers => INTERVALS_MS,
+        #[cfg(test)]
+        Mode::ByTimer => INTERVALS_BY_TIMER_MS,
+    };
     openraft::Config {
         cluster_name: "metadata".into(),
         election_timeout_min,
@@ -109,19 +146,32 @@ fn settings(is_alone: bool) -> openraft::Config {
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
         max_in_snapshot_log_to_keep: ENTRIES_KEPT,
         purge_batch_size: 1,
-        enable_tick: !is_alone,
+        enable_tick: mode != Mode::Alone,
         enable_heartbeat: true,
-        enable_elect: true,
+        enable_elect: mode != Mode::WithOthers,
     }
 }
 
+/// A quorum that runs, and how it came to be.
+struct Started {
+    quorum: MetadataQuorum,
+    /// The folder held nothing.
+    is_new: bool,
+    /// This node led when its process ended.
+    led: bool,
+}
+
 impl MetadataQuorum {
-    /// Opens the quorum, forms it when the folder is new, and waits until this node has the image: for
-    /// the only voter, all that was ever acknowledged.
+    /// Opens the quorum of a node that is alone, forms it when the folder is new, and waits until this node has the
+    /// image: all that was ever acknowledged.
     pub async fn open(config: QuorumConfig) -> Result<Self, OpenError> {
         let network = OnlyVoter { node: raft_id(config.node_id)? };
         let (quorum, is_alone) = Self::start(&config, network).await?;
-        match quorum.join(&config, is_alone).await {
+        let opened = match quorum.other_voters() {
+            Some(others) => Err(OpenError::OthersUnknown { dir: config.dir.clone(), others }),
+            None => quorum.join(&config, is_alone).await,
+        };
+        match opened {
             Ok(()) => Ok(quorum),
             Err(error) => {
                 quorum.shutdown().await;
@@ -130,37 +180,61 @@ impl MetadataQuorum {
         }
     }
 
+    /// Opens the quorum of a node that has, or may get, others beside it. It takes part from now on; what
+    /// it is good for has to be waited for ([`MetadataQuorum::join_others`]). What `config` says of voters does
+    /// not count.
+    pub async fn open_with_others(
+        config: &QuorumConfig,
+        reach: Reach,
+        formation: Formation,
+    ) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared::default());
+        let identity = (config.node_id, config.directory_id, config.cluster_id.clone());
+        let (chance, blocking) = (config.chance.clone(), config.blocking.clone());
+        let links = Arc::new(Links::new(reach, identity, shared.clone(), chance, blocking));
+        let network = ToOthers(links.clone());
+        let started =
+            Self::start_raft(config, Mode::WithOthers, network, shared, Some(links.clone())).await?;
+        let Started { quorum, is_new, .. } = started;
+        let following = Following {
+            quorum: quorum.clone(),
+            links: links.clone(),
+            formation: is_new.then_some(formation),
+        };
+        links.tasks.spawn_until_stopped(following.run());
+        Ok(quorum)
+    }
+
+    /// The other voters that the log names, if any.
+    fn other_voters(&self) -> Option<String> {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let others = metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id);
+        let others = others.map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+        (!others.is_empty()).then_some(others)
+    }
+
     /// Opens the folder and starts openraft on it. The second answer is whether this is the only voter.
     pub(super) async fn start(
         config: &QuorumConfig,
         network: impl RaftNetworkFactory<Types>,
     ) -> Result<(Self, bool), OpenError> {
         let id = raft_id(config.node_id)?;
-        let voters = config
-            .voters
-            .iter()
-            .map(|(id, address)| Ok((raft_id(*id)?, BasicNode::new(address))))
+        let voters = config.voters.iter();
+        let voters = voters
+            .map(|(id, member)| Ok((raft_id(*id)?, member.clone())))
             .collect::<Result<BTreeMap<_, _>, OpenError>>()?;
         if !voters.contains_key(&id) {
             let voters = config.voters.keys().copied().collect();
             return Err(OpenError::NotAVoter { node: config.node_id, voters });
         }
-        let (shared, room) = (Arc::new(Shared::default()), Arc::new(Room::default()));
-        let (store, machine) = {
-            let (config, shared, room) = (config.clone(), shared.clone(), room.clone());
-            let opening = config.blocking.clone().run(move || open_storage(config, shared, room));
-            opening.await??
-        };
-        let vote = store.vote()?;
-        let is_new = vote.is_none() && store.ends() == (None, None);
-        let led = vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == id);
         let is_alone = voters.len() == 1;
+        #[cfg(test)]
+        let mode = if is_alone { Mode::Alone } else { Mode::ByTimer };
+        #[cfg(not(test))]
+        let mode = Mode::Alone;
+        let shared = Arc::new(Shared::default());
+        let Started { quorum, is_new, led } = Self::start_raft(config, mode, network, shared, None).await?;
         let stopped = |e: &dyn std::fmt::Display| OpenError::Stopped(e.to_string());
-        let opening = Raft::new(id, Arc::new(settings(is_alone)), network, store.clone(), machine);
-        let raft = with_chance(config.chance.clone(), opening).await.map_err(|e| stopped(&e))?;
-        let (clock, blocking) = (config.clock.clone(), config.blocking.clone());
-        let inner = Inner { raft, shared, store, room, clock, blocking, active: Default::default() };
-        let quorum = Self { inner: Arc::new(inner) };
         let raft = &quorum.inner.raft;
         if is_new {
             match raft.initialize(voters).await {
@@ -175,6 +249,90 @@ impl MetadataQuorum {
         Ok((quorum, is_alone))
     }
 
+    async fn start_raft(
+        config: &QuorumConfig,
+        mode: Mode,
+        network: impl RaftNetworkFactory<Types>,
+        shared: Arc<Shared>,
+        links: Option<Arc<Links>>,
+    ) -> Result<Started, OpenError> {
+        let id = raft_id(config.node_id)?;
+        let room = Arc::new(Room::default());
+        let (store, machine) = {
+            let (config, shared, room) = (config.clone(), shared.clone(), room.clone());
+            let opening = config.blocking.clone().run(move || open_storage(config, shared, room));
+            opening.await??
+        };
+        let vote = store.vote()?;
+        let is_new = vote.is_none() && store.ends() == (None, None);
+        let led = vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == id);
+        let opening = Raft::new(id, Arc::new(settings(mode)), network, store.clone(), machine);
+        let raft = with_chance(config.chance.clone(), opening).await;
+        let raft = raft.map_err(|e| OpenError::Stopped(e.to_string()))?;
+        let (clock, blocking) = (config.clock.clone(), config.blocking.clone());
+        let inner = Inner { raft, shared, store, room, clock, blocking, links, active: Default::default() };
+        Ok(Started { quorum: Self { inner: Arc::new(inner) }, is_new, led })
+    }
+
+    /// Waits until this node belongs to a cluster that has a leader, and gives a new one its first records. That may
+    /// take as long as the others do; `cancelled` ends it.
+    pub async fn join_others(
+        &self,
+        config: &QuorumConfig,
+        cancelled: &CancellationToken,
+    ) -> Result<(), OpenError> {
+        let mut told = tokio::time::Instant::now();
+        loop {
+            if let Some(why) = self.failure() {
+                return Err(OpenError::Stopped(why));
+            }
+            let image = self.image();
+            let found = image.metadata_version();
+            if found > METADATA_VERSION {
+                return Err(OpenError::Newer(config.dir.clone(), NewerVersion { found }));
+            }
+            match (image.cluster_id().is_some(), self.leader()) {
+                (true, Some(_)) => return Ok(()),
+                (false, Some(leader)) if leader == config.node_id => {
+                    let known = config.cluster_id.clone().or_else(|| self.told_cluster_id());
+                    let cluster_id = known.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
+                    let records = vec![MetadataRecord::ClusterId { cluster_id }, version_record()];
+                    if let Err(error) = self.propose(records).await {
+                        tracing::debug!(%error, "the first records of the cluster were not accepted yet");
+                    }
+                }
+                _ => {}
+            }
+            if told.elapsed() > WAITING_TOLD_EVERY {
+                told = tokio::time::Instant::now();
+                tracing::info!("waiting for the metadata quorum: {}", self.what_lacks());
+            }
+            let mut applied = self.applied();
+            applied.mark_unchanged();
+            tokio::select! {
+                () = cancelled.cancelled() => return Err(OpenError::Cancelled),
+                _ = tokio::time::timeout(LOOK_AGAIN, applied.changed()) => {}
+            }
+        }
+    }
+
+    fn told_cluster_id(&self) -> Option<String> {
+        self.inner.links.as_deref()?.heard.lock().cluster_id.clone()
+    }
+
+    /// For people who wait: who leads, and whom this node does not reach.
+    fn what_lacks(&self) -> String {
+        let leader = self.leader().map_or("there is no leader".to_owned(), |id| format!("node {id} leads"));
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let voters: Vec<_> =
+            metrics.membership_config.membership().voter_ids().map(|id| id.to_string()).collect();
+        let problems = self.inner.links.as_deref().map(|links| links.heard.lock().problems.clone());
+        let problems = problems.unwrap_or_default().into_iter();
+        let problems: Vec<_> = problems.map(|(node, problem)| format!("node {node}: {problem}")).collect();
+        let voters = if voters.is_empty() { "not known yet".to_owned() } else { voters.join(", ") };
+        format!("{leader}; voters: {voters}; {}", problems.join("; "))
+    }
+
     /// Waits until this node has its image, and gives a new cluster its first records.
     pub(super) async fn join(&self, config: &QuorumConfig, is_alone: bool) -> Result<(), OpenError> {
         self.ready(raft_id(config.node_id)?, is_alone).await?;
@@ -186,12 +344,10 @@ impl MetadataQuorum {
         if self.leader() != Some(config.node_id) {
             return Ok(());
         }
-        let version = MetadataRecord::FeatureLevel {
-            name: METADATA_VERSION_FEATURE.to_owned(),
-            level: METADATA_VERSION,
-        };
+        let version = version_record();
         if image.cluster_id().is_none() {
             let cluster_id = config.cluster_id.clone();
+            let cluster_id = cluster_id.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
             self.propose(vec![MetadataRecord::ClusterId { cluster_id }, version]).await?;
         } else if is_alone && found < METADATA_VERSION {
             // There is nobody who could not read what this version writes.
@@ -220,7 +376,7 @@ impl MetadataQuorum {
 
     /// Waits for a leader, and for the only voter until all it has in its log is applied.
     async fn ready(&self, id: u64, is_alone: bool) -> Result<(), OpenError> {
-        let ready = |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
+        let ready = |metrics: &Metrics| {
             let applied = metrics.last_applied.map(|id| id.index);
             match is_alone {
                 true => {
@@ -249,6 +405,10 @@ impl MetadataQuorum {
             }
         }
     }
+}
+
+fn version_record() -> MetadataRecord {
+    MetadataRecord::FeatureLevel { name: METADATA_VERSION_FEATURE.to_owned(), level: METADATA_VERSION }
 }
 
 fn open_storage(

@@ -87,7 +87,11 @@ impl MetadataQuorum {
             return Err(ProposeError::NotLeader(other.map(node_id)));
         }
         let is_alone = metrics.membership_config.membership().voter_ids().count() == 1;
-        if !is_alone && metrics.millis_since_quorum_ack.is_some_and(|ms| ms > QUORUM_ACK_MS_MAX) {
+        let has_contact = match &self.inner.links {
+            Some(links) => links.has_contact(metrics.membership_config.membership().voter_ids()),
+            None => metrics.millis_since_quorum_ack.is_none_or(|ms| ms <= QUORUM_ACK_MS_MAX),
+        };
+        if !is_alone && !has_contact {
             return Err(ProposeError::NotLeader(None));
         }
         Ok(metrics.vote.leader_id)

@@ -1,14 +1,17 @@
 //! The façade: what the rest of the broker sees of the quorum.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openraft::error::Fatal;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::journal::RESERVED_BYTES;
+use super::links::Links;
 use super::log_store::LogStore;
+use super::member::{Endpoint, Member};
 use super::room::Room;
 use super::state_machine::Shared;
 use super::{LeaderId, LogId, Raft};
@@ -50,15 +53,6 @@ pub struct QuorumHealth {
     pub failure: Option<String>,
 }
 
-/// The quorum as one node sees it, for the others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuorumState {
-    pub leader: Option<NodeId>,
-    pub term: u64,
-    /// Index of the last entry in its log; none for an empty one.
-    pub last_index: Option<u64>,
-}
-
 /// How far a node's copy of the metadata log is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaStatus {
@@ -69,6 +63,10 @@ pub struct ReplicaStatus {
     pub last_fetch_ms: i64,
     /// When it last had all entries; -1 when not known.
     pub last_caught_up_ms: i64,
+    /// The folder with its metadata, once the quorum knows it.
+    pub directory_id: Option<Uuid>,
+    /// Where its controller listens.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// The metadata quorum as seen by this node. Clones share it.
@@ -90,6 +88,8 @@ pub(super) struct Inner {
     pub room: Arc<Room>,
     pub clock: Arc<dyn Clock>,
     pub blocking: Arc<dyn Blocking>,
+    /// The way to the other nodes, where there may be any.
+    pub links: Option<Arc<Links>>,
     /// The leadership of this node that may decide: all that was decided before it is in the image.
     pub active: Mutex<Option<LeaderId>>,
 }
@@ -192,14 +192,6 @@ impl MetadataQuorum {
         }
     }
 
-    /// Whether this node is the only voter, and there are no learners.
-    pub fn is_only_voter(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow();
-        let mut nodes = metrics.membership_config.membership().nodes().map(|(id, _)| *id);
-        nodes.next() == Some(metrics.id) && nodes.next().is_none()
-    }
-
     /// This node.
     pub fn node_id(&self) -> NodeId {
         node_id(self.inner.raft.metrics().borrow().id)
@@ -268,21 +260,16 @@ impl MetadataQuorum {
         }
     }
 
-    /// The quorum as this node sees it.
-    pub fn state(&self) -> QuorumState {
-        let metrics = self.inner.raft.metrics().borrow().clone();
-        QuorumState {
-            leader: self.leader(),
-            term: metrics.current_term,
-            last_index: self.inner.store.ends().1.map(|id| id.index),
-        }
-    }
-
     /// What DescribeQuorum answers.
     pub fn status(&self) -> QuorumStatus {
         let now_ms = self.inner.clock.now_ms();
         let metrics = self.inner.raft.metrics().borrow().clone();
+        let heard = self.inner.links.as_deref().map(|links| links.heard.lock().followers.clone());
+        let members: BTreeMap<u64, Member> =
+            metrics.membership_config.nodes().map(|(id, member)| (*id, member.clone())).collect();
         let replica = |id: u64| {
+            let member = members.get(&id).cloned().unwrap_or_default();
+            let (directory_id, endpoints) = (member.directory_id, member.endpoints);
             if id == metrics.id {
                 let log_end_offset = offset_after(self.inner.store.ends().1);
                 return ReplicaStatus {
@@ -290,14 +277,19 @@ impl MetadataQuorum {
                     log_end_offset,
                     last_fetch_ms: now_ms,
                     last_caught_up_ms: now_ms,
+                    directory_id,
+                    endpoints,
                 };
             }
+            let followed = heard.as_ref().and_then(|heard| heard.get(&node_id(id)));
             let matched = metrics.replication.as_ref().and_then(|replication| replication.get(&id));
             ReplicaStatus {
                 id: node_id(id),
                 log_end_offset: matched.map_or(-1, |matched| offset_after(*matched)),
-                last_fetch_ms: -1,
-                last_caught_up_ms: -1,
+                last_fetch_ms: followed.map_or(-1, |followed| followed.at_ms),
+                last_caught_up_ms: followed.map_or(-1, |followed| followed.caught_up_ms),
+                directory_id,
+                endpoints,
             }
         };
         let membership = metrics.membership_config.membership();
@@ -311,9 +303,17 @@ impl MetadataQuorum {
         }
     }
 
+    /// Takes a snapshot of the image, and does not wait for it.
+    pub async fn snapshot(&self) -> Result<(), String> {
+        self.inner.raft.trigger().snapshot().await.map_err(|error| error.to_string())
+    }
+
     /// Stops the quorum. What was acknowledged is on the disk already.
     pub async fn shutdown(&self) {
         self.inner.room.start_closing();
+        if let Some(links) = &self.inner.links {
+            links.tasks.stop().await;
+        }
         if let Err(e) = self.inner.raft.shutdown().await {
             tracing::warn!(error = %e, "the metadata quorum did not stop in order");
         }

@@ -16,14 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use openraft::{BasicNode, SnapshotMeta};
+use openraft::SnapshotMeta;
 use serde::Deserialize;
 
+use super::member::Member;
 use super::room::is_lack_of_room;
 use crate::env::{Blocking, Disk, File, OpenMode, WorkPanicked};
 use crate::metadata::{MetadataImage, MetadataRecord};
 
-pub(super) type Meta = SnapshotMeta<u64, BasicNode>;
+pub(super) type Meta = SnapshotMeta<u64, Member>;
 
 const HEAD: &str = "raftsman-metadata-snapshot 1";
 const SUFFIX: &str = ".snapshot";

@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use openraft::storage::{RaftStateMachine, Snapshot};
-use openraft::{
-    AnyError, BasicNode, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError, StoredMembership,
-};
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError, StoredMembership};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::log_store::DurableSnapshot;
+use super::member::Member;
 use super::planted::{Bug, is_planted};
 use super::room::{Room, SNAPSHOT};
 use super::snapshot::{self, Content, Meta, SnapshotError, SnapshotFile, SnapshotStore};
@@ -99,7 +98,7 @@ pub(super) struct StateMachine {
     image: MetadataImage,
     applied: Option<LogId>,
     records_index: u64,
-    membership: StoredMembership<u64, BasicNode>,
+    membership: StoredMembership<u64, Member>,
     newest: Newest,
 }
 
@@ -190,7 +189,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn applied_state(
         &mut self,
-    ) -> Result<(Option<LogId>, StoredMembership<u64, BasicNode>), StorageError> {
+    ) -> Result<(Option<LogId>, StoredMembership<u64, Member>), StorageError> {
         Ok((self.applied, self.membership.clone()))
     }
 
@@ -291,7 +290,7 @@ pub(super) struct Builder {
     image: MetadataImage,
     applied: Option<LogId>,
     records_index: u64,
-    membership: StoredMembership<u64, BasicNode>,
+    membership: StoredMembership<u64, Member>,
     newest: Newest,
 }
 

@@ -7,14 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::error::{
-    Fatal, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::error::{Fatal, RemoteError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, OptionalSend, Snapshot, Vote};
+use openraft::{OptionalSend, Snapshot, Vote};
 use parking_lot::Mutex;
 
 use super::snapshot::SnapshotFile;
@@ -51,8 +49,9 @@ pub(crate) fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
     QuorumConfig {
         dir: PathBuf::from("/metadata"),
         node_id: NodeId(id),
-        cluster_id: "the-cluster".into(),
-        voters: (1..=count).map(|id| (NodeId(id), format!("node-{id}:9093"))).collect(),
+        cluster_id: Some("the-cluster".into()),
+        voters: (1..=count).map(|id| (NodeId(id), Member::default())).collect(),
+        directory_id: uuid::Uuid::from_u128(id as u128),
         disk: Arc::new(disk.clone()),
         clock: SimClock::new(0),
         chance: Arc::new(RealChance),
@@ -109,7 +108,7 @@ pub(crate) fn plug(network: &TestNetwork, from: u64) -> Plug {
 impl RaftNetworkFactory<Types> for Plug {
     type Network = Wire;
 
-    async fn new_client(&mut self, target: u64, _: &BasicNode) -> Wire {
+    async fn new_client(&mut self, target: u64, _: &Member) -> Wire {
         Wire { network: self.network.clone(), from: self.from, target }
     }
 }
@@ -124,12 +123,10 @@ impl Wire {
         self.network.nodes.lock().get(&self.target).cloned().ok_or_else(gone)
     }
 
-    fn remote<E: std::error::Error>(&self, error: E) -> RemoteError<u64, BasicNode, E> {
+    fn remote<E: std::error::Error>(&self, error: E) -> RemoteError<u64, Member, E> {
         RemoteError::new(self.target, error)
     }
 }
-
-type RpcError = RPCError<u64, BasicNode, RaftError<u64>>;
 
 impl RaftNetwork<Types> for Wire {
     async fn append_entries(

@@ -38,8 +38,9 @@ fn config(dir: &Path) -> QuorumConfig {
     QuorumConfig {
         dir: dir.join("metadata"),
         node_id: NodeId(1),
-        cluster_id: "the-cluster".into(),
-        voters: [(NodeId(1), "localhost:9093".to_owned())].into(),
+        cluster_id: Some("the-cluster".into()),
+        directory_id: uuid::Uuid::from_u128(1),
+        voters: [(NodeId(1), Member::default())].into(),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock),
         chance: Arc::new(RealChance),

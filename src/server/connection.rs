@@ -83,14 +83,15 @@ enum BodyState {
     Coming(Pin<Box<dyn Future<Output = Body> + Send>>),
 }
 
-/// Serves a connection until the client closes it or an error ends it. When a request is the error, those before it
+/// Serves a connection, of which some may have been received, until the client closes it or an error ends it. When a request is the error, those before it
 /// are still answered.
 pub async fn serve<S: Stream>(
     broker: Arc<Broker>,
     mut stream: S,
     info: Arc<ConnectionInfo>,
+    received: BytesMut,
 ) -> Result<(), ConnectionError> {
-    let mut reader = FrameReader::default();
+    let mut reader = FrameReader { buffer: received, ..FrameReader::default() };
     let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut out: VecDeque<Piece> = VecDeque::new();
     // Why no more requests are taken.

@@ -1,40 +1,47 @@
 //! What nodes of a cluster ask each other that Kafka has no message for: who may ask, and who answers.
 //!
-//! Dispatch comes here with the requests of controller listeners whose keys are [`InternalKey`]s; on other listeners
-//! these keys are not served. Whoever belongs to another cluster, or means another node, is told so and changes nothing.
+//! The quorum is served from the start of its node on, long before there is a [`Broker`] to serve anything else: other
+//! nodes may need this one's vote while it recovers its logs, and it needs theirs. So the listeners for controllers have
+//! connections of their own kind here, with little around them. One that asks for anything but the quorum is
+//! Kafka's business, and is handed over to the broker as soon as that is there ([`Front`]), whole.
+//!
+//! Whoever belongs to another cluster, or means another node, is told so and changes nothing. On listeners for clients
+//! these keys are not served.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
 
 use super::Broker;
 use super::api::{Body, Reply, Request};
-use crate::protocol::internal::{self, Answer, Head, InternalKey, Refusal};
+use super::listener::{self, Connections};
+use crate::env::{Acceptor, Socket, Tasks};
+use crate::protocol::header::{RequestHeader, response_header};
+use crate::protocol::internal::{self, Head, InternalKey, Refusal};
+use crate::raft::MetadataQuorum;
 use crate::zerocopy::Piece;
+
+/// Largest request: records of one proposal beside others.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a frame's buffer grows by while it arrives.
+const GROWTH_BYTES: usize = 64 * 1024;
+/// Most connections of the quorum at a time; each node has four.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long one may say nothing.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+/// Wait after an accept that failed for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A payload, when it has been made.
 type Pending = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
-
-/// Answers a request between nodes. The payload of the answer is the handler's; that of the request is `payload`.
-type Handler = fn(Arc<Broker>, Asked) -> Pending;
-
-/// A request between nodes.
-struct Asked {
-    /// Over which connection it came.
-    connection: u64,
-    payload: Bytes,
-}
-
-fn handler(key: InternalKey) -> Option<Handler> {
-    match key {
-        InternalKey::QuorumState => Some(quorum_state),
-        InternalKey::RaftAppend | InternalKey::RaftVote | InternalKey::RaftSnapshot => None,
-        InternalKey::Controller => Some(controller),
-    }
-}
 
 /// Whether the connection's next request may be taken while one of this kind is under way: its answer may take long,
 /// and the next one does not depend on it.
@@ -42,26 +49,39 @@ pub fn overlaps(key: InternalKey) -> bool {
     key == InternalKey::Controller
 }
 
-/// Answers a request whose header has been read.
+/// Whether the quorum answers it, with or without a broker.
+fn is_of_quorum(key: InternalKey) -> bool {
+    key != InternalKey::Controller
+}
+
+/// What becomes of a request whose sender has passed the checks.
+fn handle(broker: Arc<Broker>, key: InternalKey, head: Head, payload: Bytes) -> Option<Pending> {
+    match key {
+        InternalKey::Controller => None,
+        _ => Some(Box::pin(async move { broker.quorum.receive(key, head, payload).await })),
+    }
+}
+
+/// Answers a request that came to a broker, and whose header has been read.
 pub fn answer(broker: &Arc<Broker>, key: InternalKey, mut request: Request) -> Reply {
-    let Some(handler) = handler(key) else {
-        return Reply::Close(format!("{key} is not served"));
-    };
     let body = std::mem::take(&mut request.body).freeze();
     let (head, at) = match internal::split::<Head>(&body) {
         Ok(split) => split,
         Err(malformed) => return Reply::Close(format!("a request of {key} cannot be read: {malformed}")),
     };
-    let asked = Asked { connection: request.connection, payload: body.slice(at..) };
-    let broker = broker.clone();
+    let quorum = broker.quorum.clone();
+    let answered: Pending = match quorum.check(&head) {
+        Err(refusal) => Box::pin(std::future::ready(Err(refusal))),
+        Ok(()) => match handle(broker.clone(), key, head, body.slice(at..)) {
+            Some(answered) => answered,
+            None => return Reply::Close(format!("{key} is not served")),
+        },
+    };
     let answering = async move {
         // Charged for until it is answered.
         let _request = request;
-        let answered = match check(&broker, &head) {
-            Ok(()) => handler(broker.clone(), asked).await,
-            Err(refusal) => Err(refusal),
-        };
-        encode(&broker, answered)
+        let bytes = encode(&quorum, answered.await);
+        Body { pieces: VecDeque::from([Piece::Bytes(bytes)]), ..Body::default() }
     };
     match overlaps(key) {
         true => Reply::Overlapping(Box::pin(answering)),
@@ -69,54 +89,119 @@ pub fn answer(broker: &Arc<Broker>, key: InternalKey, mut request: Request) -> R
     }
 }
 
-/// Refuses who belongs to another cluster or means another node.
-fn check(broker: &Broker, head: &Head) -> Result<(), Refusal> {
-    let cluster_id = broker.known_cluster_id();
-    if let (Some(own), Some(theirs)) = (&cluster_id, &head.cluster_id)
-        && **own != **theirs
-    {
-        return Err(Refusal::OtherCluster { node: broker.node, cluster: own.to_string() });
-    }
-    if head.to.is_some_and(|to| to != broker.node) {
-        return Err(Refusal::OtherNode { node: broker.node });
-    }
-    let directory = broker.quorum_directory_id();
-    match head.to_directory_id {
-        Some(meant) if meant != directory => Err(Refusal::OtherDirectory { node: broker.node, directory }),
-        _ => Ok(()),
-    }
-}
-
-fn encode(broker: &Broker, answered: Result<Bytes, Refusal>) -> Body {
+fn encode(quorum: &MetadataQuorum, answered: Result<Bytes, Refusal>) -> Bytes {
     let (payload, refusal) = match answered {
         Ok(payload) => (payload, None),
         Err(refusal) => (Bytes::new(), Some(refusal)),
     };
-    let answer = Answer {
-        cluster_id: broker.known_cluster_id().map(|id| id.to_string()),
-        node: broker.node,
-        directory_id: broker.quorum_directory_id(),
-        refusal,
-    };
-    let bytes = internal::body(&answer, &payload).unwrap_or_else(|error| {
+    internal::body(&quorum.answer(refusal), &payload).unwrap_or_else(|error| {
         // Ids and numbers always can; whoever asked will not be able to read nothing.
         tracing::error!(%error, "an answer to another node could not be encoded");
         Bytes::new()
-    });
-    Body { pieces: VecDeque::from([Piece::Bytes(bytes)]), ..Body::default() }
-}
-
-/// A request to the active controller, of a node that takes this one for it.
-fn controller(broker: Arc<Broker>, asked: Asked) -> Pending {
-    Box::pin(async move {
-        let answered = broker.controller.answer_forwarded(asked.connection, &asked.payload).await;
-        answered.map(Bytes::from).map_err(|error| Refusal::Unavailable(format!("it cannot be read: {error}")))
     })
 }
 
-fn quorum_state(broker: Arc<Broker>, _: Asked) -> Pending {
-    Box::pin(async move {
-        let state = broker.quorum.state();
-        serde_json::to_vec(&state).map(Bytes::from).map_err(|error| Refusal::Unavailable(error.to_string()))
-    })
+/// What serves all that is not the quorum's, once it is there.
+pub type Front = watch::Receiver<Option<(Arc<Broker>, Arc<Connections>)>>;
+
+/// Serves a listener for controllers. Never ends; its connections are among `tasks`.
+pub async fn accept(
+    quorum: MetadataQuorum,
+    front: Front,
+    acceptor: Box<dyn Acceptor>,
+    index: usize,
+    tasks: Tasks,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match acceptor.accept().await {
+            Ok((socket, peer)) => {
+                let (quorum, front) = (quorum.clone(), front.clone());
+                let host = peer.ip().to_canonical();
+                tasks.spawn_until_stopped(async move {
+                    let ended = serve(quorum, socket).await;
+                    drop(place);
+                    match ended {
+                        Ok(Ended::Closed) => {}
+                        Ok(Ended::NotOfQuorum(socket, received)) => {
+                            hand_over(front, socket, host, index, received).await;
+                        }
+                        Err(error) => tracing::debug!(%host, %error, "a connection of the quorum ended"),
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the controller could not be accepted");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn hand_over(mut front: Front, socket: Socket, host: IpAddr, index: usize, received: BytesMut) {
+    let there = front.wait_for(Option::is_some).await;
+    let Some((broker, connections)) = there.ok().and_then(|there| there.clone()) else { return };
+    listener::take(&broker, &connections, socket, host, index, received).await;
+}
+
+/// How a connection of the quorum ends.
+enum Ended {
+    Closed,
+    /// Somebody asks for something else; with what was received of it.
+    NotOfQuorum(Socket, BytesMut),
+}
+
+async fn serve(quorum: MetadataQuorum, mut socket: Socket) -> io::Result<Ended> {
+    let mut buffer = BytesMut::new();
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    loop {
+        while buffer.len() < 6 {
+            if receive(&mut socket, &mut buffer).await? == 0 {
+                return Ok(Ended::Closed);
+            }
+        }
+        let key =
+            InternalKey::of(i16::from_be_bytes([buffer[4], buffer[5]])).filter(|key| is_of_quorum(*key));
+        let Some(key) = key else { return Ok(Ended::NotOfQuorum(socket, buffer)) };
+        let length = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]) as usize;
+        if length > FRAME_BYTES_MAX {
+            return Err(invalid(format!("a request of {length} bytes is announced")));
+        }
+        while buffer.len() < 4 + length {
+            if receive(&mut socket, &mut buffer).await? == 0 {
+                return Ok(Ended::Closed);
+            }
+        }
+        buffer.advance(4);
+        let mut frame = buffer.split_to(length);
+        let header = RequestHeader::parse(&mut frame).map_err(|error| invalid(error.to_string()))?;
+        if header.api_version != internal::VERSION {
+            return Err(invalid(format!("version {} of {key} is not served", header.api_version)));
+        }
+        let body = frame.freeze();
+        let (head, at) = internal::split::<Head>(&body).map_err(|error| invalid(error.to_string()))?;
+        let answered = match quorum.check(&head) {
+            Ok(()) => quorum.receive(key, head, body.slice(at..)).await,
+            Err(refusal) => Err(refusal),
+        };
+        let answer = encode(&quorum, answered);
+        let header = response_header(header.correlation_id, internal::RESPONSE_HEADER_VERSION);
+        let mut response = BytesMut::with_capacity(4 + header.len() + answer.len());
+        response.put_u32(u32::try_from(header.len() + answer.len()).unwrap_or(u32::MAX));
+        response.extend_from_slice(&header);
+        response.extend_from_slice(&answer);
+        socket.write_all(&response).await?;
+        if buffer.is_empty() {
+            // A large one does not stay for the life of the connection.
+            buffer = BytesMut::new();
+        }
+    }
+}
+
+/// Takes what has come, and makes room for no more than comes.
+async fn receive(socket: &mut Socket, buffer: &mut BytesMut) -> io::Result<usize> {
+    buffer.reserve(if buffer.is_empty() { 512 } else { buffer.len().clamp(512, GROWTH_BYTES) });
+    let received = tokio::time::timeout(IDLE_MAX, socket.read_buf(buffer)).await;
+    received.unwrap_or(Ok(0))
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Broker;
-use super::api::{ConnectionInfo, ListenerRole};
+use super::api::ConnectionInfo;
 use super::connection::{self, ConnectionError};
 use super::creation_rate::CreationRate;
 use crate::config::BrokerConfig;
@@ -220,16 +221,12 @@ struct Place {
     broker: Arc<Broker>,
     connections: Arc<Connections>,
     id: u64,
-    is_of_controllers: bool,
     _slot: Slot,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.remove(self.id);
-        if self.is_of_controllers {
-            self.broker.controller.connection_closed(self.id);
-        }
         let open = i64::try_from(self.connections.count()).unwrap_or(i64::MAX);
         self.broker.metrics.connections.set(open);
     }
@@ -245,7 +242,10 @@ pub async fn accept(
     // With all slots taken, the next connections wait in the kernel's queue, as in Kafka.
     while let Some(slot) = connections.room().await {
         match acceptor.accept().await {
-            Ok((socket, peer)) => start(&broker, &connections, socket, peer.ip().to_canonical(), index, slot),
+            Ok((socket, peer)) => {
+                let host = peer.ip().to_canonical();
+                start(&broker, &connections, (socket, BytesMut::new()), host, index, slot);
+            }
             Err(error) => {
                 tracing::warn!(%error, open = connections.count(), max = connections.slots.sizes.lock().max, "a connection could not be accepted");
                 tokio::time::sleep(BACK_OFF).await;
@@ -254,10 +254,24 @@ pub async fn accept(
     }
 }
 
-fn start(
+/// Serves a connection that somebody else accepted, with what was received of it, once there is room for it.
+pub async fn take(
     broker: &Arc<Broker>,
     connections: &Arc<Connections>,
     socket: Socket,
+    host: IpAddr,
+    index: usize,
+    received: BytesMut,
+) {
+    if let Some(slot) = connections.room().await {
+        start(broker, connections, (socket, received), host, index, slot);
+    }
+}
+
+fn start(
+    broker: &Arc<Broker>,
+    connections: &Arc<Connections>,
+    (socket, received): (Socket, BytesMut),
     host: IpAddr,
     listener: usize,
     slot: Slot,
@@ -286,9 +300,8 @@ fn start(
     let task = connections.tasks.spawn({
         let (broker, connections, info) = (broker.clone(), connections.clone(), info.clone());
         async move {
-            let is_of_controllers = broker.listener_role(listener) == ListenerRole::Controller;
-            let _place = Place { broker: broker.clone(), connections, id, is_of_controllers, _slot: slot };
-            let ended = connection::serve(broker.clone(), socket, info.clone()).await;
+            let _place = Place { broker: broker.clone(), connections, id, _slot: slot };
+            let ended = connection::serve(broker.clone(), socket, info.clone(), received).await;
             report(&broker, &info, ended);
         }
     });

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
@@ -58,8 +57,8 @@ pub struct Broker {
     pub tasks: Tasks,
     pub cluster_id: Arc<str>,
     pub node: NodeId,
-    /// This process as the controller knows it; see [`Broker::identity`].
-    pub registered: watch::Receiver<BrokerIdentity>,
+    /// This process as the controller knows it.
+    pub identity: BrokerIdentity,
     /// Names of the listeners, by their index; those for controllers come last.
     pub listener_names: Vec<String>,
     /// How many of them serve clients of this broker.
@@ -86,24 +85,9 @@ impl Broker {
         self.quorum.image()
     }
 
-    /// This process as the controller knows it now.
-    pub fn identity(&self) -> BrokerIdentity {
-        *self.registered.borrow()
-    }
-
     /// Whom a listener serves, by its index.
     pub fn listener_role(&self, index: usize) -> ListenerRole {
         if index < self.broker_listeners { ListenerRole::Broker } else { ListenerRole::Controller }
-    }
-
-    /// The id of the cluster, once this node knows to which it belongs.
-    pub fn known_cluster_id(&self) -> Option<Arc<str>> {
-        Some(self.cluster_id.clone())
-    }
-
-    /// The folder with this node's metadata.
-    pub fn quorum_directory_id(&self) -> Uuid {
-        self.partitions.data.directory_id()
     }
 
     /// Notes in the data folder how far its logs follow the metadata. Blocks on the disk.

@@ -1,0 +1,140 @@
+//! The side of a node that other controllers see: how it reaches them, and what serves them from its start to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::Bound;
+use crate::client::peers::Peers;
+use crate::config::BrokerConfig;
+use crate::config::broker::Listener;
+use crate::env::{Acceptor, Network, Surroundings, Tasks};
+use crate::raft::{Endpoint, Formation, Member, MetadataQuorum, Reach};
+use crate::server::Broker;
+use crate::server::internal::{self, Front};
+use crate::server::listener::Connections;
+use crate::types::NodeId;
+
+/// Tells those who came to a controller's listener that there is a broker.
+pub(super) type FrontSender = watch::Sender<Option<(Arc<Broker>, Arc<Connections>)>>;
+
+/// See the head of this module. Clones are the same.
+#[derive(Clone)]
+pub(super) struct ControllerSide {
+    pub peers: Peers,
+    front: Front,
+    acceptors: Arc<Mutex<Vec<Box<dyn Acceptor>>>>,
+    /// How many listeners come before those of controllers.
+    first_index: usize,
+    tasks: Tasks,
+}
+
+impl ControllerSide {
+    /// Takes the listeners for controllers.
+    pub fn new(config: &BrokerConfig, surroundings: &Surroundings, bound: &mut Bound) -> (FrontSender, Self) {
+        let (sender, front) = watch::channel(None);
+        let side = Self {
+            peers: Peers::new(NodeId(config.node_id), surroundings),
+            front,
+            acceptors: Arc::new(Mutex::new(std::mem::take(&mut bound.controller_acceptors))),
+            first_index: config.listeners.len(),
+            tasks: Tasks::new(),
+        };
+        (sender, side)
+    }
+
+    /// Lets others in from now on.
+    pub fn serve(&self, quorum: &MetadataQuorum) {
+        for (at, acceptor) in self.acceptors.lock().drain(..).enumerate() {
+            let (quorum, front) = (quorum.clone(), self.front.clone());
+            let index = self.first_index + at;
+            let accepting = internal::accept(quorum, front, acceptor, index, self.tasks.clone());
+            self.tasks.spawn_until_stopped(accepting);
+        }
+    }
+
+    /// Lets nobody in any more, and ends the quorum.
+    pub async fn stop(&self, quorum: Option<&MetadataQuorum>) {
+        self.acceptors.lock().clear();
+        self.tasks.stop().await;
+        if let Some(quorum) = quorum {
+            quorum.shutdown().await;
+        }
+        self.peers.close().await;
+    }
+}
+
+/// How this node takes part in the quorum; `None`: it is alone, and nobody can come.
+pub(super) fn part_in_quorum(
+    config: &BrokerConfig,
+    side: &ControllerSide,
+    controller_addresses: &[SocketAddr],
+    network: &Arc<dyn Network>,
+) -> Option<(Reach, Formation)> {
+    let keys = &config.quorum;
+    if config.controller_listeners.is_empty() && keys.voters.is_empty() && keys.bootstrap_servers.is_empty() {
+        return None;
+    }
+    let own = NodeId(config.node_id);
+    side.peers.set_controllers(
+        keys.voters.iter().map(|(id, address)| (NodeId(*id), address.clone())).filter(|(id, _)| *id != own),
+    );
+    let endpoints = endpoints(config, controller_addresses, &**network);
+    let formation = if keys.voters.contains_key(&config.node_id) {
+        let voters = keys.voters.keys().filter_map(|id| u64::try_from(*id).ok());
+        Formation::Voters(voters.map(|id| (id, Member::default())).collect())
+    } else if keys.voters.is_empty() && is_only_bootstrap_server(config, &endpoints, &**network) {
+        Formation::Alone(Member::default())
+    } else {
+        Formation::Joins
+    };
+    let reach = Reach {
+        peers: side.peers.clone(),
+        network: network.clone(),
+        endpoints,
+        bootstrap_servers: keys.bootstrap_servers.clone(),
+        listener_name: config.controller_listener_names.first().cloned().unwrap_or_default(),
+    };
+    Some((reach, formation))
+}
+
+/// Where others reach this node's controller: where all are told by `controller.quorum.voters`, else as it advertises.
+fn endpoints(config: &BrokerConfig, bound: &[SocketAddr], network: &dyn Network) -> Vec<Endpoint> {
+    let listeners = config.advertised_controller_listeners.iter().zip(bound);
+    let advertised = listeners.map(|(listener, bound)| Endpoint {
+        name: listener.name.clone(),
+        host: match listener.host.as_str() {
+            "" | "0.0.0.0" | "::" => network.host_name(),
+            host => host.to_owned(),
+        },
+        port: if listener.port == 0 { bound.port() } else { listener.port },
+    });
+    let mut endpoints: Vec<Endpoint> = advertised.collect();
+    let told = config.quorum.voters.get(&config.node_id).and_then(|address| address.rsplit_once(':'));
+    if let (Some(first), Some((host, port))) = (endpoints.first_mut(), told)
+        && let Ok(port) = port.parse()
+    {
+        first.host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        first.port = port;
+    }
+    endpoints
+}
+
+/// Whether nobody but this node is named by `controller.quorum.bootstrap.servers`.
+fn is_only_bootstrap_server(config: &BrokerConfig, endpoints: &[Endpoint], network: &dyn Network) -> bool {
+    let is_own = |address: &String| {
+        let Some((host, port)) = address.rsplit_once(':') else { return false };
+        let listens = |listener: &Listener| listener.host == host || listener.host.is_empty();
+        let is_host = ["localhost", "127.0.0.1", "[::1]"].contains(&host)
+            || host == network.host_name()
+            || endpoints.iter().any(|endpoint| endpoint.host == host)
+            || config
+                .controller_listeners
+                .iter()
+                .any(|listener| !listener.host.is_empty() && listens(listener));
+        is_host && endpoints.iter().any(|endpoint| port.parse() == Ok(endpoint.port))
+    };
+    config.quorum.bootstrap_servers.iter().all(is_own)
+}
