@@ -15,6 +15,7 @@ use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, JoinGroupRequest};
 use raftsman::client::{ClientError, Connection};
 use raftsman::config::BrokerConfig;
+use raftsman::controller::BrokerTransition;
 use raftsman::env::real;
 use raftsman::node::{Node, StartError};
 use raftsman::protocol::internal::{self, Answer, Head, InternalKey, Refusal};
@@ -172,5 +173,26 @@ async fn what_nodes_ask_each_other_is_served_to_those_of_the_cluster_on_listener
     let nonsense = bytes::Bytes::from_static(&[0xff; 64]);
     let refused = controller.call_internal(InternalKey::QuorumState, nonsense).await;
     assert!(matches!(refused, Err(ClientError::Lost { .. })), "{refused:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_whose_registration_is_gone_registers_again_and_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(config(folder.path(), &[]), real::surroundings()).await.unwrap();
+    let mut client = Client::connect(node.addresses[0]).unwrap();
+    client.create_topic("a", 1, &[]);
+    client.produce("a", 0, -1, batch(&[b"one"], None)).unwrap();
+    let before = node.broker.identity();
+    node.broker.controller.change_broker(before, BrokerTransition::Unregister).await.unwrap();
+    let mut registered = node.broker.registered.clone();
+    let again = registered.wait_for(|now| now.epoch > before.epoch);
+    let now = *tokio::time::timeout(PATIENCE, again).await.unwrap().unwrap();
+    let image = node.broker.image();
+    assert!(image.broker(now.id).is_some_and(|broker| broker.epoch == now.epoch && !broker.fenced));
+    node.broker.wait_applied().await;
+    assert_eq!(client.produce("a", 0, -1, batch(&[b"two"], None)).unwrap(), (0, 1));
+    let stale = node.broker.controller.change_broker(before, BrokerTransition::Fence).await.unwrap_err();
+    assert_eq!(stale.code, ResponseError::StaleBrokerEpoch);
     node.stop().await;
 }

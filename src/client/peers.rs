@@ -42,7 +42,7 @@ pub enum Purpose {
     QuorumState,
     /// Requests to the active controller that were asked of another node.
     Controller,
-    /// A broker's registration and heartbeats.
+    /// What a broker lives by: its registration and heartbeats, and changes of its partitions' replicas in sync.
     BrokerLifecycle,
     /// Records from a partition's leader; each fetcher has one.
     Fetch(u16),
@@ -74,7 +74,7 @@ impl Purpose {
 
     /// Whether Kafka's messages are sent, whose versions both sides have to know.
     fn negotiates(self) -> bool {
-        matches!(self, Self::BrokerLifecycle | Self::Fetch(_) | Self::Broker)
+        matches!(self, Self::Fetch(_) | Self::Broker)
     }
 }
 

@@ -32,8 +32,12 @@ pub const KEYS: &[Key] = keys! {
         "Create a topic when a producer asks for its metadata and it is not there.";
     "broker.id", Kind::Int(-1, I32), Some("-1"),
         "Old name of node.id.";
+    "broker.heartbeat.interval.ms", Kind::Int(10, I32), Some("500"),
+        "How often a broker tells the active controller that it lives. (Kafka's default is 2000.)";
     "broker.rack", Kind::Text, None,
         "Rack of this broker, for the placement of replicas.";
+    "broker.session.timeout.ms", Kind::Int(100, I32), Some("3000"),
+        "How long a broker may be silent before it is fenced; one whose process has ended is fenced at once. (Kafka's default is 9000.)";
     "connections.max.idle.ms", Kind::Long(-1, I64), Some("600000"),
         "Idle time after which a connection is closed.";
     "controller.listener.names", Kind::List(&[]), Some("CONTROLLER"),
@@ -56,6 +60,8 @@ pub const KEYS: &[Key] = keys! {
         "Most members of a group.";
     "group.min.session.timeout.ms", Kind::Int(1, I32), Some("6000"),
         "Shortest session timeout that a member may ask for.";
+    "initial.broker.registration.timeout.ms", Kind::Int(1, I32), Some("60000"),
+        "How long a broker that starts tries to register with the active controller.";
     "inter.broker.listener.name", Kind::Text, None,
         "Name of the listener by which brokers reach each other; the first one for clients unless set.";
     "listener.security.protocol.map", Kind::Text, Some(PROTOCOLS),
@@ -276,6 +282,9 @@ pub struct BrokerConfig {
     pub controller_listener_names: Vec<String>,
     pub inter_broker_listener_name: String,
     pub quorum: QuorumKeys,
+    pub heartbeat_interval_ms: u64,
+    pub session_timeout_ms: u64,
+    pub registration_timeout_ms: u64,
     pub log_dir: PathBuf,
     pub metadata_log_dir: PathBuf,
     /// Start although acknowledged data is missing, with what is there. Of one start (`--accept-missing-data`): no
@@ -359,6 +368,11 @@ impl QuorumKeys {
         }
         Ok(Self { voters, bootstrap_servers })
     }
+}
+
+/// A time that is not negative.
+fn milliseconds(values: &Values<'_>, key: &str) -> u64 {
+    u64::try_from(values.long(key)).unwrap_or_default()
 }
 
 /// Whether a text is `host:port`.
@@ -469,6 +483,9 @@ impl BrokerConfig {
             controller_listener_names: names,
             inter_broker_listener_name,
             quorum: QuorumKeys::from_values(&values)?,
+            heartbeat_interval_ms: milliseconds(&values, "broker.heartbeat.interval.ms"),
+            session_timeout_ms: milliseconds(&values, "broker.session.timeout.ms"),
+            registration_timeout_ms: milliseconds(&values, "initial.broker.registration.timeout.ms"),
             log_dir,
             metadata_log_dir,
             accepts_missing_data: false,

@@ -197,8 +197,15 @@ pub(super) fn decode(payload: &[u8]) -> serde_json::Result<(Duration, AnyRequest
 
 /// The way to the controllers of other nodes.
 pub trait ControllerChannel: Send + Sync + Debug {
-    /// Sends a request to a node and gives its answer. Whoever does not wait any longer drops this.
-    fn call(&self, controller: NodeId, request: Bytes) -> Pending<'_, Result<Bytes, ChannelError>>;
+    /// Sends a request to a node, and gives its answer or an error `within` this time. What is urgent does not wait for the
+    /// answer of what is not. Whoever does not wait any longer drops this.
+    fn call(
+        &self,
+        controller: NodeId,
+        request: Bytes,
+        is_urgent: bool,
+        within: Duration,
+    ) -> Pending<'_, Result<Bytes, ChannelError>>;
 }
 
 /// There is no answer.

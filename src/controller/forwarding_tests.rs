@@ -26,8 +26,15 @@ struct Nodes {
 }
 
 impl ControllerChannel for Nodes {
-    fn call(&self, controller: NodeId, request: Bytes) -> Pending<'_, Result<Bytes, ChannelError>> {
-        Box::pin(async move {
+    fn call(
+        &self,
+        controller: NodeId,
+        request: Bytes,
+        _: bool,
+        within: Duration,
+    ) -> Pending<'_, Result<Bytes, ChannelError>> {
+        let late = |_| Err(ChannelError::Lost("no answer in time".into()));
+        let call = async move {
             self.asked.lock().push(controller);
             let handle = self.handles.lock().get(&controller).cloned();
             let handle = handle.ok_or_else(|| ChannelError::NotSent("connection refused".into()))?;
@@ -37,7 +44,8 @@ impl ControllerChannel for Nodes {
                 return Err(ChannelError::Lost("the connection was closed".into()));
             }
             Ok(answer.into())
-        })
+        };
+        Box::pin(async move { tokio::time::timeout(within, call).await.unwrap_or_else(late) })
     }
 }
 

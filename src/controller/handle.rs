@@ -195,7 +195,7 @@ impl ControllerHandle {
         };
         let unknown = |why: String| Outcome::Unknown { why };
         Ok(tokio::select! {
-            answer = channel.call(leader, frame) => match answer {
+            answer = channel.call(leader, frame, R::IS_URGENT, within) => match answer {
                 Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|error| {
                     unknown(format!("the answer of node {leader} cannot be read: {error}"))
                 }),
@@ -203,9 +203,6 @@ impl ControllerHandle {
                 Err(ChannelError::Lost(why)) => unknown(why),
             },
             () = replaced => unknown(format!("node {leader}, which was asked, does not lead any more")),
-            () = tokio::time::sleep_until(deadline) => {
-                unknown(format!("node {leader} has not answered in time"))
-            }
         })
     }
 }

@@ -165,8 +165,5 @@ fn address(quorum: &MetadataQuorum, broker: BrokerIdentity, listener: &str) -> O
     let image = quorum.image();
     let known = image.broker(broker.id).filter(|known| known.epoch == broker.epoch && !known.fenced)?;
     let listener = known.listener(listener).or_else(|| known.listeners.first())?;
-    Some(match listener.host.contains(':') {
-        true => format!("[{}]:{}", listener.host, listener.port),
-        false => format!("{}:{}", listener.host, listener.port),
-    })
+    Some(listener.address())
 }

@@ -77,6 +77,16 @@ pub struct Listener {
     pub security_protocol: i16,
 }
 
+impl Listener {
+    /// `host:port`, as one connects to it.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// A broker's process introduced itself. A registration of an id that is registered already replaces the
 /// earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

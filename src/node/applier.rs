@@ -4,15 +4,21 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::client::peers::Peers;
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Blocking, Tasks};
+use crate::metadata::{BrokerImage, MetadataImage};
 use crate::partition::PartitionManager;
 use crate::raft::{MetadataSubscription, Published};
 use crate::server::dynamic_config::DynamicConfig;
 use crate::server::listener::Connections;
+use crate::types::NodeId;
 
 /// Carries out what the metadata says, one change after the other.
 pub(super) struct Applier {
+    pub peers: Peers,
+    /// `inter.broker.listener.name`
+    pub broker_listener: String,
     pub blocking: Arc<dyn Blocking>,
     pub dynamic: DynamicConfig,
     pub connections: Arc<Connections>,
@@ -29,6 +35,8 @@ impl Applier {
         tasks: &Tasks,
     ) -> watch::Receiver<u64> {
         let (sender, applied) = watch::channel(applied_index);
+        let image = subscription.image().clone();
+        self.meet(&image, image.brokers().keys());
         let applier = Arc::new(self);
         let stopping = tasks.stopping().clone();
         tasks.spawn(async move {
@@ -42,7 +50,16 @@ impl Applier {
         applied
     }
 
+    /// Tells where these brokers are.
+    fn meet<'a>(&self, image: &MetadataImage, brokers: impl IntoIterator<Item = &'a NodeId>) {
+        let known = brokers.into_iter().filter_map(|id| image.broker(*id));
+        let address =
+            |broker: &Arc<BrokerImage>| Some((broker.id, broker.listener(&self.broker_listener)?.address()));
+        self.peers.set_brokers(known.filter_map(address));
+    }
+
     async fn apply(self: Arc<Self>, published: Published) {
+        self.meet(&published.image, &published.delta.brokers_changed);
         let blocking = self.blocking.clone();
         let applying = blocking.run({
             let applier = self.clone();

@@ -17,7 +17,9 @@
 mod applier;
 pub mod command;
 mod controller_side;
+mod controllers;
 mod maintenance;
+mod registration;
 mod retained_memory;
 mod storage;
 #[cfg(test)]
@@ -32,9 +34,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
+use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::controller::{
-    BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
+    BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
 };
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
@@ -54,6 +57,8 @@ use crate::types::NodeId;
 use crate::zerocopy::Sent;
 use applier::Applier;
 use controller_side::{ControllerSide, FrontSender};
+use controllers::OtherControllers;
+use registration::{Registration, Rhythm};
 pub use storage::MissingData;
 use storage::{Storage, open_storage};
 
@@ -62,9 +67,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it looks whether they have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
-
-/// How long a broker may be silent.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -122,8 +124,9 @@ struct Bound {
 
 /// This process as a member of its cluster.
 struct Member {
+    peers: Peers,
     controller: Controller,
-    identity: BrokerIdentity,
+    registration: Registration,
 }
 
 /// What follows the metadata on this node.
@@ -172,7 +175,7 @@ impl Node {
         storage: Storage,
         (front, side): (FrontSender, ControllerSide),
     ) -> Result<Self, StartError> {
-        let member = join_quorum(&config, &surroundings, &bound, &storage).await?;
+        let member = join_quorum(&config, &surroundings, &bound, &storage, &side.peers).await?;
         let tasks = NodeTasks::default();
         match take_over(&config, &surroundings, storage, &member, &tasks).await {
             Ok(following) => {
@@ -227,7 +230,7 @@ impl Node {
         let closing = self.broker.surroundings.blocking.run(move || {
             let high_watermarks = broker.partitions.high_watermarks();
             broker.note_metadata_index();
-            if let Err(error) = broker.partitions.data.close(high_watermarks, broker.identity.epoch) {
+            if let Err(error) = broker.partitions.data.close(high_watermarks, broker.identity().epoch) {
                 tracing::error!(%error, "the data folder was not closed in order; the next start recovers it");
             }
         });
@@ -305,7 +308,9 @@ async fn join_quorum(
     surroundings: &Surroundings,
     bound: &Bound,
     storage: &Storage,
+    peers: &Peers,
 ) -> Result<Member, StartError> {
+    let id = NodeId(config.node_id);
     let options = ControllerOptions {
         config: ControllerConfig {
             partitions_default: config.num_partitions,
@@ -313,12 +318,16 @@ async fn join_quorum(
             delete_topic_enable: config.delete_topic,
             schema: dynamic_config::SCHEMA,
         },
-        channel: None,
-        session_timeout: SESSION_TIMEOUT,
-        broker_listener: config.listeners.first().map(|listener| listener.name.clone()).unwrap_or_default(),
+        channel: Some(Arc::new(OtherControllers {
+            peers: peers.clone(),
+            cluster_id: storage.cluster_id.clone(),
+            node: id,
+            directory_id: storage.data.directory_id(),
+        })),
+        session_timeout: Duration::from_millis(config.session_timeout_ms),
+        broker_listener: config.inter_broker_listener_name.clone(),
     };
     let controller = Controller::start(storage.quorum.clone(), options, surroundings);
-    let id = NodeId(config.node_id);
     let registration = BrokerRegistration {
         id,
         incarnation_id: surroundings.chance.kafka_uuid(),
@@ -328,10 +337,15 @@ async fn join_quorum(
         is_first: true,
         previous_epoch: storage.data.closed_epoch(),
         accepts_missing_data: config.accepts_missing_data,
-        unfence: true,
+        unfence: false,
     };
-    match controller.handle().register_broker(registration).await {
-        Ok(epoch) => Ok(Member { controller, identity: BrokerIdentity { id, epoch } }),
+    let rhythm = Rhythm {
+        heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
+        session_timeout: Duration::from_millis(config.session_timeout_ms),
+        registration_timeout: Duration::from_millis(config.registration_timeout_ms),
+    };
+    match Registration::new(controller.handle(), storage.quorum.clone(), rhythm, registration).await {
+        Ok(registration) => Ok(Member { peers: peers.clone(), controller, registration }),
         Err(error) => {
             controller.stop().await;
             Err(error.into())
@@ -346,7 +360,7 @@ async fn take_over(
     member: &Member,
     tasks: &NodeTasks,
 ) -> Result<Following, StartError> {
-    let node = member.identity.id;
+    let node = NodeId(config.node_id);
     let subscription = storage.quorum.subscribe();
     let dynamic = DynamicConfig::new(node, config, subscription.image());
     let connections = Connections::new(&dynamic.current(), surroundings.clock.clone());
@@ -372,6 +386,8 @@ async fn take_over(
     );
     groups.follow(&MetadataDelta::default());
     let applier = Applier {
+        peers: member.peers.clone(),
+        broker_listener: config.inter_broker_listener_name.clone(),
         blocking: surroundings.blocking.clone(),
         dynamic: dynamic.clone(),
         connections: connections.clone(),
@@ -392,16 +408,18 @@ fn serve(
     (tasks, side): (NodeTasks, ControllerSide),
 ) -> Node {
     let Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied } = following;
+    let Member { peers, controller, registration } = member;
+    let registered = registration.identity();
     let listeners = config.listeners.iter().chain(&config.controller_listeners);
     let broker = Arc::new(Broker {
         cluster_id,
-        node: member.identity.id,
-        identity: member.identity,
+        node: NodeId(config.node_id),
+        registered,
         listener_names: listeners.map(|listener| listener.name.clone()).collect(),
         broker_listeners: config.listeners.len(),
-        peers: side.peers.clone(),
+        peers,
         quorum,
-        controller: member.controller.handle(),
+        controller: controller.handle(),
         partitions,
         groups,
         applied,
@@ -421,6 +439,7 @@ fn serve(
         address
     });
     maintenance::start(&broker, &connections, &tasks.background);
+    tasks.background.spawn_until_stopped(registration.keep(broker.applied.clone()));
     for (index, acceptor) in bound.acceptors.into_iter().enumerate() {
         let accepting = listener::accept(broker.clone(), connections.clone(), acceptor, index);
         tasks.front.spawn_until_stopped(accepting);
@@ -431,7 +450,7 @@ fn serve(
         controller_addresses: bound.controller_addresses,
         admin_address,
         connections,
-        controller: member.controller,
+        controller,
         tasks,
         front: None,
         side,

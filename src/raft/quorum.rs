@@ -192,6 +192,14 @@ impl MetadataQuorum {
         }
     }
 
+    /// Whether this node is the only voter, and there are no learners.
+    pub fn is_only_voter(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        let mut nodes = metrics.membership_config.membership().nodes().map(|(id, _)| *id);
+        nodes.next() == Some(metrics.id) && nodes.next().is_none()
+    }
+
     /// This node.
     pub fn node_id(&self) -> NodeId {
         node_id(self.inner.raft.metrics().borrow().id)

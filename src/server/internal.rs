@@ -9,10 +9,8 @@
 //! these keys are not served.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,9 +38,6 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// A payload, when it has been made.
-type Pending = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
-
 /// Whether the connection's next request may be taken while one of this kind is under way: its answer may take long,
 /// and the next one does not depend on it.
 pub fn overlaps(key: InternalKey) -> bool {
@@ -55,10 +50,20 @@ fn is_of_quorum(key: InternalKey) -> bool {
 }
 
 /// What becomes of a request whose sender has passed the checks.
-fn handle(broker: Arc<Broker>, key: InternalKey, head: Head, payload: Bytes) -> Option<Pending> {
+async fn handle(
+    broker: Arc<Broker>,
+    key: InternalKey,
+    head: Head,
+    (connection, payload): (u64, Bytes),
+) -> Result<Bytes, Refusal> {
     match key {
-        InternalKey::Controller => None,
-        _ => Some(Box::pin(async move { broker.quorum.receive(key, head, payload).await })),
+        // Of a node that takes this one for the active controller.
+        InternalKey::Controller => {
+            let answered = broker.controller.answer_forwarded(connection, &payload).await;
+            let unreadable = |error| Refusal::Unavailable(format!("it cannot be read: {error}"));
+            answered.map(Bytes::from).map_err(unreadable)
+        }
+        _ => broker.quorum.receive(key, head, payload).await,
     }
 }
 
@@ -69,18 +74,17 @@ pub fn answer(broker: &Arc<Broker>, key: InternalKey, mut request: Request) -> R
         Ok(split) => split,
         Err(malformed) => return Reply::Close(format!("a request of {key} cannot be read: {malformed}")),
     };
-    let quorum = broker.quorum.clone();
-    let answered: Pending = match quorum.check(&head) {
-        Err(refusal) => Box::pin(std::future::ready(Err(refusal))),
-        Ok(()) => match handle(broker.clone(), key, head, body.slice(at..)) {
-            Some(answered) => answered,
-            None => return Reply::Close(format!("{key} is not served")),
-        },
-    };
+    let broker = broker.clone();
     let answering = async move {
+        let asked = (request.connection, body.slice(at..));
         // Charged for until it is answered.
         let _request = request;
-        let bytes = encode(&quorum, answered.await);
+        let quorum = broker.quorum.clone();
+        let answered = match quorum.check(&head) {
+            Ok(()) => handle(broker, key, head, asked).await,
+            Err(refusal) => Err(refusal),
+        };
+        let bytes = encode(&quorum, answered);
         Body { pieces: VecDeque::from([Piece::Bytes(bytes)]), ..Body::default() }
     };
     match overlaps(key) {

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Broker;
-use super::api::ConnectionInfo;
+use super::api::{ConnectionInfo, ListenerRole};
 use super::connection::{self, ConnectionError};
 use super::creation_rate::CreationRate;
 use crate::config::BrokerConfig;
@@ -221,12 +221,16 @@ struct Place {
     broker: Arc<Broker>,
     connections: Arc<Connections>,
     id: u64,
+    is_of_controllers: bool,
     _slot: Slot,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.remove(self.id);
+        if self.is_of_controllers {
+            self.broker.controller.connection_closed(self.id);
+        }
         let open = i64::try_from(self.connections.count()).unwrap_or(i64::MAX);
         self.broker.metrics.connections.set(open);
     }
@@ -300,7 +304,8 @@ fn start(
     let task = connections.tasks.spawn({
         let (broker, connections, info) = (broker.clone(), connections.clone(), info.clone());
         async move {
-            let _place = Place { broker: broker.clone(), connections, id, _slot: slot };
+            let is_of_controllers = broker.listener_role(listener) == ListenerRole::Controller;
+            let _place = Place { broker: broker.clone(), connections, id, is_of_controllers, _slot: slot };
             let ended = connection::serve(broker.clone(), socket, info.clone(), received).await;
             report(&broker, &info, ended);
         }

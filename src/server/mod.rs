@@ -57,8 +57,8 @@ pub struct Broker {
     pub tasks: Tasks,
     pub cluster_id: Arc<str>,
     pub node: NodeId,
-    /// This process as the controller knows it.
-    pub identity: BrokerIdentity,
+    /// This process as the controller knows it; see [`Broker::identity`].
+    pub registered: watch::Receiver<BrokerIdentity>,
     /// Names of the listeners, by their index; those for controllers come last.
     pub listener_names: Vec<String>,
     /// How many of them serve clients of this broker.
@@ -83,6 +83,11 @@ impl Broker {
     /// The cluster's metadata as this node knows it now.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.quorum.image()
+    }
+
+    /// This process as the controller knows it now.
+    pub fn identity(&self) -> BrokerIdentity {
+        *self.registered.borrow()
     }
 
     /// Whom a listener serves, by its index.

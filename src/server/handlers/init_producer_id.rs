@@ -61,7 +61,7 @@ async fn next_id(request: &InitProducerIdRequest, broker: &Broker) -> Result<Pro
     if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
         return Err(ResponseError::InvalidRequest);
     }
-    let id = broker.producer_ids.next(&broker.controller, broker.identity).await.map_err(|error| {
+    let id = broker.producer_ids.next(&broker.controller, broker.identity()).await.map_err(|error| {
         tracing::warn!(%error, "no producer id could be given");
         ResponseError::CoordinatorLoadInProgress
     })?;
