@@ -35,6 +35,7 @@ fn open(dir: &Path, config: LogConfig) -> Log {
         recovery_point: None,
         first_dirty_offset: None,
         was_closed: false,
+        accepts_missing_data: false,
     };
     let log = Log::open(place, config).expect("opens");
     log.lead(LeaderEpoch(0)).expect("leads");

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::env::Tasks;
 use crate::metadata::MetadataDelta;
+use crate::partition::Partition;
 use crate::server::Broker;
 use crate::server::listener::Connections;
 
@@ -131,19 +132,39 @@ fn look_at_removed_and_offline(broker: &Broker) {
 }
 
 fn retention(broker: &Broker) {
-    let now_ms = broker.now_ms();
+    let (now_ms, data) = (broker.now_ms(), &broker.partitions.data);
+    let mut old = Vec::new();
     for partition in broker.partitions.partitions() {
-        match partition.log.delete_old_segments(now_ms, partition.high_watermark()) {
+        match partition.log.hide_old_segments(now_ms, partition.high_watermark()) {
+            Ok(0) => {}
+            Ok(_) => old.push(partition),
+            Err(error) => tell_undeleted(&partition, &error),
+        }
+    }
+    if old.is_empty() {
+        return;
+    }
+    // What goes after that is not missed at the next start.
+    let noted = data.note_starts();
+    for partition in old {
+        match partition.log.delete_hidden_segments(now_ms, partition.high_watermark()) {
             Ok(0) => {}
             Ok(segments) => tracing::info!(partition = %partition.name, segments, "deleted old segments"),
-            // It goes on with the next look, as soon as others have made room.
-            Err(error) if is_full(&error) => {
-                tracing::debug!(partition = %partition.name, %error, "old segments could not be deleted");
-            }
-            Err(error) => {
-                tracing::error!(partition = %partition.name, %error, "old segments could not be deleted");
-            }
+            Err(error) => tell_undeleted(&partition, &error),
         }
+    }
+    // On a full disk there is room for it now.
+    if let Err(error) = noted.or_else(|_| data.note_starts()) {
+        tracing::error!(%error, "where logs begin could not be noted");
+    }
+}
+
+fn tell_undeleted(partition: &Partition, error: &io::Error) {
+    // It goes on with the next look, as soon as others have made room.
+    if is_full(error) {
+        tracing::debug!(partition = %partition.name, %error, "old segments could not be deleted");
+    } else {
+        tracing::error!(partition = %partition.name, %error, "old segments could not be deleted");
     }
 }
 

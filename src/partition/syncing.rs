@@ -118,6 +118,7 @@ mod tests {
             recovery_point: None,
             first_dirty_offset: None,
             was_closed: false,
+            accepts_missing_data: false,
         };
         let log = Arc::new(Log::open(place, LogConfig::default()).unwrap());
         log.lead(LeaderEpoch(0)).unwrap();

@@ -37,6 +37,7 @@ fn open(disk: &SimDisk, was_closed: bool) -> Log {
         recovery_point: None,
         first_dirty_offset: None,
         was_closed,
+        accepts_missing_data: false,
     };
     Log::open(place, LogConfig { index_interval_bytes: 200, ..LogConfig::default() }).unwrap()
 }

@@ -60,7 +60,8 @@ pub struct DataDirOptions {
     /// Files kept open, about.
     pub open_files_max: usize,
     pub producer_id_expiration_ms: i64,
-    /// A log that the checkpoints know, and whose folder is gone, may begin anew.
+    /// A log that the checkpoints know, and whose folder is gone, may begin anew; one that lacks records goes on with
+    /// what is there.
     pub accepts_missing_data: bool,
 }
 
@@ -269,15 +270,24 @@ impl DataDir {
     }
 
     fn open_each_log(&self, was_closed: bool) -> io::Result<Vec<OpenedLog>> {
-        let offsets = |name: &str| {
+        let read = |name: &str| {
             let path = self.options.dir.join(name);
-            checkpoint::read_offsets(&*self.disk, &path).or_else(|error| {
+            checkpoint::read_offsets(&*self.disk, &path).map(Some).or_else(|error| {
                 // All of it can be made again, at the price of a full recovery.
                 tracing::warn!(path = %path.display(), %error, "a checkpoint cannot be read");
-                if error.kind() == io::ErrorKind::InvalidData { Ok(BTreeMap::new()) } else { Err(error) }
+                if error.kind() == io::ErrorKind::InvalidData { Ok(None) } else { Err(error) }
             })
         };
-        let (recovery_points, starts) = (offsets(RECOVERY_POINTS)?, offsets(LOG_STARTS)?);
+        let offsets = |name: &str| read(name).map(Option::unwrap_or_default);
+        let recovery_points = offsets(RECOVERY_POINTS)?;
+        // Where the file is there, those that it does not name begin at 0.
+        let noted_starts = match self.disk.exists(&self.options.dir.join(LOG_STARTS)) {
+            true => read(LOG_STARTS)?,
+            false => None,
+        };
+        let start_of = |name: &TopicPartition| {
+            noted_starts.as_ref().map(|starts| starts.get(name).copied().unwrap_or_default())
+        };
         let (high_watermarks, first_dirty) = (offsets(HIGH_WATERMARKS)?, offsets(FIRST_DIRTY)?);
         let mut names = Vec::new();
         for entry in self.disk.list(&self.options.dir)?.into_iter().filter(|entry| entry.is_dir) {
@@ -295,7 +305,7 @@ impl DataDir {
         let held: BTreeSet<_> = names.iter().collect();
         for name in recovery_points.keys().chain(high_watermarks.keys()).filter(|name| !held.contains(name)) {
             let noted = Noted {
-                log_start: starts.get(name).copied(),
+                log_start: start_of(name),
                 recovery_point: recovery_points.get(name).copied(),
                 first_dirty: first_dirty.get(name).copied(),
                 high_watermark: high_watermarks.get(name).copied(),
@@ -310,7 +320,7 @@ impl DataDir {
         let each = || {
             while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let noted = Noted {
-                    log_start: starts.get(name).copied(),
+                    log_start: start_of(name),
                     recovery_point: recovery_points.get(name).copied(),
                     first_dirty: first_dirty.get(name).copied(),
                     high_watermark: high_watermarks.get(name).copied(),
@@ -334,12 +344,17 @@ impl DataDir {
         self.blocking.side_by_side((0..threads).map(|_| Box::new(each) as _).collect());
         let mut opened = opened.into_inner();
         opened.sort_by(|a, b| a.name.cmp(&b.name));
-        *self.checkpoints.lock() = BTreeMap::from([
+        let mut written = self.checkpoints.lock();
+        *written = BTreeMap::from([
             (RECOVERY_POINTS, recovery_points),
-            (LOG_STARTS, starts),
             (FIRST_DIRTY, first_dirty),
             (HIGH_WATERMARKS, high_watermarks),
         ]);
+        written.extend(noted_starts.map(|starts| (LOG_STARTS, starts)));
+        for OpenedLog { name, log, .. } in &opened {
+            self.lower(&mut written, name, log.log_end_offset())?;
+        }
+        drop(written);
         *self.logs.lock() = opened.iter().map(|opened| (opened.name.clone(), opened.log.clone())).collect();
         Ok(opened)
     }
@@ -367,6 +382,7 @@ impl DataDir {
             recovery_point: noted.recovery_point,
             first_dirty_offset: noted.first_dirty,
             was_closed: false,
+            accepts_missing_data: self.options.accepts_missing_data,
         }
     }
 
@@ -449,6 +465,9 @@ impl DataDir {
         let log = if is_new { Log::create(place, config) } else { Log::open(place, config) };
         let log = Arc::new(log.map_err(failed)?);
         log.release_files();
+        if noted.is_some() {
+            self.lower(&mut self.checkpoints.lock(), name, log.log_end_offset()).map_err(failed)?;
+        }
         self.logs.lock().insert(name.clone(), log.clone());
         self.unopened.lock().remove(name);
         let high_watermark = noted.and_then(|noted| noted.high_watermark).unwrap_or_default();
@@ -654,8 +673,20 @@ impl DataDir {
                 points.remove(name);
             }
         }
-        self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
-        self.write_offsets(&mut written, LOG_STARTS, starts(&logs))
+        self.write_starts(&mut written)?;
+        self.write_offsets(&mut written, RECOVERY_POINTS, points)
+    }
+
+    /// Notes where logs begin. Before segments go: at the next start those would be missed that lie between the noted
+    /// start and the first segment, below the recovery point.
+    pub fn note_starts(&self) -> io::Result<()> {
+        self.write_starts(&mut self.checkpoints.lock())
+    }
+
+    /// Comes before recovery points are noted, for the same reason.
+    fn write_starts(&self, written: &mut Checkpoints) -> io::Result<()> {
+        let starts = starts(&self.logs.lock());
+        self.write_offsets(written, LOG_STARTS, starts)
     }
 
     /// Makes sure that what lies below `needed` is synced, and that recovery will be told so; returns the offset
@@ -680,6 +711,7 @@ impl DataDir {
         }
         // A truncation may have come in between.
         points.insert(name.clone(), point.min(log.recovery_point()));
+        self.write_starts(&mut written)?;
         self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
         Ok(point)
     }
@@ -713,6 +745,12 @@ impl DataDir {
 
     /// Sees to it that the files note no offset above `cut` for this log.
     fn lower(&self, written: &mut Checkpoints, name: &TopicPartition, cut: Offset) -> io::Result<()> {
+        if let Some(noted) = self.unopened.lock().get_mut(name) {
+            let lowered = |offset: Option<Offset>| offset.map(|offset| offset.min(cut));
+            noted.log_start = lowered(noted.log_start);
+            noted.recovery_point = lowered(noted.recovery_point);
+            noted.first_dirty = lowered(noted.first_dirty);
+        }
         for file in [RECOVERY_POINTS, FIRST_DIRTY, LOG_STARTS] {
             let Some(noted) = written.get(file) else { continue };
             if noted.get(name).is_some_and(|noted| *noted > cut) {
@@ -783,13 +821,19 @@ impl DataDir {
         let points = logs.iter().map(|(name, log)| (name.clone(), log.recovery_point())).collect();
         {
             let mut written = self.checkpoints.lock();
+            self.write_starts(&mut written)?;
             self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
-            self.write_offsets(&mut written, LOG_STARTS, starts(&logs))?;
             self.write_first_dirty(&mut written)?;
             self.write_offsets(&mut written, HIGH_WATERMARKS, high_watermarks.into_iter().collect())?;
         }
+        // What could not be opened was not looked at, and would pass for closed.
+        let is_unopened = self.unopened.lock().values().any(|noted| !noted.is_missing);
         match failure.into_inner() {
             Some(error) => Err(error),
+            None if is_unopened => {
+                tracing::warn!(dir = %self.options.dir.display(), "not all logs were open; the next start looks at all of them");
+                Ok(())
+            }
             None => {
                 let marker = self.options.dir.join(CLEAN_SHUTDOWN);
                 let content = format!(r#"{{"version":0,"brokerEpoch":{broker_epoch}}}"#);
@@ -832,9 +876,11 @@ fn is_set_aside(name: &str, why: &str) -> bool {
     is_id && (ownership::is_partition(log) || name.len() + 3 >= NAME_BYTES_MAX)
 }
 
-/// Where logs begin, of those that do not begin at 0.
-fn starts(logs: &[(TopicPartition, Arc<Log>)]) -> BTreeMap<TopicPartition, Offset> {
-    let starts = logs.iter().map(|(name, log)| (name.clone(), log.log_start_offset()));
+/// Where logs begin, of those that do not begin at 0. Nothing above what is synced: a power cut may take the records up
+/// to there, and a log does not begin beyond its end.
+fn starts(logs: &BTreeMap<TopicPartition, Arc<Log>>) -> BTreeMap<TopicPartition, Offset> {
+    let start = |log: &Log| log.log_start_offset().min(log.recovery_point());
+    let starts = logs.iter().map(|(name, log)| (name.clone(), start(log)));
     starts.filter(|(_, start)| *start > Offset::ZERO).collect()
 }
 
@@ -877,6 +923,14 @@ mod tests {
     use crate::protocol::builder::BatchOptions;
 
     fn open(dir: &Path, node_id: i32) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
+        open_accepting(dir, node_id, false)
+    }
+
+    fn open_accepting(
+        dir: &Path,
+        node_id: i32,
+        accepts_missing_data: bool,
+    ) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
         let options = DataDirOptions {
             dir: dir.join("data"),
             node_id: NodeId(node_id),
@@ -884,7 +938,7 @@ mod tests {
             recovery_threads: 2,
             open_files_max: 100,
             producer_id_expiration_ms: 1000,
-            accepts_missing_data: false,
+            accepts_missing_data,
         };
         let clock = Arc::new(SetClock::default());
         DataDir::open(&Surroundings { clock, ..real::surroundings() }, options)
@@ -955,6 +1009,102 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let (_data, found) = open(dir.path(), 1).unwrap();
         assert_eq!(found[0].log.log_end_offset(), Offset(0));
+    }
+
+    /// A log a-0 of five batches, noted as synced and stopped at once; gives its folder and its topic.
+    fn synced(dir: &Path) -> (PathBuf, TopicId) {
+        let (data, _) = open(dir, 1).unwrap();
+        let topic = RealChance.topic_id();
+        let log = data.create_log(&TopicPartition::new("a", 0), topic, LogConfig::default()).unwrap().log;
+        for _ in 0..5 {
+            append(&log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
+        }
+        data.checkpoint_all().unwrap();
+        (log.dir(), topic)
+    }
+
+    fn noted(dir: &Path, checkpoint: &str) -> String {
+        std::fs::read_to_string(dir.join("data").join(checkpoint)).unwrap()
+    }
+
+    #[test]
+    fn a_log_that_lacks_records_is_left_out_until_they_are_back_or_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, topic) = synced(dir.path());
+        let (name, path) = (TopicPartition::new("a", 0), folder.join("00000000000000000000.log"));
+        let content = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &content[..content.len() - 1]).unwrap();
+        for _ in 0..2 {
+            let (data, found) = open(dir.path(), 1).unwrap();
+            assert!(found.is_empty());
+            let error = data.create_log(&name, topic, LogConfig::default()).unwrap_err().to_string();
+            assert!(error.contains("a-0: records are missing, offsets 4 to 4"), "{error}");
+            data.checkpoint_all().unwrap();
+            data.close(Vec::new(), 1).unwrap();
+            // It was not looked at, and must not pass for closed.
+            assert!(!dir.path().join("data").join(CLEAN_SHUTDOWN).exists());
+            assert_eq!(noted(dir.path(), RECOVERY_POINTS), "0\n1\na 0 5\n");
+        }
+        let (data, _) = open(dir.path(), 1).unwrap();
+        std::fs::write(&path, &content).unwrap();
+        let back = data.create_log(&name, topic, LogConfig::default()).unwrap();
+        assert_eq!(back.log.log_end_offset(), Offset(5));
+        drop((data, back));
+
+        std::fs::remove_file(&path).unwrap();
+        let (data, found) = open_accepting(dir.path(), 1, true).unwrap();
+        assert_eq!(found[0].log.log_end_offset(), Offset(0));
+        assert_eq!(noted(dir.path(), RECOVERY_POINTS), "0\n1\na 0 0\n");
+        drop((data, found));
+        assert_eq!(open(dir.path(), 1).unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn no_checkpoint_speaks_of_what_was_set_aside_once_the_log_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = synced(dir.path());
+        let path = folder.join("00000000000000000000.log");
+        let mut content = std::fs::read(&path).unwrap();
+        let size = content.len() / 5;
+        // The third batch claims to be longer than the file.
+        content[2 * size + 8] = 0x7f;
+        std::fs::write(&path, content).unwrap();
+        for _ in 0..2 {
+            let (data, found) = open(dir.path(), 1).unwrap();
+            assert_eq!(found[0].log.log_end_offset(), Offset(2));
+            assert_eq!(noted(dir.path(), RECOVERY_POINTS), "0\n1\na 0 2\n");
+            assert!(data.set_aside_bytes() > 0);
+        }
+    }
+
+    #[test]
+    fn segments_go_after_the_new_start_is_noted_and_are_not_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, _) = open(dir.path(), 1).unwrap();
+        let name = TopicPartition::new("a", 0);
+        let config = LogConfig { segment_bytes: 200, ..LogConfig::default() };
+        let log = data.create_log(&name, RealChance.topic_id(), config).unwrap().log;
+        let fill = || {
+            for _ in 0..5 {
+                append(&log, batch_of(1, 100, 5, BatchOptions::default())).unwrap();
+            }
+        };
+        fill();
+        data.checkpoint_all().unwrap();
+        fill();
+        // Deleted beyond what is synced: no more than that is noted.
+        log.advance_log_start_offset(Offset(8)).unwrap();
+        data.note_starts().unwrap();
+        assert_eq!(noted(dir.path(), LOG_STARTS), "0\n1\na 0 5\n");
+        assert!(log.delete_hidden_segments(0, Offset(10)).unwrap() > 5);
+        drop((data, log));
+        let (data, found) = open(dir.path(), 1).unwrap();
+        assert_eq!(found[0].log.log_start_offset(), Offset(8));
+        let first = found[0].log.dir().join("00000000000000000008.log");
+        data.checkpoint_all().unwrap();
+        drop((data, found));
+        std::fs::remove_file(first).unwrap();
+        assert!(open(dir.path(), 1).unwrap().1.is_empty());
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub struct LogPlace {
     pub cache: Arc<FileCache>,
     /// The partition's folder; it exists.
     pub dir: PathBuf,
+    /// Where it begins; `None` where nothing says so.
     pub log_start_offset: Option<Offset>,
     /// What lies below was synced.
     pub recovery_point: Option<Offset>,
@@ -41,6 +42,8 @@ pub struct LogPlace {
     pub first_dirty_offset: Option<Offset>,
     /// Whether the log was closed before the broker stopped: nothing has to be checked then.
     pub was_closed: bool,
+    /// Synced records that are missing do not keep the log from opening.
+    pub accepts_missing_data: bool,
 }
 
 /// One partition on disk. All methods may be called from many threads.

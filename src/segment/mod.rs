@@ -12,6 +12,7 @@
 //! *.cleaned, *.swap                   a compaction under way                        (cleaner)
 //! *.deleted                           on their way out
 //! *.log.set-aside                     what recovery found behind damage             (set_aside)
+//! <offset>.missing                    records from there on are missing, as accepted (missing)
 //! ```
 //!
 //! Invariants, from the disk up:
@@ -39,6 +40,7 @@ pub mod leader_epochs;
 pub mod leadership;
 pub mod log;
 pub mod meta_properties;
+mod missing;
 pub mod ownership;
 #[cfg(test)]
 mod power_cuts;

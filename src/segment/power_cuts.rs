@@ -110,6 +110,7 @@ impl World {
             recovery_point: Some(Offset(self.recovery_point)),
             first_dirty_offset: None,
             was_closed: std::mem::take(&mut self.closed),
+            accepts_missing_data: false,
         };
         self.log =
             Some(Log::open(place, self.config.clone()).unwrap_or_else(|e| panic!("seed {}: {e}", self.seed)));

@@ -10,6 +10,8 @@
 //! 4. Producers: the newest snapshot, and the batches after it. Epochs: cut at the log's end, and
 //!    extended by what the batches say.
 //!
+//! A log of which synced records are missing is not opened, and nothing of it is cut or removed ([`super::missing`]).
+//!
 //! A log that was closed is not checked: only the few batches from its last index entry on are looked at,
 //! to find its end. Where these do not fit together, all of its entries are held to their batches; and before
 //! anything is cut that was synced, the whole segment is looked at.
@@ -28,6 +30,7 @@ use super::index::{self, Entry, Index, OffsetEntry, TimeEntry};
 use super::leader_epochs::{self, LeaderEpochs};
 use super::leadership::Leadership;
 use super::log::{Log, LogPlace, Writer};
+use super::missing::{self, Expected, Missing};
 use super::producer_state::ProducerState;
 use super::room::Room;
 use super::scan;
@@ -71,11 +74,19 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         entries = files.disk.list(&place.dir)?;
     }
     let mut aside = SetAside::found(&entries);
+    let synced = place.recovery_point.map_or(0, |offset| offset.0);
+    let was_compacted = place.first_dirty_offset.is_some() || config.compact;
+    let mut expected = Expected::new(synced, was_compacted, place.accepts_missing_data, &entries);
     let (mut found, mut snapshots, has_epochs) = sort_out(&files, entries)?;
     remove_empty_segments(&files, &mut found)?;
     let first = found.keys().next().copied();
     let start = place.log_start_offset.map_or(0, |offset| offset.0).max(first.unwrap_or(0)).max(0);
-    let recovery_point = place.recovery_point.map_or(0, |offset| offset.0);
+    if let (Some(noted), Some(begins)) = (place.log_start_offset.map(|offset| offset.0), first)
+        && noted < begins.min(synced)
+    {
+        expected.miss(Missing::Start { noted, begins: begins.min(synced) })?;
+    }
+    let recovery_point = synced;
     let was_closed = place.was_closed;
     let read = read_epochs(&files, has_epochs)?;
     let are_epochs_lost = read.is_none();
@@ -97,6 +108,7 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         was_closed,
         first_dirty: place.first_dirty_offset.map_or(-1, |offset| offset.0),
         aside: &mut aside,
+        expected: &mut expected,
     };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let mut is_torn = false;
@@ -116,11 +128,21 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         segments.push(Arc::new(segment));
     }
     let bytes_since_entry = opener.bytes_since_entry;
-    // Offsets below the log start offset were given out: they must not be given again.
-    if segments.last().is_some_and(|last| last.next_offset() < start) {
-        tracing::warn!(log = %place.dir.display(), start, "the log ends before its start; it begins anew there");
-        segments.drain(..).try_for_each(|segment| remove_segment(&files, segment.base_offset))?;
+    let end = segments.last().map_or(start, |segment| segment.next_offset());
+    if end < synced && synced > start && !aside.is_at(end) {
+        expected.miss(Missing::End { end: end.max(start), synced })?;
     }
+    // Offsets below the log start offset were given out: they must not be given again.
+    if end < start {
+        expected.miss(Missing::Beyond { start, end })?;
+        for segment in segments.drain(..) {
+            if !segment.is_empty() {
+                aside.segment(&files, segment.base_offset)?;
+            }
+            remove_segment(&files, segment.base_offset)?;
+        }
+    }
+    expected.settle_gaps(&files, start)?;
     if segments.is_empty() {
         files.open(start, FileKind::Log, OpenMode::Create)?;
         segments.push(Arc::new(Segment::new(&files, start, State::new(0, start), place.clock.now_ms())));
@@ -334,6 +356,7 @@ struct Opener<'a> {
     /// What lies below was compacted.
     first_dirty: i64,
     aside: &'a mut SetAside,
+    expected: &'a mut Expected,
 }
 
 impl Opener<'_> {
@@ -359,6 +382,15 @@ impl Opener<'_> {
         };
         let mut indexes = trusted_indexes::as_they_are(self.files, base, found, interval)?;
         if is_whole_below && let Some((offsets, times)) = indexes {
+            if let Some(next) = next
+                && !self.expected.may_have_gaps
+            {
+                let from = offsets.last().map_or(0, |last| u64::from(last.position));
+                let file = self.files.open(base, FileKind::Log, OpenMode::ReadWrite)?;
+                if let Some(end) = missing::end_of(&*file, base, from, found.log_bytes)? {
+                    self.expected.gap(end, next);
+                }
+            }
             let mut state = State::new(found.log_bytes, next.unwrap_or(base));
             (state.offsets, state.times) = (offsets, times);
             return Ok((opened(state), false));
@@ -479,19 +511,6 @@ impl Opener<'_> {
     ) -> io::Result<(State, bool, bool)> {
         let is_torn = walk.is_torn();
         let Walk { mut state, epochs, bytes_since_entry, end, expected, limit, .. } = walk;
-        (*self.epochs, self.bytes_since_entry) = (epochs, bytes_since_entry);
-        let mut are_unsynced = self.cut_index(base, FileKind::Index, found.index_bytes, &state.offsets)?;
-        are_unsynced |= self.cut_index(base, FileKind::TimeIndex, found.time_index_bytes, &state.times)?;
-        if is_torn {
-            let log = self.files.dir.read().display().to_string();
-            self.aside.tail(self.files, file, (end, limit), expected)?;
-            tracing::warn!(log, base, end, limit, "the log is torn; it is cut after the last whole batch");
-            file.set_len(end)?;
-            file.sync_data()?;
-        }
-        if next.is_some() {
-            state.push_time(base);
-        }
         // Where nothing says that the next segment was synced, a gap before it is a lost tail. (Below the
         // recovery point, or the first dirty offset, compaction made it, as it did where a segment could not
         // reach over it.)
@@ -499,6 +518,31 @@ impl Opener<'_> {
             let is_within_reach = next - expected <= i64::from(i32::MAX) / 2;
             expected < next && next > self.recovery_point.max(self.first_dirty) && is_within_reach
         });
+        let behind = if is_torn { scan::find_sound(file, end, limit, expected)? } else { None };
+        let (synced, mut is_missed) = (self.expected.synced, false);
+        if (is_torn || is_cut_short) && behind.is_none() && expected < synced {
+            self.expected.miss(Missing::End { end: expected, synced })?;
+            is_missed = true;
+        }
+        (*self.epochs, self.bytes_since_entry) = (epochs, bytes_since_entry);
+        let mut are_unsynced = self.cut_index(base, FileKind::Index, found.index_bytes, &state.offsets)?;
+        are_unsynced |= self.cut_index(base, FileKind::TimeIndex, found.time_index_bytes, &state.times)?;
+        if is_torn {
+            let log = self.files.dir.read().display().to_string();
+            let first = behind.map(|batch| batch.position).or(is_missed.then_some(end));
+            if let Some(first) = first {
+                self.aside.tail(self.files, file, (end, limit), first, expected)?;
+            }
+            tracing::warn!(log, base, end, limit, "the log is torn; it is cut after the last whole batch");
+            file.set_len(end)?;
+            file.sync_data()?;
+        }
+        if next.is_some() {
+            state.push_time(base);
+        }
+        if let Some(next) = next.filter(|_| !is_torn && !is_cut_short) {
+            self.expected.gap(expected, next);
+        }
         let is_torn = is_torn || is_cut_short;
         let segment_end = if is_torn { expected } else { next.unwrap_or(expected) };
         state.found_end(end, segment_end);
@@ -603,7 +647,7 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
     let (found, ..) = segments_of(log.files.disk.list(&log.dir())?);
     let found = found.get(&base).copied().unwrap_or_default();
     let config = log.config();
-    let mut aside = SetAside::default();
+    let (mut aside, mut expected) = (SetAside::default(), Expected::nothing());
     let mut opener = Opener {
         files: &log.files,
         config: &config,
@@ -614,6 +658,7 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
         was_closed: false,
         first_dirty: i64::MAX,
         aside: &mut aside,
+        expected: &mut expected,
     };
     let (segment, _) = opener.segment(base, None, &found)?;
     Ok((segment, opener.bytes_since_entry))

@@ -29,7 +29,7 @@ pub enum TruncateError {
 
 impl Log {
     /// Hides the records below `offset` (DeleteRecords); their segments go with the next
-    /// [`Self::delete_old_segments`]. An offset that is not above the log start offset changes nothing.
+    /// [`Self::delete_hidden_segments`]. An offset that is not above the log start offset changes nothing.
     ///
     /// # Errors
     /// `InvalidInput` when the log ends before `offset`.
@@ -51,9 +51,10 @@ impl Log {
         }
     }
 
-    /// Removes the oldest segments that `retention.ms`, `retention.bytes` or the log start offset no
-    /// longer keep, but none that reaches above `high_watermark`; returns their number.
-    pub fn delete_old_segments(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
+    /// Hides the oldest segments that `retention.ms`, `retention.bytes` or the log start offset no longer keep, but none
+    /// that reaches above `high_watermark`: the log begins after them from now on. Returns their number;
+    /// [`Self::delete_hidden_segments`] removes them.
+    pub fn hide_old_segments(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
         self.remove_due(now_ms);
         self.check_usable()?;
         let config = self.config();
@@ -95,8 +96,35 @@ impl Log {
                 }
             }
         }
-        self.remove_first(&writer, count, now_ms.saturating_add(config.file_delete_delay_ms))?;
+        if let Some(first) = self.segments.read().get(count) {
+            self.advance_start(first.base_offset);
+        }
         Ok(count)
+    }
+
+    /// Removes the segments below the log start offset, but none that reaches above `high_watermark`; returns their
+    /// number.
+    pub fn delete_hidden_segments(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
+        self.check_usable()?;
+        let writer = self.lock_writer();
+        let end = self.log_start_offset().min(high_watermark).0;
+        let count = {
+            let segments = self.segments.read();
+            let closed = segments.get(..segments.len() - 1).unwrap_or_default();
+            closed.iter().take_while(|segment| segment.next_offset() <= end).count()
+        };
+        if count > 0 {
+            let delay_ms = self.config().file_delete_delay_ms;
+            self.remove_first(&writer, count, now_ms.saturating_add(delay_ms))?;
+        }
+        Ok(count)
+    }
+
+    /// Both at once.
+    #[cfg(test)]
+    pub(super) fn delete_old_segments(&self, now_ms: i64, high_watermark: Offset) -> io::Result<usize> {
+        self.hide_old_segments(now_ms, high_watermark)?;
+        self.delete_hidden_segments(now_ms, high_watermark)
     }
 
     /// Forgets producers that wrote nothing for `producer.id.expiration.ms`; returns their number.

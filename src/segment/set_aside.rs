@@ -5,6 +5,7 @@
 //! sector or a wrong hand, records lie there that were acknowledged: who wants them back has the file, which is a
 //! piece of a log (`raftsman dump-log --files` shows it under a name that ends in `.log`).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -18,16 +19,27 @@ const ENDING: &str = "log.set-aside";
 const COPY_BYTES: u64 = 1024 * 1024;
 
 /// What was set aside of a log.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SetAside {
     pub bytes: u64,
+    /// Where it belongs.
+    offsets: BTreeSet<i64>,
 }
 
 impl SetAside {
     /// What earlier openings set aside.
     pub(super) fn found(entries: &[DirEntry]) -> Self {
-        let files = entries.iter().filter(|entry| !entry.is_dir && is_set_aside(&entry.name));
-        Self { bytes: files.map(|entry| entry.len).sum() }
+        let mut found = Self::default();
+        for entry in entries.iter().filter(|entry| !entry.is_dir && is_set_aside(&entry.name)) {
+            found.bytes += entry.len;
+            found.offsets.extend(entry.name.get(..20).and_then(|offset| offset.parse::<i64>().ok()));
+        }
+        found
+    }
+
+    /// Whether something was set aside that belongs where the log ends: what it lacks from there on was told.
+    pub(super) fn is_at(&self, end: i64) -> bool {
+        self.offsets.contains(&end)
     }
 
     /// Sets a whole segment aside, which lies behind damage.
@@ -38,12 +50,13 @@ impl SetAside {
         let held = Held::of(&*file, 0, len);
         files.disk.rename(&from, &to)?;
         self.bytes += len;
+        self.offsets.insert(base);
         held.tell(&to, len);
         Ok(())
     }
 
-    /// Sets the end of a segment aside, from `position` on, where records lie behind the damage. The offset is the one
-    /// that belongs there.
+    /// Sets the end of a segment aside, from `position` on, where records lie behind the damage, from `first` on. The
+    /// offset is the one that belongs there.
     ///
     /// # Errors
     /// The segment is not to be cut then: what is behind the damage is nowhere else.
@@ -52,10 +65,10 @@ impl SetAside {
         files: &Files,
         file: &dyn File,
         (position, limit): (u64, u64),
+        first: u64,
         offset: i64,
     ) -> io::Result<()> {
-        let Some(first) = scan::find_sound(file, position, limit, offset)? else { return Ok(()) };
-        let held = Held::of(file, first.position, limit);
+        let held = Held::of(file, first, limit);
         let (to, len) = (free_name(files, offset), limit - position);
         copy(files, file, (position, limit), &to).map_err(|error| {
             let _ = files.disk.remove_file(&to);
@@ -66,6 +79,7 @@ impl SetAside {
             io::Error::new(error.kind(), message)
         })?;
         self.bytes += len;
+        self.offsets.insert(offset);
         held.tell(&to, len);
         Ok(())
     }

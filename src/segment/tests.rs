@@ -38,6 +38,7 @@ pub(super) fn place(dir: &Path) -> LogPlace {
         recovery_point: None,
         first_dirty_offset: None,
         was_closed: false,
+        accepts_missing_data: false,
     }
 }
 
@@ -294,7 +295,8 @@ fn a_log_that_lost_its_end_begins_at_its_start_offset() {
     }
     drop(log);
     let log_start_offset = Some(Offset(300));
-    let log = Log::open(LogPlace { log_start_offset, ..place(dir.path()) }, small()).unwrap();
+    let place = LogPlace { log_start_offset, accepts_missing_data: true, ..place(dir.path()) };
+    let log = Log::open(place, small()).unwrap();
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(300), Offset(300)));
     assert_eq!(append(&log, plain(1, 1, 1)).unwrap().first_offset, Offset(300));
 }

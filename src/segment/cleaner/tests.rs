@@ -123,6 +123,7 @@ impl World {
             recovery_point: Some(Offset(self.recovery_point)),
             first_dirty_offset: self.first_dirty,
             was_closed: false,
+            accepts_missing_data: false,
         };
         let log = Log::open(place, self.config.clone());
         let log = log.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
