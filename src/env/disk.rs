@@ -147,6 +147,12 @@ pub trait File: Send + Sync + Debug {
     /// Reads only what is in memory already: `Ok(None)` where a device would have to be asked.
     /// (`preadv2` with `RWF_NOWAIT`.) The way to learn whether a `sendfile` would block.
     fn is_cached(&self, position: u64, len: u64) -> bool;
+    /// Reading it failed where it was taken to be in memory: nothing of it is any more.
+    fn suspect(&self) {}
+    /// Whether that happened.
+    fn is_suspect(&self) -> bool {
+        false
+    }
     /// The descriptor for `sendfile`, where there is one.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 }

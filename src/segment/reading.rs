@@ -1,4 +1,10 @@
 //! Reads: from offsets and timestamps to places in files. No read waits for a write.
+//!
+//! The batch that a read begins with is held to its neighbours and to the index; those behind it in the same slice
+//! leave as they are, as Kafka's do. A look at each header would be one more read of the file for each batch, beside
+//! one `sendfile` for all of them (about 0.35 us each: a quarter more CPU for batches of 16 KiB). So where a base
+//! offset is damaged in the middle of a slice, which no checksum covers, the client is who sees it, and only who asks
+//! from there on is told `CORRUPT_MESSAGE`.
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -10,6 +10,8 @@ use crate::protocol::batch::BatchHeader;
 const HEADER_READ_BYTES: usize = 4096;
 /// Bytes read at once when all bytes matter.
 const WHOLE_READ_BYTES: usize = 1024 * 1024;
+/// Most bytes whose checksums are computed in search of a batch behind damage: about a second.
+const CHECKED_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// A batch's header with its place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,21 @@ impl Iterator for Headers<'_> {
 }
 
 /// The first whole and sound batch from a position on, wherever it starts, that holds an offset from `offset` on.
+///
+/// Records may look like the headers of batches (a producer may mean them to), each of which wants its checksum looked
+/// at: when that was done in vain for [`CHECKED_BYTES_MAX`], the next that looks like one is believed.
 pub fn find_sound(file: &dyn File, from: u64, limit: u64, offset: i64) -> io::Result<Option<Located>> {
+    find_sound_within(file, from, limit, offset, CHECKED_BYTES_MAX)
+}
+
+fn find_sound_within(
+    file: &dyn File,
+    from: u64,
+    limit: u64,
+    offset: i64,
+    checked_bytes_max: u64,
+) -> io::Result<Option<Located>> {
+    let mut checked_bytes = 0;
     /// Where a header says that its batch is of magic 2.
     const MAGIC_AT: usize = 16;
     let (mut buffer, mut whole, mut position) = (Vec::new(), Vec::new(), from);
@@ -120,7 +136,11 @@ pub fn find_sound(file: &dyn File, from: u64, limit: u64, offset: i64) -> io::Re
                 && header.base_offset - offset <= i64::from(i32::MAX)
                 && header.last_offset_delta >= 0
                 && batch.end() <= limit;
-            if may_be && is_sound(file, &batch, &mut whole)? {
+            if !may_be {
+                continue;
+            }
+            checked_bytes += header.size() as u64;
+            if checked_bytes > checked_bytes_max || is_sound(file, &batch, &mut whole)? {
                 return Ok(Some(batch));
             }
         }
@@ -151,4 +171,31 @@ pub fn is_sound(file: &dyn File, batch: &Located, buffer: &mut Vec<u8>) -> io::R
         position += wanted as u64;
     }
     Ok(computed == batch.header.crc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::real::RealDisk;
+    use crate::env::{Disk, OpenMode};
+
+    #[test]
+    fn records_that_look_like_batches_do_not_hold_up_the_search_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("x"), OpenMode::Create).unwrap();
+        // 100 headers, each of a batch that reaches to the end of the file.
+        let len = 100 * 1000u32;
+        let mut content = vec![0; len as usize];
+        for (at, header) in content.chunks_mut(1000).enumerate() {
+            let size = len - 1000 * at as u32;
+            header[8..12].copy_from_slice(&(size - 12).to_be_bytes());
+            header[16] = 2;
+        }
+        file.write_all_at(&mut [io::IoSlice::new(&content)], 0).unwrap();
+        let find =
+            |checked_bytes_max| find_sound_within(&*file, 0, u64::from(len), 0, checked_bytes_max).unwrap();
+        assert_eq!(find(u64::MAX), None);
+        // The first ten were looked at.
+        assert_eq!(find(1_000_000).map(|batch| batch.position), Some(10_000));
+    }
 }

@@ -11,6 +11,10 @@
 //!   not there, a thread that may block reads it first. A `sendfile` on cold pages would hold up
 //!   every other connection of its worker thread. The first run of each slice is had before the
 //!   response is begun ([`warm`]): where it cannot be read, an error can be answered.
+//! * What cannot be read later, behind the first run or in pages that were taken to be in memory, ends the connection,
+//!   as the answer's length is out. The file is suspect from then on: of the next slices of it, all is read before the
+//!   response is begun, and no more is promised than could be. So a client that asks again gets on up to
+//!   the damage, and is told there.
 
 mod tcp;
 
@@ -59,6 +63,11 @@ impl FileSlice {
 /// Brings the beginning of a slice into memory, on a thread that may block: what cannot be read is known while
 /// something else can still be answered.
 pub async fn warm(slice: &mut FileSlice, sent: &Sent) -> io::Result<()> {
+    if slice.file.is_suspect() {
+        slice.len = tcp::readable(slice, sent).await?;
+        slice.warm = slice.len;
+        return Ok(());
+    }
     let run = slice.first_run();
     tcp::warm(&run, sent).await?;
     slice.warm = run.len;
@@ -115,6 +124,7 @@ impl Sent {
     /// A slice could not be read, and nothing is left but to close the connection. Says where, once for each place.
     fn read_failed(&self, slice: &FileSlice, error: &io::Error) {
         self.failed_reads.fetch_add(1, Ordering::Relaxed);
+        slice.file.suspect();
         let path = slice.file.path().unwrap_or_default();
         let mut told = self.told.lock();
         if told.len() < TOLD_MAX && told.insert((path.clone(), slice.position)) {
@@ -314,6 +324,35 @@ mod tests {
         let (_, ()) = tokio::join!(far.read_to_end(&mut received), send);
         assert!(received == expected);
         assert_eq!(sent.sendfile_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_failed_while_it_was_sent_is_read_before_the_next_answer_and_promised_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&folder.path().join("x"), OpenMode::Create).unwrap();
+        file.set_len(4_000_000).unwrap();
+        // Two batches; the second of 3,000,000 bytes.
+        for (position, size) in [(0, 1_000_000u32), (1_000_000, 3_000_000)] {
+            file.write_all_at(&mut [IoSlice::new(&(size - 12).to_be_bytes())], position + 8).unwrap();
+            file.write_all_at(&mut [IoSlice::new(&[2])], position + 16).unwrap();
+        }
+        file.set_len(2_500_000).unwrap();
+        let sent = Sent::new(real::surroundings().blocking);
+        let mut slice = FileSlice { file: file.clone(), position: 0, len: 4_000_000, warm: 0 };
+        let (near, mut far) = tokio::io::duplex(1000);
+        let send = async {
+            let mut to_send = VecDeque::from([Piece::Slice(slice.clone())]);
+            Copying(near).send(&mut to_send, &sent).await.unwrap_err();
+        };
+        let mut received = Vec::new();
+        let (_, ()) = tokio::join!(far.read_to_end(&mut received), send);
+        assert!(file.is_suspect() && !slice.look());
+        // What is there is promised, with the first batch whole.
+        warm(&mut slice, &sent).await.unwrap();
+        assert!(slice.len >= 1_000_000 && slice.len <= 2_500_000 && slice.warm == slice.len);
+        let mut behind = FileSlice { file, position: 1_000_000, len: 3_000_000, warm: 0 };
+        assert!(!behind.look());
+        assert_eq!(warm(&mut behind, &sent).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::{FileSlice, Piece, Sent, Stream, read_slice};
+use crate::protocol::batch::BatchHeader;
 
 /// Slices up to this size are copied into the bytes around them. A `sendfile` costs a call of its
 /// own, a probe of the page cache, and often a packet; copying this much costs less than those.
@@ -155,6 +156,39 @@ pub(super) async fn warm(run: &FileSlice, sent: &Sent) -> io::Result<()> {
             }
         }
         Ok(())
+    });
+    reading.await.map_err(io::Error::other)?
+}
+
+/// Reads a slice of a file that failed before; returns how far that goes, which is beyond the first batch.
+pub(super) async fn readable(slice: &FileSlice, sent: &Sent) -> io::Result<u64> {
+    const READ_BYTES: u64 = 64 * 1024;
+    sent.cold_runs.fetch_add(1, Ordering::Relaxed);
+    let slice = slice.clone();
+    let reading = sent.blocking.run(move || {
+        let (mut buffer, mut done, mut first) = (Vec::new(), 0, u64::MAX);
+        while done < slice.len {
+            buffer.resize(usize::try_from((slice.len - done).min(READ_BYTES)).unwrap_or(0), 0);
+            let read = match slice.file.read_at(&mut buffer, slice.position + done) {
+                Ok(0) => Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a log file is shorter than its index says",
+                )),
+                read => read,
+            };
+            match read {
+                Ok(count) => {
+                    if done == 0 {
+                        let header = BatchHeader::parse(buffer.get(..count).unwrap_or_default());
+                        first = header.map_or(u64::MAX, |header| header.size() as u64);
+                    }
+                    done += count as u64;
+                }
+                Err(_) if done >= first => return Ok(done),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     });
     reading.await.map_err(io::Error::other)?
 }

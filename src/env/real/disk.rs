@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +23,7 @@ impl Disk for RealDisk {
             .create(mode == OpenMode::Create)
             .truncate(false)
             .open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, is_suspect: AtomicBool::new(false) }))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -139,13 +140,16 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(fs::File);
+struct RealFile {
+    file: fs::File,
+    is_suspect: AtomicBool,
+}
 
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buf.len() {
-            match self.0.read_at(&mut buf[filled..], position + filled as u64) {
+            match self.file.read_at(&mut buf[filled..], position + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -162,7 +166,7 @@ impl File for RealFile {
         while !bufs.is_empty() {
             let head = &bufs[..bufs.len().min(BUFFERS_MAX)];
             let offset = i64::try_from(position).map_err(io::Error::other)?;
-            match nix::sys::uio::pwritev(&self.0, head, offset) {
+            match nix::sys::uio::pwritev(&self.file, head, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     position += count as u64;
@@ -176,41 +180,49 @@ impl File for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn set_modified(&self, modified_ms: i64) -> io::Result<()> {
         let since = Duration::from_millis(u64::try_from(modified_ms).unwrap_or_default());
-        self.0.set_modified(UNIX_EPOCH + since)
+        self.file.set_modified(UNIX_EPOCH + since)
     }
 
     fn path(&self) -> Option<PathBuf> {
-        fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).ok()
+        fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
         use nix::fcntl::{FallocateFlags, fallocate};
         let len = i64::try_from(len).map_err(io::Error::other)?;
-        match fallocate(&self.0, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
+        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
             Ok(()) | Err(nix::Error::EOPNOTSUPP) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
 
     fn is_cached(&self, position: u64, len: u64) -> bool {
-        real_is_cached(&self.0, position, len)
+        !self.is_suspect() && real_is_cached(&self.file, position, len)
+    }
+
+    fn suspect(&self) {
+        self.is_suspect.store(true, Ordering::Relaxed);
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Ordering::Relaxed)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.file.as_fd())
     }
 }
 
