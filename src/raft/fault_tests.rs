@@ -49,8 +49,18 @@ fn has_snapshot(disk: &SimDisk) -> bool {
 
 #[test]
 fn a_full_disk_refuses_growth_lets_topics_be_deleted_and_heals_by_itself() {
+    fills_up_and_heals(false);
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_as_a_full_disk() {
+    fills_up_and_heals(true);
+}
+
+fn fills_up_and_heals(is_quota: bool) {
     run(async {
         let disk = SimDisk::new(1);
+        disk.arm(Faults { is_quota, ..Faults::default() });
         let quorum = MetadataQuorum::open(config(&disk, 1, 1)).await.unwrap();
         for number in 1..=50 {
             quorum.propose(topic(number)).await.unwrap();
@@ -98,19 +108,26 @@ fn a_read_only_disk_is_waited_out_and_nothing_is_lost() {
         let disk = SimDisk::new(2);
         let quorum = MetadataQuorum::open(config(&disk, 1, 1)).await.unwrap();
         quorum.propose(topic(1)).await.unwrap();
-        disk.arm(Faults { is_read_only: true, ..disk.faults() });
-        let waiting = tokio::spawn({
-            let quorum = quorum.clone();
-            async move { quorum.propose(topic(2)).await }
+        // Between the look at the disk and the write.
+        let (taken, ()) = tokio::join!(quorum.propose(topic(2)), async {
+            disk.arm(Faults { is_read_only: true, ..disk.faults() });
+            until("the log waits", || quorum.health().waits_for_room.is_some()).await;
+            assert!(quorum.health().blocked.is_some());
+            assert_eq!(quorum.failure(), None);
+            disk.arm(Faults::default());
         });
-        until("the log waits", || quorum.health().waits_for_room.is_some()).await;
-        assert!(!waiting.is_finished());
-        assert!(quorum.health().blocked.is_some());
-        assert_eq!(quorum.failure(), None);
-        disk.arm(Faults::default());
-        waiting.await.unwrap().unwrap();
+        taken.unwrap();
         assert_eq!(quorum.health().waits_for_room, None);
         assert_eq!(quorum.image().topic_count(), 2);
+        // Once it is so, nothing begins to wait: it is refused, and has no effect later.
+        disk.arm(Faults { is_read_only: true, ..disk.faults() });
+        let refused = quorum.propose(topic(3)).await.unwrap_err();
+        assert!(matches!(&refused, ProposeError::NoRoom(why) if why.contains("read-only")), "{refused}");
+        assert_eq!(quorum.health().waits_for_room, None);
+        assert!(quorum.health().blocked.is_some());
+        disk.arm(Faults::default());
+        quorum.propose(topic(4)).await.unwrap();
+        assert_eq!((quorum.health().blocked, quorum.image().topic_count()), (None, 3));
         quorum.shutdown().await;
     });
 }

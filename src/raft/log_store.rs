@@ -84,6 +84,19 @@ pub(super) enum DurableSnapshot {
     Failed,
 }
 
+impl Inner {
+    fn check_writable(&self) -> Result<(), LogStoreError> {
+        let dir = self.vote_path.parent().unwrap_or(&self.vote_path);
+        match self.disk.space(dir) {
+            Ok(space) if space.is_read_only => {
+                Err(LogStoreError::Io(dir.to_owned(), io::ErrorKind::ReadOnlyFilesystem.into()))
+            }
+            // Whatever else is the matter, the write itself finds out.
+            _ => Ok(()),
+        }
+    }
+}
+
 impl LogStore {
     /// Opens the store in `dir`, which exists, and checks every checksum. Blocks. With `snapshots`, entries are
     /// purged only when a snapshot on the disk has them.
@@ -161,13 +174,16 @@ impl LogStore {
         self.inner.vote()
     }
 
-    /// Sees to it that `bytes` more can be appended, with `left` behind them for what matters more.
+    /// Sees to it that `bytes` more can be appended, with `left` behind them for what matters more. A file system that
+    /// has turned read-only is noticed here, as a write that has begun waits until it works.
     pub(super) async fn make_room(&self, bytes: u64, left: u64) -> Result<(), LogStoreError> {
-        if self.inner.index.read().has_room(bytes, left) {
-            return Ok(());
-        }
         let inner = self.inner.clone();
-        let made = self.blocking(move || inner.journal.lock().make_room(bytes, left)).await;
+        let make = move || {
+            inner.check_writable()?;
+            let has_room = inner.index.read().has_room(bytes, left);
+            if has_room { Ok(()) } else { inner.journal.lock().make_room(bytes, left) }
+        };
+        let made = self.blocking(make).await;
         *self.inner.refusal.lock() = match &made {
             // A full disk still takes what matters more.
             Err(LogStoreError::Io(path, error)) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
