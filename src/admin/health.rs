@@ -24,7 +24,7 @@ pub async fn not_ready(broker: &Broker) -> Vec<String> {
     if offline > 0 {
         reasons.push(format!("{offline} partitions are offline here; the broker's log says why"));
     }
-    let dir = broker.config.log_dir.display();
+    let dir = broker.config.storage.log_dir().display();
     match broker.partitions.data.space() {
         Ok(space) if space.is_read_only => {
             reasons.push(format!("the file system of the data folder {dir} is read-only"));

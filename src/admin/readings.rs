@@ -50,12 +50,8 @@ fn of_requests(broker: &Broker, families: &mut Families) {
         "Requests that wait for memory.",
         memory.waiting() as f64,
     );
-    let max = broker.dynamic.current().max_connections;
-    families.gauge(
-        "raftsman_connections_max",
-        "Most connections at a time (max.connections).",
-        f64::from(max),
-    );
+    let max = broker.dynamic.current().connections.max;
+    families.gauge("raftsman_connections_max", "Most connections at a time (max.connections).", max as f64);
     let help =
         "Requests whose handling panicked without harm (a fault of the broker: its log has the place).";
     families.counter("raftsman_panics_contained_total", help, panics::contained_total());

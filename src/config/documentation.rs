@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use super::declaration::UpdateMode;
 use super::key::{Key, Kind};
 use super::topic::Unit;
-use super::values::{UpdateMode, update_mode};
-use super::{broker, group, topic};
+use super::{broker_keys, group, topic};
 
 /// What stands above the tables.
 const HEAD: &str = "# Configuration
@@ -83,12 +83,12 @@ pub fn page() -> String {
     page +=
         "## Broker\n\n*Run time* keys can be changed while the broker runs; the others with a restart.\n\n";
     page += "| key | type | default | changes | meaning |\n|---|---|---|---|---|\n";
-    for key in broker::all_keys() {
-        let changes = match update_mode(key.name) {
+    for known in broker_keys::all() {
+        let changes = match known.update_mode {
             UpdateMode::ReadOnly => "restart",
             UpdateMode::ClusterWide => "run time",
         };
-        row(&mut page, &key, Some(changes), "");
+        row(&mut page, &known.key, Some(changes), "");
     }
     page += "\n## Topics\n\nAll change at run time. A topic takes what it does not set from the broker's keys named last, the first that is set.\n\n";
     page += "| key | type | default | meaning |\n|---|---|---|---|\n";

@@ -44,12 +44,19 @@ pub enum ConfigError {
 }
 
 impl Key {
+    /// The error of a value that is not one of this key.
+    pub(super) fn invalid(&self, value: &str, reason: &str) -> ConfigError {
+        ConfigError::InvalidValue {
+            name: self.name.to_owned(),
+            value: value.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
     /// Checks a value against the key's type and range.
     pub fn check(&self, value: &str) -> Result<(), ConfigError> {
         let value = value.trim();
-        let wrong = |reason: String| {
-            Err(ConfigError::InvalidValue { name: self.name.to_owned(), value: value.to_owned(), reason })
-        };
+        let wrong = |reason: String| Err(self.invalid(value, &reason));
         match self.kind {
             Kind::Boolean => match value.to_ascii_lowercase().as_str() {
                 "true" | "false" => Ok(()),
@@ -78,11 +85,9 @@ impl Key {
                 let unknown = list(value).find(|word| !words.is_empty() && !words.contains(word));
                 match unknown {
                     None => Ok(()),
-                    Some(word) => Err(ConfigError::InvalidValue {
-                        name: self.name.to_owned(),
-                        value: word.to_owned(),
-                        reason: format!("String must be one of: {}", words.join(", ")),
-                    }),
+                    Some(word) => {
+                        Err(self.invalid(word, &format!("String must be one of: {}", words.join(", "))))
+                    }
                 }
             }
         }
@@ -132,11 +137,6 @@ fn range<N: PartialOrd + std::fmt::Display>(number: N, least: N, greatest: N) ->
     } else {
         Ok(())
     }
-}
-
-/// Finds a key by its name in a table.
-pub fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
-    keys.iter().find(|key| key.name == name)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //!
 //! A topic's own value wins over the broker's ([`BrokerValues`]), which wins over the default.
 
-use super::broker;
 use super::key::{self, ConfigError, Key, Kind};
 use super::values::{BrokerValues, Set, Source, Synonym};
 
@@ -251,37 +250,62 @@ pub struct TopicConfig {
     pub unclean_leader_election: bool,
 }
 
-/// The broker keys that decide about the same as this one, itself among them, the strongest first.
-pub fn stand_ins(name: &str) -> Vec<&'static str> {
-    let of_topic = KEYS.iter().find(|entry| entry.broker_keys.iter().any(|(known, _)| *known == name));
-    match of_topic {
-        Some(entry) => entry.broker_keys.iter().map(|(name, _)| *name).collect(),
-        None => broker::find(name).map(|key| key.name).into_iter().collect(),
+/// A broker key that topics take a default from.
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultKey {
+    pub key: Key,
+    pub of: &'static TopicKey,
+    pub unit: Unit,
+    /// Of several that decide about the same, the strongest.
+    pub is_first: bool,
+}
+
+impl DefaultKey {
+    /// Checks a value of the broker key.
+    pub fn check(&self, value: &str) -> Result<(), ConfigError> {
+        match self.unit {
+            Unit::Same => check_as(self.of, self.key.name, value),
+            Unit::MinutesToMs | Unit::HoursToMs => self.key.check(value),
+        }
     }
 }
 
-/// The broker keys that topics take their defaults from. Where several decide about the same, the last
-/// has the default, in its unit.
-pub fn broker_keys() -> impl Iterator<Item = Key> {
-    KEYS.iter().flat_map(|entry| {
-        let last = entry.broker_keys.len().saturating_sub(1);
-        entry.broker_keys.iter().enumerate().map(move |(at, (name, unit))| {
-            let default = entry.key.default.filter(|_| at == last);
-            let per_unit = match unit {
-                Unit::Same => return Key { name, default, ..entry.key },
-                Unit::MinutesToMs => 60_000,
-                Unit::HoursToMs => 3_600_000,
-            };
-            let least = match entry.key.kind {
-                Kind::Long(least, _) => i32::try_from(least).unwrap_or_default(),
-                _ => 0,
-            };
-            let default = default.and_then(|text| text.parse::<i64>().ok()).map(|ms| match ms / per_unit {
-                0 => "0",
-                _ => HOURS_OF_A_WEEK,
-            });
-            Key { name, kind: Kind::Int(least, i32::MAX), default, ..entry.key }
-        })
+/// The broker keys that topics take their defaults from.
+pub fn broker_keys() -> impl Iterator<Item = DefaultKey> {
+    KEYS.iter().flat_map(default_keys)
+}
+
+/// The topic key that this broker key sets the default of.
+pub fn set_by(name: &str) -> Option<&'static TopicKey> {
+    KEYS.iter().find(|entry| entry.broker_keys.iter().any(|(known, _)| *known == name))
+}
+
+/// The broker keys of a topic key. Where several decide about the same, the last has the default, in its unit.
+fn default_keys(entry: &'static TopicKey) -> impl Iterator<Item = DefaultKey> {
+    let last = entry.broker_keys.len().saturating_sub(1);
+    entry.broker_keys.iter().enumerate().map(move |(at, (name, unit))| {
+        let default = entry.key.default.filter(|_| at == last);
+        let per_unit = match unit {
+            Unit::Same => None,
+            Unit::MinutesToMs => Some(60_000),
+            Unit::HoursToMs => Some(3_600_000),
+        };
+        let key = match per_unit {
+            None => Key { name, default, ..entry.key },
+            Some(per_unit) => {
+                let least = match entry.key.kind {
+                    Kind::Long(least, _) => i32::try_from(least).unwrap_or_default(),
+                    _ => 0,
+                };
+                let default = default.and_then(|text| text.parse::<i64>().ok());
+                let default = default.map(|ms| match ms / per_unit {
+                    0 => "0",
+                    _ => HOURS_OF_A_WEEK,
+                });
+                Key { name, kind: Kind::Int(least, i32::MAX), default, ..entry.key }
+            }
+        };
+        DefaultKey { key, of: entry, unit: *unit, is_first: at == 0 }
     })
 }
 
@@ -293,8 +317,17 @@ pub fn synonyms(entry: &'static TopicKey, topic: &Set, broker: &BrokerValues) ->
     let name = entry.key.name;
     let own =
         topic.get(name).map(|value| Synonym { name, value: value.trim().to_owned(), source: Source::Topic });
-    let of_broker = entry.broker_keys.first().map(|(name, _)| broker.synonyms(name));
-    own.into_iter().chain(of_broker.into_iter().flatten()).collect()
+    let mut of_broker = broker_synonyms(entry, broker);
+    // As in Kafka, those in other units are told of only behind a value of the first.
+    let first = entry.broker_keys.first().map(|(name, _)| *name);
+    let from = of_broker.iter().position(|synonym| Some(synonym.name) == first).unwrap_or(of_broker.len());
+    own.into_iter().chain(of_broker.split_off(from)).collect()
+}
+
+/// All values of the broker keys that set the default of a topic key, the effective one first.
+pub fn broker_synonyms(entry: &'static TopicKey, broker: &BrokerValues) -> Vec<Synonym> {
+    let keys: Vec<_> = default_keys(entry).map(|known| (known.key.name, known.key.default)).collect();
+    broker.synonyms(&keys)
 }
 
 /// The value of a topic key that counts, in the topic key's unit, and where it comes from.
@@ -397,9 +430,10 @@ mod tests {
         assert_eq!(TopicConfig::resolve(&map(&[]), &set).retention_ms, 5);
         let set = broker(&[("log.retention.hours", "-1")]);
         assert_eq!(TopicConfig::resolve(&map(&[]), &set).retention_ms, -1);
-        assert_eq!(broker::find("log.retention.hours").unwrap().default, Some("168"));
-        assert_eq!(broker::find("log.roll.jitter.hours").unwrap().default, Some("0"));
-        assert_eq!(broker::find("log.retention.ms").unwrap().default, None);
+        let default = |name| broker_keys().find(|known| known.key.name == name).unwrap().key.default;
+        assert_eq!(default("log.retention.hours"), Some("168"));
+        assert_eq!(default("log.roll.jitter.hours"), Some("0"));
+        assert_eq!(default("log.retention.ms"), None);
     }
 
     #[test]
@@ -456,10 +490,11 @@ mod tests {
                 Err(reason) => assert!(reason.contains("does not serve it: "), "{reason}"),
             }
             // The broker's keys lead to the same.
-            for (broker_key, unit) in entry.broker_keys {
+            for known in default_keys(entry) {
+                let (broker_key, unit) = (known.key.name, known.unit);
                 let values = BrokerValues::fixed(map(&[(broker_key, &value)]));
-                match broker::check(broker_key, &value) {
-                    Ok(()) if *unit == Unit::Same => {
+                match known.check(&value) {
+                    Ok(()) if unit == Unit::Same => {
                         assert_eq!(
                             TopicConfig::resolve(&map(&[]), &values),
                             TopicConfig::resolve(&set, &BrokerValues::default()),
@@ -471,9 +506,9 @@ mod tests {
                 }
             }
             // What nobody sets says the same in every unit.
-            if let Some((last, unit)) = entry.broker_keys.last() {
-                let in_its_unit = broker::find(last).unwrap().default.unwrap();
-                assert_eq!(converted(in_its_unit, *unit), entry.key.default.unwrap(), "{last}");
+            if let Some(last) = default_keys(entry).last() {
+                let in_its_unit = last.key.default.unwrap();
+                assert_eq!(converted(in_its_unit, last.unit), entry.key.default.unwrap(), "{last:?}");
             }
         }
     }

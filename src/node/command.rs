@@ -54,7 +54,7 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let threads = match config.worker_threads {
+    let threads = match config.node.worker_threads {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         threads => threads,
     };
@@ -124,8 +124,8 @@ async fn serve(config: BrokerConfig, surroundings: Surroundings, started: Durati
 /// Where it listens, where the data is, and how to try it.
 fn banner(node: &Node, took: Duration) -> String {
     let broker = &node.broker;
-    let folder =
-        std::path::absolute(&broker.config.log_dir).unwrap_or_else(|_| broker.config.log_dir.clone());
+    let log_dir = broker.config.storage.log_dir();
+    let folder = std::path::absolute(log_dir).unwrap_or_else(|_| log_dir.to_owned());
     let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
     let try_at =
         node.addresses.first().map_or_else(String::new, |address| match address.ip().is_unspecified() {

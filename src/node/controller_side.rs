@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Bound;
 use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
-use crate::config::broker::Listener;
+use crate::config::rooms::listeners::Listener;
 use crate::env::{Acceptor, Network, Surroundings, Tasks};
 use crate::raft::{Endpoint, Formation, Member, MetadataQuorum, Reach};
 use crate::server::Broker;
@@ -36,10 +36,10 @@ impl ControllerSide {
     pub fn new(config: &BrokerConfig, surroundings: &Surroundings, bound: &mut Bound) -> (FrontSender, Self) {
         let (sender, front) = watch::channel(None);
         let side = Self {
-            peers: Peers::new(NodeId(config.node_id), surroundings),
+            peers: Peers::new(NodeId(config.node.id), surroundings),
             front,
             acceptors: Arc::new(Mutex::new(std::mem::take(&mut bound.controller_acceptors))),
-            first_index: config.listeners.len(),
+            first_index: config.listeners.of_clients().count(),
             tasks: Tasks::new(),
         };
         (sender, side)
@@ -73,19 +73,19 @@ pub(super) fn part_in_quorum(
     controller_addresses: &[SocketAddr],
     network: &Arc<dyn Network>,
 ) -> Option<(Reach, Formation)> {
-    let keys = &config.quorum;
-    if config.controller_listeners.is_empty() && keys.voters.is_empty() && keys.bootstrap_servers.is_empty() {
+    let (voters, bootstrap_servers) = (&config.quorum.voters.0, &config.quorum.bootstrap_servers.0);
+    if config.listeners.of_controllers().is_empty() && voters.is_empty() && bootstrap_servers.is_empty() {
         return None;
     }
-    let own = NodeId(config.node_id);
+    let own = NodeId(config.node.id);
     side.peers.set_controllers(
-        keys.voters.iter().map(|(id, address)| (NodeId(*id), address.clone())).filter(|(id, _)| *id != own),
+        voters.iter().map(|(id, address)| (NodeId(*id), address.clone())).filter(|(id, _)| *id != own),
     );
     let endpoints = endpoints(config, controller_addresses, &**network);
-    let formation = if keys.voters.contains_key(&config.node_id) {
-        let voters = keys.voters.keys().filter_map(|id| u64::try_from(*id).ok());
+    let formation = if voters.contains_key(&config.node.id) {
+        let voters = voters.keys().filter_map(|id| u64::try_from(*id).ok());
         Formation::Voters(voters.map(|id| (id, Member::default())).collect())
-    } else if keys.voters.is_empty() && is_only_bootstrap_server(config, &endpoints, &**network) {
+    } else if voters.is_empty() && is_only_bootstrap_server(config, &endpoints, &**network) {
         Formation::Alone(Member::default())
     } else {
         Formation::Joins
@@ -94,15 +94,15 @@ pub(super) fn part_in_quorum(
         peers: side.peers.clone(),
         network: network.clone(),
         endpoints,
-        bootstrap_servers: keys.bootstrap_servers.clone(),
-        listener_name: config.controller_listener_names.first().cloned().unwrap_or_default(),
+        bootstrap_servers: bootstrap_servers.clone(),
+        listener_name: config.listeners.controller_names.first().cloned().unwrap_or_default(),
     };
     Some((reach, formation))
 }
 
 /// Where others reach this node's controller: where all are told by `controller.quorum.voters`, else as it advertises.
 fn endpoints(config: &BrokerConfig, bound: &[SocketAddr], network: &dyn Network) -> Vec<Endpoint> {
-    let listeners = config.advertised_controller_listeners.iter().zip(bound);
+    let listeners = config.listeners.advertised_to_controllers().zip(bound);
     let advertised = listeners.map(|(listener, bound)| Endpoint {
         name: listener.name.clone(),
         host: match listener.host.as_str() {
@@ -112,7 +112,7 @@ fn endpoints(config: &BrokerConfig, bound: &[SocketAddr], network: &dyn Network)
         port: if listener.port == 0 { bound.port() } else { listener.port },
     });
     let mut endpoints: Vec<Endpoint> = advertised.collect();
-    let told = config.quorum.voters.get(&config.node_id).and_then(|address| address.rsplit_once(':'));
+    let told = config.quorum.voters.0.get(&config.node.id).and_then(|address| address.rsplit_once(':'));
     if let (Some(first), Some((host, port))) = (endpoints.first_mut(), told)
         && let Ok(port) = port.parse()
     {
@@ -131,10 +131,11 @@ fn is_only_bootstrap_server(config: &BrokerConfig, endpoints: &[Endpoint], netwo
             || host == network.host_name()
             || endpoints.iter().any(|endpoint| endpoint.host == host)
             || config
-                .controller_listeners
+                .listeners
+                .of_controllers()
                 .iter()
                 .any(|listener| !listener.host.is_empty() && listens(listener));
         is_host && endpoints.iter().any(|endpoint| port.parse() == Ok(endpoint.port))
     };
-    config.quorum.bootstrap_servers.iter().all(is_own)
+    config.quorum.bootstrap_servers.0.iter().all(is_own)
 }

@@ -27,14 +27,20 @@ const REMOVAL_LOOK_MS: i64 = 1_000;
 /// Starts the tasks; they end with `tasks`, and none in the middle of its work.
 pub(super) fn start(broker: &Arc<Broker>, connections: &Arc<Connections>, tasks: &Tasks) {
     let config = &broker.config;
-    every(broker, tasks, config.retention_check_interval_ms, retention);
-    every(broker, tasks, config.producer_id_expiration_check_interval_ms, expire_producers);
+    every(broker, tasks, config.storage.retention_check_interval_ms, retention);
+    every(broker, tasks, config.storage.producer_id_expiration_check_interval_ms, expire_producers);
     every(broker, tasks, REMOVAL_LOOK_MS, look_at_removed_and_offline);
+    let storage = &config.storage;
     let checkpoint_ms =
-        config.flush_offset_checkpoint_interval_ms.min(config.start_offset_checkpoint_interval_ms);
+        storage.flush_offset_checkpoint_interval_ms.min(storage.start_offset_checkpoint_interval_ms);
     every(broker, tasks, checkpoint_ms, checkpoint);
-    every(broker, tasks, config.high_watermark_checkpoint_interval_ms, checkpoint_high_watermarks);
-    let idle_ms_max = config.connections_max_idle_ms;
+    every(
+        broker,
+        tasks,
+        config.replication.high_watermark_checkpoint_interval_ms,
+        checkpoint_high_watermarks,
+    );
+    let idle_ms_max = config.connections.max_idle_ms;
     if idle_ms_max > 0 {
         let interval_ms = (idle_ms_max / 4).clamp(IDLE_LOOK_MS.0, IDLE_LOOK_MS.1);
         let connections = connections.clone();

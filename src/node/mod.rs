@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
+use crate::config::rooms::node::NodeConfig;
 use crate::controller::{
     BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
 };
@@ -198,7 +199,7 @@ impl Node {
         format!(
             "the metadata quorum has ended on this node: {why}. The node stops, as it neither learns nor decides anything \
              any more; what was acknowledged is kept. Look at the disk of {} (dmesg tells of its errors), then start again",
-            self.broker.config.metadata_log_dir.display()
+            self.broker.config.storage.metadata_log_dir().display()
         )
     }
 
@@ -254,11 +255,10 @@ impl Node {
 }
 
 async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, StartError> {
-    let bytes = |bytes: Option<i32>| bytes.and_then(|bytes| usize::try_from(bytes).ok());
     let options = ListenOptions {
-        backlog: Some(config.listen_backlog),
-        receive_buffer_bytes: bytes(config.receive_buffer_bytes),
-        send_buffer_bytes: bytes(config.send_buffer_bytes),
+        backlog: Some(config.connections.backlog),
+        receive_buffer_bytes: config.connections.receive_buffer_bytes,
+        send_buffer_bytes: config.connections.send_buffer_bytes,
     };
     let mut bound = Bound {
         acceptors: vec![],
@@ -267,8 +267,10 @@ async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, S
         controller_addresses: vec![],
         admin: None,
     };
-    let controllers = config.controller_listeners.iter().map(|wanted| (wanted, true));
-    for (wanted, is_controller) in config.listeners.iter().map(|wanted| (wanted, false)).chain(controllers) {
+    let controllers = config.listeners.of_controllers().into_iter().map(|wanted| (wanted, true));
+    for (wanted, is_controller) in
+        config.listeners.of_clients().map(|wanted| (wanted, false)).chain(controllers)
+    {
         let failed = |error: io::Error| StartError::Listen {
             address: format!("{}:{}", wanted.host, wanted.port),
             hint: match error.kind() {
@@ -288,10 +290,12 @@ async fn listen(config: &BrokerConfig, network: &dyn Network) -> Result<Bound, S
         acceptors.push(acceptor);
         addresses.push(address);
     }
-    if let Some(address) = &config.admin_listener {
+    // An address that nobody chose may be taken.
+    let is_admin_chosen = config.values.get(NodeConfig::admin_listener.key.name).is_some();
+    if let Some(address) = &config.node.admin_listener {
         match admin::bind(network, address).await {
             Ok(admin) => bound.admin = Some(admin),
-            Err(error) if config.admin_listener_is_set => {
+            Err(error) if is_admin_chosen => {
                 let hint = "; set raftsman.admin.listener to another, or to nothing";
                 return Err(StartError::Listen { address: address.clone(), error, hint });
             }
@@ -310,12 +314,12 @@ async fn join_quorum(
     storage: &Storage,
     peers: &Peers,
 ) -> Result<Member, StartError> {
-    let id = NodeId(config.node_id);
+    let id = NodeId(config.node.id);
     let options = ControllerOptions {
         config: ControllerConfig {
-            partitions_default: config.num_partitions,
-            replication_factor_default: config.default_replication_factor,
-            delete_topic_enable: config.delete_topic,
+            partitions_default: config.topics.num_partitions,
+            replication_factor_default: config.topics.default_replication_factor,
+            delete_topic_enable: config.topics.delete_enable,
             schema: dynamic_config::SCHEMA,
         },
         channel: Some(Arc::new(OtherControllers {
@@ -324,15 +328,15 @@ async fn join_quorum(
             node: id,
             directory_id: storage.data.directory_id(),
         })),
-        session_timeout: Duration::from_millis(config.session_timeout_ms),
-        broker_listener: config.inter_broker_listener_name.clone(),
+        session_timeout: Duration::from_millis(config.registration.session_timeout_ms),
+        broker_listener: config.listeners.inter_broker().to_owned(),
     };
     let controller = Controller::start(storage.quorum.clone(), options, surroundings);
     let registration = BrokerRegistration {
         id,
         incarnation_id: surroundings.chance.kafka_uuid(),
         listeners: advertised(config, &bound.addresses, &*surroundings.network),
-        rack: config.rack.clone(),
+        rack: config.node.rack.clone(),
         log_directories: vec![storage.data.directory_id()],
         is_first: true,
         previous_epoch: storage.data.closed_epoch(),
@@ -340,9 +344,9 @@ async fn join_quorum(
         unfence: false,
     };
     let rhythm = Rhythm {
-        heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
-        session_timeout: Duration::from_millis(config.session_timeout_ms),
-        registration_timeout: Duration::from_millis(config.registration_timeout_ms),
+        heartbeat_interval: Duration::from_millis(config.registration.heartbeat_interval_ms),
+        session_timeout: Duration::from_millis(config.registration.session_timeout_ms),
+        registration_timeout: Duration::from_millis(config.registration.timeout_ms),
     };
     match Registration::new(controller.handle(), storage.quorum.clone(), rhythm, registration).await {
         Ok(registration) => Ok(Member { peers: peers.clone(), controller, registration }),
@@ -360,7 +364,7 @@ async fn take_over(
     member: &Member,
     tasks: &NodeTasks,
 ) -> Result<Following, StartError> {
-    let node = NodeId(config.node_id);
+    let node = NodeId(config.node.id);
     let subscription = storage.quorum.subscribe();
     let dynamic = DynamicConfig::new(node, config, subscription.image());
     let connections = Connections::new(&dynamic.current(), surroundings.clock.clone());
@@ -387,7 +391,7 @@ async fn take_over(
     groups.follow(&MetadataDelta::default());
     let applier = Applier {
         peers: member.peers.clone(),
-        broker_listener: config.inter_broker_listener_name.clone(),
+        broker_listener: config.listeners.inter_broker().to_owned(),
         blocking: surroundings.blocking.clone(),
         dynamic: dynamic.clone(),
         connections: connections.clone(),
@@ -410,22 +414,22 @@ fn serve(
     let Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied } = following;
     let Member { peers, controller, registration } = member;
     let registered = registration.identity();
-    let listeners = config.listeners.iter().chain(&config.controller_listeners);
+    let listeners = config.listeners.of_clients().chain(config.listeners.of_controllers());
     let broker = Arc::new(Broker {
         cluster_id,
-        node: NodeId(config.node_id),
+        node: NodeId(config.node.id),
         registered,
         listener_names: listeners.map(|listener| listener.name.clone()).collect(),
-        broker_listeners: config.listeners.len(),
+        broker_listeners: config.listeners.of_clients().count(),
         peers,
         quorum,
         controller: controller.handle(),
         partitions,
         groups,
         applied,
-        request_memory: RequestMemory::new(config.queued_request_bytes_max),
+        request_memory: RequestMemory::new(config.requests.queued_bytes_max),
         sent: Sent::new(surroundings.blocking.clone()),
-        fetch_sessions: FetchSessions::new(config.fetch_session_slots, surroundings.chance.clone()),
+        fetch_sessions: FetchSessions::new(config.requests.fetch_session_slots, surroundings.chance.clone()),
         producer_ids: Default::default(),
         metrics: Metrics::new(handlers::APIS.iter().map(|api| api.shape)),
         log_cleaner: LogCleaner::new(dynamic.shared(), surroundings.clone()),
@@ -464,7 +468,7 @@ fn advertised(
     addresses: &[SocketAddr],
     network: &dyn Network,
 ) -> Vec<AdvertisedListener> {
-    let listeners = config.advertised_listeners.iter().zip(addresses);
+    let listeners = config.listeners.advertised_to_clients().zip(addresses);
     let listeners = listeners.map(|(listener, bound)| AdvertisedListener {
         name: listener.name.clone(),
         host: match listener.host.as_str() {

@@ -51,7 +51,7 @@ pub(super) async fn open_storage(
     side: &ControllerSide,
     cancelled: &CancellationToken,
 ) -> Result<Storage, StartError> {
-    let node = NodeId(config.node_id);
+    let node = NodeId(config.node.id);
     let checking = {
         let (disk, config) = (surroundings.disk.clone(), config.clone());
         move || check_folders(&*disk, &config)
@@ -59,16 +59,16 @@ pub(super) async fn open_storage(
     surroundings.blocking.run(checking).await.map_err(|error| DataDirError::stopped(&error))??;
     let part = part_in_quorum(config, side, &bound.controller_addresses, &surroundings.network);
     let options = DataDirOptions {
-        dir: config.log_dir.clone(),
+        dir: config.storage.log_dir().to_owned(),
         node_id: node,
         // Who has others beside it is told.
         cluster_id: match &part {
             None | Some((_, Formation::Alone(_))) => uuid_to_base64(surroundings.chance.kafka_uuid()),
             Some(_) => String::new(),
         },
-        recovery_threads: usize::try_from(config.recovery_threads).unwrap_or(1),
+        recovery_threads: config.storage.recovery_threads,
         open_files_max: surroundings.disk.open_files_max(),
-        producer_id_expiration_ms: config.producer_id_expiration_ms,
+        producer_id_expiration_ms: config.storage.producer_id_expiration_ms,
         accepts_missing_data: config.accepts_missing_data,
     };
     let taking = {
@@ -78,7 +78,7 @@ pub(super) async fn open_storage(
     let Surroundings { clock, disk, chance, blocking, .. } = surroundings;
     let data = blocking.run(taking).await.map_err(|error| DataDirError::stopped(&error))??;
     let quorum_config = QuorumConfig {
-        dir: config.metadata_log_dir.clone(),
+        dir: config.storage.metadata_log_dir(),
         node_id: node,
         cluster_id: Some(data.cluster_id().to_owned()).filter(|id| !id.is_empty()),
         directory_id: data.directory_id(),
@@ -107,7 +107,7 @@ pub(super) async fn open_storage(
     let opened = opened.map_err(|error| DataDirError::stopped(&error)).flatten();
     let checked = opened.map_err(StartError::from).and_then(|(mut data, logs)| {
         check_nothing_missing(config, &data, &quorum)?;
-        match quorum.belongs_to(data.cluster_id(), &config.metadata_log_dir) {
+        match quorum.belongs_to(data.cluster_id(), &config.storage.metadata_log_dir()) {
             Err(error) if !config.accepts_missing_data => return Err(error.into()),
             _ => {}
         }
@@ -130,10 +130,10 @@ pub(super) async fn open_storage(
 
 /// Refuses folders that are another's, or have lost what belongs to them.
 fn check_folders(disk: &dyn Disk, config: &BrokerConfig) -> Result<(), OwnershipError> {
-    let metadata_dir = &config.metadata_log_dir;
+    let metadata_dir = &config.storage.metadata_log_dir();
     let has_metadata = raft::is_there(disk, metadata_dir)
         .map_err(|error| OwnershipError::Io { path: metadata_dir.clone(), error })?;
-    ownership::check(disk, &config.log_dir, metadata_dir, has_metadata, config.accepts_missing_data)
+    ownership::check(disk, config.storage.log_dir(), metadata_dir, has_metadata, config.accepts_missing_data)
 }
 
 /// Holds data folder and metadata log to what each tells of the other.
@@ -142,7 +142,7 @@ fn check_nothing_missing(
     data: &DataDir,
     quorum: &MetadataQuorum,
 ) -> Result<(), StartError> {
-    let (node, image) = (NodeId(config.node_id), quorum.image());
+    let (node, image) = (NodeId(config.node.id), quorum.image());
     let missing = |what: MissingData| match config.accepts_missing_data {
         true => {
             tracing::warn!("started with --accept-missing-data: {what}");
@@ -150,11 +150,11 @@ fn check_nothing_missing(
         }
         false => Err(what),
     };
-    let failed = |error| DataDirError::Io { path: config.log_dir.clone(), error };
+    let failed = |error| DataDirError::Io { path: config.storage.log_dir().to_owned(), error };
     let noted = data.noted_metadata_index().map_err(failed)?;
     let last = quorum.last_index();
     if let Some(noted) = noted.filter(|noted| *noted > last) {
-        missing(MissingData::MetadataCut { dir: config.metadata_log_dir.clone(), last, noted })?;
+        missing(MissingData::MetadataCut { dir: config.storage.metadata_log_dir(), last, noted })?;
         data.note_metadata_index(last).map_err(failed)?;
     }
     let before = image.broker(node).map_or(&[] as &[_], |broker| &broker.log_directories);
@@ -168,7 +168,7 @@ fn check_nothing_missing(
         let partitions = held.count();
         if partitions > 0 {
             missing(MissingData::Replaced {
-                dir: config.log_dir.clone(),
+                dir: config.storage.log_dir().to_owned(),
                 node,
                 found: uuid_to_base64(data.directory_id()),
                 expected: uuid_to_base64(*expected),

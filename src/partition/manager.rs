@@ -302,7 +302,7 @@ impl PartitionManager {
     }
 
     fn log_config(&self, config: &TopicConfig) -> LogConfig {
-        log_config(config, self.broker_config.load().producer_id_expiration_ms)
+        log_config(config, self.broker_config.load().storage.producer_id_expiration_ms)
     }
 
     fn reconfigure(&self, topic: &Topic, configs: &Configs) {

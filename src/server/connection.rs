@@ -111,7 +111,7 @@ pub async fn serve<S: Stream>(
                 must_finish = reader.has_whole_frame();
                 break;
             }
-            let (frame, held) = match reader.next_frame(broker.config.request_bytes_max) {
+            let (frame, held) = match reader.next_frame(broker.config.requests.bytes_max) {
                 Ok(Some(taken)) => taken,
                 Ok(None) => break,
                 Err(error) => {
@@ -385,7 +385,7 @@ impl FrameReader {
             // The beginning of a request whose end may never come must not keep all that came before it.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        let frame_bytes_max = 4 + usize::try_from(broker.config.request_bytes_max).unwrap_or_default();
+        let frame_bytes_max = 4 + usize::try_from(broker.config.requests.bytes_max).unwrap_or_default();
         let count = match frame {
             // Checked when the frame is taken; here it only must not become a size.
             Some(bytes) if bytes > frame_bytes_max => return Ok(true),

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::config::values::Set;
-use crate::config::{BrokerConfig, ConfigError, group, topic, values};
+use crate::config::{BrokerConfig, ConfigError, broker_keys, group, topic};
 use crate::controller::ConfigSchema;
 use crate::metadata::{ConfigResource, ConfigResourceType, MetadataDelta, MetadataImage};
 use crate::types::NodeId;
@@ -19,7 +19,7 @@ pub const SCHEMA: ConfigSchema = ConfigSchema { validate, is_list, default };
 fn validate(kind: ConfigResourceType, set: &BTreeMap<String, String>) -> Result<(), String> {
     match kind {
         ConfigResourceType::Topic => topic::validate_all(set),
-        ConfigResourceType::Broker => values::check_dynamic(set),
+        ConfigResourceType::Broker => broker_keys::check_dynamic(set),
         ConfigResourceType::Group => group::validate_all(set),
         ConfigResourceType::ClientMetrics => {
             Err("client metrics are not served: this broker takes no telemetry of clients (KIP-714)"
@@ -34,7 +34,7 @@ fn is_list(kind: ConfigResourceType, name: &str) -> bool {
         ConfigResourceType::Topic => {
             topic::find(name).is_some_and(|entry| matches!(entry.key.kind, crate::config::Kind::List(_)))
         }
-        ConfigResourceType::Broker => values::is_list(name),
+        ConfigResourceType::Broker => broker_keys::is_list(name),
         _ => false,
     }
 }
@@ -42,7 +42,7 @@ fn is_list(kind: ConfigResourceType, name: &str) -> bool {
 fn default(kind: ConfigResourceType, name: &str) -> Option<String> {
     let key = match kind {
         ConfigResourceType::Topic => topic::find(name)?.key,
-        ConfigResourceType::Broker => crate::config::broker::find(name)?,
+        ConfigResourceType::Broker => broker_keys::find(name)?.key,
         _ => return None,
     };
     key.default.map(str::to_owned)
@@ -118,7 +118,7 @@ impl DynamicConfig {
         for set in [&mut of_all, &mut own] {
             // A version that knew more may have left values that this one cannot use.
             set.retain(|name, value| {
-                let checked = values::check_dynamic(&Set::from([(name.clone(), value.clone())]));
+                let checked = broker_keys::check_dynamic(&Set::from([(name.clone(), value.clone())]));
                 if let Err(reason) = &checked {
                     tracing::warn!(key = %name, %reason, "a configuration of the metadata is left out");
                 }

@@ -101,12 +101,8 @@ struct PerIp {
 
 impl PerIp {
     fn of(config: &BrokerConfig) -> Self {
-        let number = |count: i32| usize::try_from(count).unwrap_or_default();
-        let overrides = config.max_connections_per_ip_overrides.iter();
-        Self {
-            max: number(config.max_connections_per_ip),
-            overrides: overrides.map(|(address, count)| (*address, number(*count))).collect(),
-        }
+        let overrides = &config.connections.max_per_ip_overrides.0;
+        Self { max: config.connections.max_per_ip, overrides: overrides.iter().copied().collect() }
     }
 
     fn limit(&self, host: IpAddr) -> usize {
@@ -115,7 +111,7 @@ impl PerIp {
 }
 
 fn slots_max(config: &BrokerConfig) -> usize {
-    usize::try_from(config.max_connections).unwrap_or_default().min(Semaphore::MAX_PERMITS)
+    config.connections.max.min(Semaphore::MAX_PERMITS)
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +124,7 @@ struct Open {
 impl Connections {
     /// With the limits of the configuration.
     pub fn new(config: &BrokerConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let rate = CreationRate::new(config.max_connection_creation_rate, clock.monotonic_ms());
+        let rate = CreationRate::new(config.connections.max_creation_rate, clock.monotonic_ms());
         Arc::new(Self {
             slots: Slots::new(slots_max(config)),
             per_ip: RwLock::new(PerIp::of(config)),
@@ -144,7 +140,7 @@ impl Connections {
     pub fn set_limits(&self, config: &BrokerConfig) {
         self.slots.resize(slots_max(config));
         *self.per_ip.write() = PerIp::of(config);
-        self.creation_rate.lock().set(config.max_connection_creation_rate, self.monotonic_ms());
+        self.creation_rate.lock().set(config.connections.max_creation_rate, self.monotonic_ms());
     }
 
     fn monotonic_ms(&self) -> i64 {

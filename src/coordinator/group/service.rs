@@ -12,7 +12,7 @@ use super::request::{
     Response, SyncGroup, SyncedGroup,
 };
 use super::shard::{GroupShard, GroupShardConfig};
-use crate::config::groups::GroupsConfig;
+use crate::config::rooms::group_coordinator::GroupCoordinatorConfig;
 use crate::controller::{ControllerHandle, CreateTopics, NewTopic};
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::runtime::{Runtime, RuntimeConfig};
@@ -40,13 +40,13 @@ pub struct GroupCoordinator {
     runtime: Arc<Runtime<GroupShard>>,
     controller: ControllerHandle,
     quorum: MetadataQuorum,
-    config: GroupsConfig,
+    config: GroupCoordinatorConfig,
 }
 
 impl GroupCoordinator {
     /// A coordinator without shards; [`Self::follow`] loads them.
     pub fn new(
-        config: GroupsConfig,
+        config: GroupCoordinatorConfig,
         partitions: Arc<PartitionManager>,
         surroundings: &Surroundings,
         tasks: &Tasks,
@@ -55,7 +55,7 @@ impl GroupCoordinator {
     ) -> Self {
         let runtime = RuntimeConfig {
             topic: GROUP_METADATA_TOPIC,
-            commit_timeout: Duration::from_millis(u64::try_from(config.commit_timeout_ms).unwrap_or(0)),
+            commit_timeout: Duration::from_millis(config.commit_timeout_ms),
             compression: Compression::ALL
                 .into_iter()
                 .find(|codec| *codec as i16 == config.topic_compression)

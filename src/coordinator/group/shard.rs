@@ -11,7 +11,7 @@ use super::request::{
     self, CommitOffsets, DeleteOffsets, GroupError, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember,
     ListedGroup, Request, Response, SyncGroup,
 };
-use crate::config::groups::GroupsConfig;
+use crate::config::rooms::group_coordinator::GroupCoordinatorConfig;
 use crate::coordinator::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
 use crate::env::Chance;
 
@@ -36,13 +36,13 @@ pub struct GroupShardConfig {
 }
 
 impl GroupShardConfig {
-    pub fn new(config: &GroupsConfig, chance: Arc<dyn Chance>) -> Self {
+    pub fn new(config: &GroupCoordinatorConfig, chance: Arc<dyn Chance>) -> Self {
         Self {
             session_timeout_min_ms: config.session_timeout_min_ms,
             session_timeout_max_ms: config.session_timeout_max_ms,
             initial_delay_ms: config.initial_rebalance_delay_ms,
-            size_max: usize::try_from(config.size_max).unwrap_or(usize::MAX),
-            offset_metadata_bytes_max: usize::try_from(config.offset_metadata_bytes_max).unwrap_or(0),
+            size_max: config.size_max,
+            offset_metadata_bytes_max: config.offset_metadata_bytes_max,
             offsets_retention_ms: config.offsets_retention_ms,
             retention_check_interval_ms: config.offsets_retention_check_interval_ms,
             chance,

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 
 use super::text;
+use crate::config::broker_keys::KnownKey;
+use crate::config::declaration::UpdateMode;
 use crate::config::key::{Key, Kind};
 use crate::config::topic;
-use crate::config::values::{Source, Synonym, UpdateMode, update_mode};
-use crate::config::{broker as broker_keys, group};
+use crate::config::values::{Source, Synonym};
+use crate::config::{broker_keys, group};
 use crate::controller::validate_topic_name;
 use crate::metadata::{ConfigResource, ConfigResourceType};
 use crate::protocol::guard::shapes;
@@ -155,16 +157,17 @@ fn of_topic(broker: &Broker, name: &str) -> Result<Vec<Entry>, WireError> {
 
 fn of_broker(broker: &Broker) -> Vec<Entry> {
     let current = broker.dynamic.current();
-    let entry = |key: Key| {
+    let entry = |known: KnownKey| {
+        let key = known.key;
         let set = current.values.get(key.name).map(|(value, _)| value);
         Entry {
             key,
             value: set.or(key.default).map(str::to_owned),
-            read_only: update_mode(key.name) == UpdateMode::ReadOnly,
-            synonyms: current.values.synonyms(key.name),
+            read_only: known.update_mode == UpdateMode::ReadOnly,
+            synonyms: broker_keys::synonyms(key.name, &current.values),
         }
     };
-    broker_keys::all_keys().into_iter().map(entry).collect()
+    broker_keys::all().into_iter().map(entry).collect()
 }
 
 /// What is set at run time for all brokers; not what follows from it.
@@ -172,7 +175,7 @@ fn of_all_brokers(broker: &Broker) -> Vec<Entry> {
     let current = broker.dynamic.current();
     let set = current.values.dynamic_default.iter();
     let entries = set.filter_map(|(name, value)| {
-        let key = broker_keys::find(name)?;
+        let key = broker_keys::find(name)?.key;
         let value = value.trim().to_owned();
         let source = Source::DynamicDefaultBroker;
         let synonyms = vec![Synonym { name: key.name, value: value.clone(), source }];

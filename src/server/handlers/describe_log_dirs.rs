@@ -57,8 +57,8 @@ impl AnswerNow for DescribeLogDirsRequest {
                     .with_name(topic_name(&name))
                     .with_partitions(partitions.iter().map(|partition| describe(partition)).collect())
             });
-        let folder =
-            std::path::absolute(&broker.config.log_dir).unwrap_or_else(|_| broker.config.log_dir.clone());
+        let log_dir = broker.config.storage.log_dir();
+        let folder = std::path::absolute(log_dir).unwrap_or_else(|_| log_dir.to_owned());
         let result = DescribeLogDirsResult::default()
             .with_log_dir(text(&folder.to_string_lossy()))
             .with_topics(topics.collect());

@@ -46,7 +46,7 @@ impl Answered for DescribeTopicPartitionsRequest {
 impl AnswerNow for DescribeTopicPartitionsRequest {
     fn answer(self, broker: &Arc<Broker>, _: &Request) -> DescribeTopicPartitionsResponse {
         let here = |topic, index, partition: &PartitionImage| here(broker, topic, index, partition);
-        page(&broker.image(), &here, &self, broker.config.request_partition_limit)
+        page(&broker.image(), &here, &self, broker.config.requests.partition_limit)
     }
 }
 

@@ -141,7 +141,7 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
             READ_COMMITTED => ReadBound::LastStableOffset,
             _ => ReadBound::HighWatermark,
         };
-        let bytes_max = message.max_bytes.min(broker.config.fetch_max_bytes).max(0);
+        let bytes_max = message.max_bytes.min(broker.config.requests.fetch_bytes_max).max(0);
         let fetch = Fetch {
             broker: broker.clone(),
             version,

@@ -115,7 +115,7 @@ fn asks_by_name_only(message: &MetadataRequest) -> bool {
 
 /// Names that are asked for, not there, and allowed to be created.
 fn missing_topics(broker: &Broker, message: &MetadataRequest) -> Vec<String> {
-    if !broker.config.auto_create_topics || !message.allow_auto_topic_creation {
+    if !broker.config.topics.auto_create || !message.allow_auto_topic_creation {
         return Vec::new();
     }
     let image = broker.image();
