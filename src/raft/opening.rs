@@ -363,9 +363,11 @@ impl MetadataQuorum {
     }
 
     /// Whether the metadata is this cluster's; `dir` is for the error.
+    ///
+    /// An empty id is that of a folder that belongs to none yet.
     pub fn belongs_to(&self, cluster_id: &str, dir: &Path) -> Result<(), OpenError> {
         match self.image().cluster_id() {
-            Some(found) if **found != *cluster_id => Err(OpenError::OtherCluster {
+            Some(found) if **found != *cluster_id && !cluster_id.is_empty() => Err(OpenError::OtherCluster {
                 dir: dir.to_owned(),
                 found: found.to_string(),
                 expected: cluster_id.to_owned(),

@@ -404,7 +404,11 @@ impl DataDir {
         if self.meta.cluster_id == id {
             return Ok(());
         }
-        tracing::warn!(from = self.meta.cluster_id, to = id, dir = %self.options.dir.display(), "the data folder changes its cluster");
+        let (before, dir) = (&self.meta.cluster_id, self.options.dir.display());
+        match before.is_empty() {
+            true => tracing::info!(cluster = id, %dir, "the data folder joins its cluster"),
+            false => tracing::warn!(from = before, to = id, %dir, "the data folder changes its cluster"),
+        }
         self.meta.cluster_id = id.to_owned();
         let path = self.options.dir.join(META_PROPERTIES);
         let written = self.disk.write_atomic(&path, self.meta.encode().as_bytes());
