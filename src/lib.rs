@@ -27,6 +27,8 @@ pub mod controller;
 
 pub mod partition;
 
+pub mod replication;
+
 pub mod coordinator;
 
 pub mod server;

@@ -16,6 +16,7 @@ const ROOMS: &[&str] = &[
     "raft",
     "controller",
     "partition",
+    "replication",
     "coordinator",
     "server",
     "admin",

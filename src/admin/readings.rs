@@ -16,6 +16,7 @@ pub(super) fn read_off(broker: &Broker, families: &mut Families) {
     of_process(families);
     of_requests(broker, families);
     of_topics(broker, families);
+    of_replication(broker, families);
     of_logs(broker, families);
     of_cleaner(broker, families);
 }
@@ -91,6 +92,46 @@ fn of_topics(broker: &Broker, families: &mut Families) {
     traffic("raftsman_topic_produced_batches_total", help, |traffic| &traffic.produced_batches);
     let help = "Bytes of records given to consumers.";
     traffic("raftsman_topic_fetched_bytes_total", help, |traffic| &traffic.fetched_bytes);
+    let help = "Bytes of records given to followers.";
+    traffic("raftsman_topic_replicated_out_bytes_total", help, |traffic| &traffic.replicated_out_bytes);
+    let help = "Bytes of records taken from leaders.";
+    traffic("raftsman_topic_replicated_in_bytes_total", help, |traffic| &traffic.replicated_in_bytes);
+}
+
+/// Of the partitions that this broker leads; each partition of a cluster is counted by one broker.
+fn of_replication(broker: &Broker, families: &mut Families) {
+    let (mut under_replicated, mut under_least, mut at_least, mut lag) = (0, 0, 0, 0);
+    for partition in broker.partitions.partitions() {
+        let Some(replicated) = partition.replicated() else { continue };
+        under_replicated += usize::from(replicated.in_sync < replicated.replicas);
+        under_least += usize::from(replicated.in_sync < replicated.least);
+        at_least += usize::from(replicated.in_sync == replicated.least);
+        lag = lag.max(replicated.lag);
+    }
+    let help = "Partitions led here with fewer replicas in sync than they have.";
+    families.gauge("raftsman_under_replicated_partitions", help, under_replicated as f64);
+    let help = "Partitions led here with fewer replicas in sync than min.insync.replicas.";
+    families.gauge("raftsman_under_min_isr_partitions", help, under_least as f64);
+    let help = "Partitions led here with just as many replicas in sync as min.insync.replicas.";
+    families.gauge("raftsman_at_min_isr_partitions", help, at_least as f64);
+    let help = "Greatest number of records that a follower lacks, over all partitions led here.";
+    families.gauge("raftsman_replica_lag_max_records", help, lag as f64);
+    let counters = broker.replication.counters();
+    let mut counter = |name: &str, help: &str, count: &AtomicU64| {
+        families.counter(name, help, count.load(Ordering::Relaxed))
+    };
+    counter("raftsman_isr_shrinks_total", "Replicas that left the in-sync replicas.", &counters.isr_shrinks);
+    counter(
+        "raftsman_isr_expands_total",
+        "Replicas that joined the in-sync replicas.",
+        &counters.isr_expands,
+    );
+    let help = "Changes of in-sync replicas that the controller did not grant, or did not answer.";
+    counter("raftsman_isr_updates_failed_total", help, &counters.isr_updates_failed);
+    let help = "Fetches from leaders that failed as a whole.";
+    counter("raftsman_replica_fetches_failed_total", help, &counters.fetches_failed);
+    let help = "Partitions in fetches from leaders that came with an error, or could not be taken.";
+    counter("raftsman_replica_partitions_failed_total", help, &counters.partitions_failed);
 }
 
 fn of_logs(broker: &Broker, families: &mut Families) {

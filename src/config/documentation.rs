@@ -53,7 +53,7 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
 - `min.insync.replicas` of all brokers is not set when the cluster is made (Kafka sets it to 1, with
   `eligible.leader.replicas.version`), and may be set for one broker.
 - `node.id`, `process.roles` and `controller.listener.names` have defaults. `offsets.topic.replication.factor`
-  is 1 (Kafka: 3). `socket.listen.backlog.size` is 1024 (Kafka: 50).
+  is 1 on a node that is alone, and 3 in a cluster, as in Kafka. `socket.listen.backlog.size` is 1024 (Kafka: 50).
 - The limits of group keys are those of Kafka's defaults; the broker keys that move them have no
   meaning here. Group keys are kept, and take effect with the protocols that they belong to.
 - Loggers are the parts of this broker, not Kafka's classes; FATAL is silence.

@@ -10,6 +10,7 @@ use crate::env::{Blocking, Tasks};
 use crate::metadata::{BrokerImage, MetadataImage};
 use crate::partition::PartitionManager;
 use crate::raft::{MetadataSubscription, Published};
+use crate::replication::Replication;
 use crate::server::dynamic_config::DynamicConfig;
 use crate::server::listener::Connections;
 use crate::types::NodeId;
@@ -23,6 +24,7 @@ pub(super) struct Applier {
     pub dynamic: DynamicConfig,
     pub connections: Arc<Connections>,
     pub partitions: Arc<PartitionManager>,
+    pub replication: Replication,
     pub groups: GroupCoordinator,
 }
 
@@ -71,6 +73,7 @@ impl Applier {
                     applier.dynamic.tell_changed();
                 }
                 applier.partitions.apply(&delta);
+                applier.replication.follow(&delta);
                 delta
             }
         });

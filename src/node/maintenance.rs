@@ -132,6 +132,7 @@ fn expire_producers(broker: &Broker) {
 fn look_at_removed_and_offline(broker: &Broker) {
     make_room(broker);
     if broker.partitions.retry_offline(broker.now_ms()) > 0 {
+        broker.replication.follow_all();
         // Some may be those of a coordinator.
         broker.groups.follow(&MetadataDelta::default());
     }

@@ -20,6 +20,8 @@ mod controller_side;
 mod controllers;
 mod maintenance;
 mod registration;
+#[cfg(test)]
+mod replication_tests;
 mod retained_memory;
 mod storage;
 #[cfg(test)]
@@ -46,6 +48,7 @@ use crate::metadata::{Listener as AdvertisedListener, MetadataDelta};
 use crate::partition::cleaning::LogCleaner;
 use crate::partition::{PartitionManager, Work};
 use crate::raft::{MetadataQuorum, OpenError};
+use crate::replication::{self, Replication};
 use crate::segment::DataDirError;
 use crate::segment::ownership::OwnershipError;
 use crate::server::dynamic_config::{self, DynamicConfig};
@@ -137,6 +140,7 @@ struct Following {
     dynamic: DynamicConfig,
     connections: Arc<Connections>,
     partitions: Arc<PartitionManager>,
+    replication: Replication,
     groups: GroupCoordinator,
     applied: watch::Receiver<u64>,
 }
@@ -380,6 +384,7 @@ async fn take_over(
         surroundings.blocking.run(move || partitions.start(&image))
     };
     taking_over.await.map_err(|error| DataDirError::stopped(&error))?;
+    let replication = replicate(config, surroundings, &storage.quorum, &partitions, member, tasks);
     let groups = GroupCoordinator::new(
         config.groups.clone(),
         partitions.clone(),
@@ -396,11 +401,38 @@ async fn take_over(
         dynamic: dynamic.clone(),
         connections: connections.clone(),
         partitions: partitions.clone(),
+        replication: replication.clone(),
         groups: groups.clone(),
     };
     let applied = applier.start(subscription, storage.quorum.applied_index(), &tasks.following);
     let Storage { quorum, cluster_id, .. } = storage;
-    Ok(Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied })
+    Ok(Following { quorum, cluster_id, dynamic, connections, partitions, replication, groups, applied })
+}
+
+/// Begins to follow the leaders of this node's replicas, and to ask for changes of the in-sync replicas of those it leads.
+fn replicate(
+    config: &BrokerConfig,
+    surroundings: &Surroundings,
+    quorum: &MetadataQuorum,
+    partitions: &Arc<PartitionManager>,
+    member: &Member,
+    tasks: &NodeTasks,
+) -> Replication {
+    let (quorum, identity) = (quorum.clone(), member.registration.identity());
+    let context = Arc::new(replication::Context {
+        config: config.replication.clone(),
+        listener: config.listeners.inter_broker().to_owned(),
+        surroundings: surroundings.clone(),
+        peers: member.peers.clone(),
+        partitions: partitions.clone(),
+        image: Box::new(move || quorum.image()),
+        identity: Box::new(move || *identity.borrow()),
+        counters: replication::Counters::default(),
+    });
+    replication::isr::start(&context, member.controller.handle(), &tasks.background);
+    let replication = Replication::new(context, &tasks.background);
+    replication.follow_all();
+    replication
 }
 
 fn serve(
@@ -411,7 +443,8 @@ fn serve(
     following: Following,
     (tasks, side): (NodeTasks, ControllerSide),
 ) -> Node {
-    let Following { quorum, cluster_id, dynamic, connections, partitions, groups, applied } = following;
+    let Following { quorum, cluster_id, dynamic, connections, partitions, replication, groups, applied } =
+        following;
     let Member { peers, controller, registration } = member;
     let registered = registration.identity();
     let listeners = config.listeners.of_clients().chain(config.listeners.of_controllers());
@@ -425,6 +458,7 @@ fn serve(
         quorum,
         controller: controller.handle(),
         partitions,
+        replication,
         groups,
         applied,
         request_memory: RequestMemory::new(config.requests.queued_bytes_max),

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::Partition;
+use super::isr_changes::IsrChanges;
 use super::offline::{Absent, Offline};
 use super::syncing::Work;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -24,6 +25,10 @@ pub struct Traffic {
     pub produced_bytes: AtomicU64,
     pub produced_batches: AtomicU64,
     pub fetched_bytes: AtomicU64,
+    /// To followers.
+    pub replicated_out_bytes: AtomicU64,
+    /// From leaders.
+    pub replicated_in_bytes: AtomicU64,
 }
 
 /// One of a topic's partitions on this node.
@@ -131,6 +136,11 @@ impl PartitionManager {
             changing: Mutex::default(),
             offline: AtomicUsize::new(0),
         }
+    }
+
+    /// Where partitions come that have something to ask about their in-sync replicas.
+    pub fn isr_changes(&self) -> &Arc<IsrChanges> {
+        &self.work.isr_changes
     }
 
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {

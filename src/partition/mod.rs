@@ -2,6 +2,8 @@
 //!
 //! * [`replica`]: the pure part: leadership, in-sync replicas, the high watermark.
 //! * [`checks`]: what a leader demands of a batch before it takes it.
+//! * [`following`]: what a follower appends and cuts.
+//! * [`isr_changes`]: which partitions have something to ask the controller about their in-sync replicas.
 //! * [`waiting`]: fetches that wait for bytes and produces that wait for replicas.
 //! * [`syncing`]: one `fdatasync` for all who wait for one.
 //! * [`cleaning`]: which log is compacted next, and how fast.
@@ -15,6 +17,8 @@
 
 pub mod checks;
 pub mod cleaning;
+pub mod following;
+pub mod isr_changes;
 pub mod manager;
 #[cfg(test)]
 mod manager_tests;

@@ -107,6 +107,8 @@ pub struct FollowerFetch {
     pub follower: NodeId,
     /// -1: not said (before KIP-903).
     pub broker_epoch: i64,
+    /// The leader epoch that it follows; negative: not said.
+    pub leader_epoch: LeaderEpoch,
     /// It has all below.
     pub offset: Offset,
     pub log_start: Offset,
@@ -121,6 +123,8 @@ pub enum FollowerError {
     NotReplica,
     #[error("the fetch is of an earlier process of its broker")]
     StaleBrokerEpoch,
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
 }
 
 /// A change of the ISR for the controller (AlterPartition), with each member's broker epoch.
@@ -231,6 +235,10 @@ impl Replica {
         self.partition_epoch
     }
 
+    pub fn replicas(&self) -> &[NodeId] {
+        &self.replicas
+    }
+
     pub fn in_sync(&self) -> &InSync {
         &self.in_sync
     }
@@ -266,13 +274,16 @@ impl Replica {
     }
 
     /// Notes what a follower's fetch tells, which this leader answers: once for each fetch, and not when the answer is
-    /// that the logs part (KAFKA-13141). `leader_end` is where this log ends.
+    /// that the logs part (KAFKA-13141). `leader_end` is where this log ends. Returns the high watermark that the follower
+    /// was told last; [`Offset::NONE`] when this process of it was told none.
     pub fn fetched(
         &mut self,
         fetch: FollowerFetch,
         leader_end: Offset,
         now_ms: i64,
-    ) -> Result<(), FollowerError> {
+    ) -> Result<Offset, FollowerError> {
+        // What a fetch of another leadership tells may have been cut since.
+        self.check_epoch(fetch.leader_epoch)?;
         if !self.is_leader() {
             return Err(FollowerError::NotLeader);
         }
@@ -302,10 +313,27 @@ impl Replica {
             last_fetch_ms: now_ms,
             leader_end_at_last_fetch: known
                 .map_or(leader_end, |known| known.leader_end_at_last_fetch.max(leader_end)),
-            told_high_watermark: self.high_watermark,
+            told_high_watermark: known.map_or(Offset::NONE, |known| known.told_high_watermark),
         };
         self.followers.insert(fetch.follower, follower);
-        Ok(())
+        Ok(follower.told_high_watermark)
+    }
+
+    /// The answer to a follower's fetch tells it of this high watermark.
+    pub fn told(&mut self, follower: NodeId, high_watermark: Offset) {
+        if let Some(known) = self.followers.get_mut(&follower) {
+            known.told_high_watermark = high_watermark;
+        }
+    }
+
+    /// Where the log begins on all of these replicas, as far as they have told this leader (DeleteRecords answers that);
+    /// `own_start` is where it begins here. `None` while one of them has not been heard of.
+    pub fn low_watermark(&self, own_start: Offset, is_alive: impl Fn(NodeId) -> bool) -> Option<Offset> {
+        let mut least = own_start;
+        for member in self.replicas.iter().filter(|member| **member != self.node && is_alive(**member)) {
+            least = least.min(self.followers.get(member)?.log_start);
+        }
+        Some(least)
     }
 
     /// The offset below which all of these have every record, when the leader has all below `own_end`. `None` while
@@ -467,7 +495,13 @@ mod tests {
 
     fn fetch(follower: i32, offset: i64) -> FollowerFetch {
         let (follower, offset) = (NodeId(follower), Offset(offset));
-        FollowerFetch { follower, broker_epoch: 7, offset, log_start: Offset(0) }
+        FollowerFetch {
+            follower,
+            broker_epoch: 7,
+            leader_epoch: LeaderEpoch::NONE,
+            offset,
+            log_start: Offset(0),
+        }
     }
 
     fn active(_: NodeId) -> Option<i64> {

@@ -11,14 +11,12 @@ use tokio::sync::oneshot;
 
 use super::checks::{self, CheckError};
 use super::manager::Topic;
-use super::replica::{EpochError, FollowerError, FollowerFetch, Replica, Turn};
+use super::replica::{EpochError, FollowerError, FollowerFetch, IsrProposal, Replica, Turn};
 use super::syncing::{Syncing, Work};
 use super::waiting::{Acknowledgements, Committed, Waiter, WaitingFetch, WaitingFetches};
 use crate::env::planted::{Planted, is_planted};
 use crate::metadata::PartitionImage;
-use crate::segment::{
-    Append, AppendError, AppendRequest, Appended, DataDir, Log, LogSlice, ReadError, TruncateError,
-};
+use crate::segment::{Append, AppendError, AppendRequest, Appended, Log, LogSlice, ReadError};
 use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// A partition that this node holds.
@@ -31,8 +29,8 @@ pub struct Partition {
     pub topic: Arc<Topic>,
     pub log: Arc<Log>,
     /// One change of leadership, truncation or replicated append at a time.
-    turning: Mutex<()>,
-    state: RwLock<State>,
+    pub(super) turning: Mutex<()>,
+    pub(super) state: RwLock<State>,
     /// Consumers, who wait for the high watermark.
     waiting_fetches: WaitingFetches,
     /// Followers, who wait for the log's end.
@@ -45,8 +43,8 @@ pub struct Partition {
 
 /// What changes together: the replica with its high watermark, and who waits for that.
 #[derive(Debug)]
-struct State {
-    replica: Replica,
+pub(super) struct State {
+    pub(super) replica: Replica,
     acknowledgements: Acknowledgements<Waiter>,
 }
 
@@ -135,6 +133,19 @@ pub struct FetchView {
     pub high_watermark: Offset,
     pub last_stable_offset: Offset,
     pub log_start_offset: Offset,
+    /// See [`Partition::is_behind_epoch_start`].
+    pub is_behind_epoch_start: bool,
+}
+
+/// How well a partition is replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicated {
+    pub replicas: usize,
+    pub in_sync: usize,
+    /// As many as `min.insync.replicas` asks for, and there are.
+    pub least: usize,
+    /// Records that the slowest follower lacks, of those that have been heard of.
+    pub lag: i64,
 }
 
 /// Why a partition cannot be read.
@@ -194,7 +205,7 @@ impl Partition {
             Turn::Nothing | Turn::Same => Ok(()),
         };
         self.changed(|state| {
-            state.replica.apply(image, self.log.log_end_offset(), self.log.now_ms());
+            state.replica.apply(image, self.log.log_end_offset(), self.log.monotonic_ms());
             match turn {
                 Turn::Lead(epoch) => {
                     state.acknowledgements.lead(epoch);
@@ -229,50 +240,101 @@ impl Partition {
         self.wake_all_fetches();
     }
 
-    fn wake_all_fetches(&self) {
+    pub(super) fn wake_all_fetches(&self) {
         self.waiting_fetches.wake_all();
         self.waiting_followers.wake_all();
     }
 
     /// Notes how far a follower is, as its fetch tells: once for each fetch, and not when the answer is that the logs
-    /// part. What that commits is acknowledged, and consumers may read it.
-    pub fn follower_fetched(&self, fetch: FollowerFetch, now_ms: i64) -> Result<(), FollowerError> {
+    /// part. What that commits is acknowledged, and consumers may read it; and who has caught up may join the ISR.
+    /// Returns the high watermark that the follower was told last. `active_epoch` as for
+    /// [`Replica::propose_expansion`].
+    pub fn follower_fetched(
+        self: &Arc<Self>,
+        fetch: FollowerFetch,
+        now_ms: i64,
+        active_epoch: impl Fn(NodeId) -> Option<i64>,
+    ) -> Result<Offset, FollowerError> {
         let end = self.log.log_end_offset();
-        self.state.write().replica.fetched(fetch, end, now_ms)?;
-        let before = self.high_watermark();
+        let (told, before, joins) = {
+            let replica = &mut self.state.write().replica;
+            let told = replica.fetched(fetch, end, now_ms)?;
+            let joins = replica.propose_expansion(fetch.follower, active_epoch).is_some();
+            (told, replica.high_watermark(), joins)
+        };
+        if joins {
+            self.work.isr_changes.push(self);
+        }
         if self.advance(|state| state.replica.high_watermark()) > before {
             self.waiting_fetches.wake_all();
         }
-        Ok(())
+        Ok(told)
     }
 
-    /// Appends what was fetched from the leader of `epoch`, and takes over its high watermark. Blocks on the disk.
-    ///
-    /// # Errors
-    /// Those of [`Log::append_replicated`]; this node may not follow that leader any more.
-    pub fn append_replicated(
-        &self,
-        records: BytesMut,
-        epoch: LeaderEpoch,
-        leader_high_watermark: Offset,
-    ) -> Result<Option<Appended>, AppendError> {
-        let _one_at_a_time = self.turning.lock();
-        let appended = self.log.append_replicated(records, epoch)?;
+    /// A follower is about to be told of this high watermark.
+    pub fn told(&self, follower: NodeId, high_watermark: Offset) {
+        self.state.write().replica.told(follower, high_watermark);
+    }
+
+    /// Asks for those to leave the ISR that lag for longer than `lag_ms_max`, if there are any.
+    pub fn look_for_lag(
+        self: &Arc<Self>,
+        now_ms: i64,
+        lag_ms_max: i64,
+        active_epoch: impl Fn(NodeId) -> Option<i64>,
+    ) {
+        {
+            let replica = &self.state.read().replica;
+            if !replica.is_leader() || replica.in_sync().committed().len() < 2 {
+                return;
+            }
+        }
         let end = self.log.log_end_offset();
-        self.state.write().replica.leader_told(leader_high_watermark, end);
-        Ok(appended)
+        let leave = self.state.write().replica.propose_shrink(end, now_ms, lag_ms_max, active_epoch);
+        if leave.is_some() {
+            self.work.isr_changes.push(self);
+        }
     }
 
-    /// Cuts the log as the leader of `epoch` asks for. Blocks on the disk.
-    ///
-    /// # Errors
-    /// Those of [`Log::truncate_to`]; this node may not follow that leader any more.
-    pub fn truncate(&self, data: &DataDir, offset: Offset, epoch: LeaderEpoch) -> Result<(), TruncateError> {
-        let _one_at_a_time = self.turning.lock();
-        let cut = data.truncate(&self.name, &self.log, offset, epoch);
-        self.state.write().replica.truncated(self.log.log_end_offset());
-        self.wake_all_fetches();
-        cut
+    /// What the controller is to be asked for (again).
+    pub fn proposal_under_way(&self, active_epoch: impl Fn(NodeId) -> Option<i64>) -> Option<IsrProposal> {
+        self.state.read().replica.proposal_under_way(active_epoch)
+    }
+
+    /// The controller has refused it, as a member is not eligible.
+    pub fn proposal_refused(&self, proposal: &IsrProposal) {
+        self.state.write().replica.refused(proposal);
+    }
+
+    /// How well the partition is replicated; `None` where this node does not lead it.
+    pub fn replicated(&self) -> Option<Replicated> {
+        let config = self.topic.config();
+        let end = self.log.log_end_offset();
+        let replica = &self.state.read().replica;
+        let followers = replica.followers().values();
+        let lag = followers.map(|known| end.0.saturating_sub(known.log_end.0)).max().unwrap_or(0);
+        replica.is_leader().then(|| Replicated {
+            replicas: replica.replicas().len(),
+            in_sync: replica.in_sync().committed().len(),
+            least: replica.needed_in_sync(config.min_insync_replicas),
+            lag: lag.max(0),
+        })
+    }
+
+    /// What is known of the replica and its followers now.
+    pub fn replica(&self) -> Replica {
+        self.state.read().replica.clone()
+    }
+
+    /// The leader that this node follows, and in which epoch.
+    pub fn follows(&self) -> Option<(NodeId, LeaderEpoch)> {
+        let replica = &self.state.read().replica;
+        replica.leader().filter(|_| !replica.is_leader()).map(|leader| (leader, replica.leader_epoch()))
+    }
+
+    /// Where the log begins on all replicas that are alive; `None` while that is not known.
+    pub fn low_watermark(&self, is_alive: impl Fn(NodeId) -> bool) -> Option<Offset> {
+        self.state.read().replica.low_watermark(self.log.log_start_offset(), is_alive)
     }
 
     /// Whether what is produced to this node is taken: it leads, in this epoch or a later one.
@@ -553,7 +615,7 @@ impl Partition {
     }
 
     /// Sees to it that what was appended is synced within `flush.ms`.
-    fn start_sync_timer(self: &Arc<Self>) {
+    pub(super) fn start_sync_timer(self: &Arc<Self>) {
         let flush_ms = self.topic.config().flush_ms;
         // A time beyond what a timer can hold (292 million years is the default) is never.
         if flush_ms > 365 * 86_400_000 || self.has_sync_timer.swap(true, Ordering::AcqRel) {
@@ -587,13 +649,13 @@ impl Partition {
         whole_first_batch: bool,
         expected_epoch: LeaderEpoch,
     ) -> Result<FetchView, FetchError> {
-        let high_watermark = {
+        let (high_watermark, is_behind_epoch_start) = {
             let replica = &self.state.read().replica;
             replica.check_epoch(expected_epoch)?;
             if !replica.is_leader() {
                 return Err(FetchError::NotLeader);
             }
-            replica.high_watermark()
+            (replica.high_watermark(), replica.is_behind_epoch_start())
         };
         let up_to = match bound {
             ReadBound::HighWatermark => high_watermark,
@@ -606,6 +668,7 @@ impl Partition {
             high_watermark,
             last_stable_offset: high_watermark,
             log_start_offset: self.log.log_start_offset(),
+            is_behind_epoch_start,
         })
     }
 
@@ -636,6 +699,8 @@ impl Partition {
             return Err(DeleteRecordsError::OutOfRange { offset, high_watermark });
         }
         self.log.advance_log_start_offset(offset).map_err(DeleteRecordsError::Storage)?;
+        // Followers are to follow at once.
+        self.waiting_followers.wake_all();
         Ok(self.log.log_start_offset())
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::isr_changes::IsrChanges;
 use crate::env::{Blocking, Tasks, panics};
 use crate::segment::Log;
 use crate::types::Offset;
@@ -25,12 +26,18 @@ pub struct Work {
     pub blocking: Arc<dyn Blocking>,
     /// End with the node.
     pub tasks: Tasks,
+    pub isr_changes: Arc<IsrChanges>,
     syncs: Arc<Semaphore>,
 }
 
 impl Work {
     pub fn new(blocking: Arc<dyn Blocking>, tasks: Tasks) -> Self {
-        Self { blocking, tasks, syncs: Arc::new(Semaphore::new(SYNCS_AT_A_TIME)) }
+        Self {
+            blocking,
+            tasks,
+            isr_changes: Arc::default(),
+            syncs: Arc::new(Semaphore::new(SYNCS_AT_A_TIME)),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
+use super::following::LeaderState;
 use super::replica::FollowerFetch;
 use super::syncing::Work;
 use super::{Appending, Partition, PartitionManager, ProduceError, Produced};
@@ -131,8 +132,13 @@ async fn outcome(appending: Appending) -> Result<Produced, ProduceError> {
     }
 }
 
+fn leader(epoch: LeaderEpoch, high_watermark: i64) -> LeaderState {
+    LeaderState { epoch, high_watermark: Offset(high_watermark), log_start: Offset(0) }
+}
+
 fn fetch(offset: i64) -> FollowerFetch {
-    FollowerFetch { follower: OTHER, broker_epoch: 1, offset: Offset(offset), log_start: Offset(0) }
+    let (leader_epoch, offset) = (LeaderEpoch::NONE, Offset(offset));
+    FollowerFetch { follower: OTHER, broker_epoch: 1, leader_epoch, offset, log_start: Offset(0) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +173,7 @@ async fn who_waits_goes_on_waiting_when_the_next_epoch_is_this_nodes_too() {
     place.change(Some(NODE), &[NODE, OTHER]);
     assert_eq!(partition.leader_epoch(), LeaderEpoch(1));
     assert!(partition.is_behind_epoch_start());
-    partition.follower_fetched(fetch(1), 1_000).unwrap();
+    partition.follower_fetched(fetch(1), 1_000, |_| Some(1)).unwrap();
     assert!(!partition.is_behind_epoch_start());
     assert_eq!(outcome(waits).await.unwrap().base_offset, Offset(0));
 }
@@ -182,18 +188,18 @@ async fn a_follower_takes_what_its_leader_sends_and_nothing_of_a_leader_that_is_
         batch("b", BatchOptions { base_offset, partition_leader_epoch, ..BatchOptions::default() })
     };
     let (before, now) = (LeaderEpoch(0), LeaderEpoch(1));
-    assert!(partition.append_replicated(of(1, 0), before, Offset(1)).is_err());
+    assert!(partition.append_replicated(of(1, 0).freeze(), leader(before, 1)).is_err());
     assert!(matches!(outcome(produce(&partition, "b", Acks::Leader)).await, Err(ProduceError::NotLeader)));
-    partition.append_replicated(of(1, 1), now, Offset(1)).unwrap();
+    partition.append_replicated(of(1, 1).freeze(), leader(now, 1)).unwrap();
     assert_eq!((partition.log.log_end_offset(), partition.high_watermark()), (Offset(2), Offset(1)));
-    partition.append_replicated(of(2, 1), now, Offset(9)).unwrap();
+    partition.append_replicated(of(2, 1).freeze(), leader(now, 9)).unwrap();
     assert_eq!(partition.high_watermark(), Offset(3));
     let late = partition.truncate(&place.partitions.data, Offset(0), before);
     assert!(matches!(late, Err(TruncateError::LeadershipEnded(_))));
     partition.truncate(&place.partitions.data, Offset(2), now).unwrap();
     assert_eq!((partition.log.log_end_offset(), partition.high_watermark()), (Offset(2), Offset(2)));
     place.change(Some(NODE), &[NODE]);
-    assert!(partition.append_replicated(of(2, 1), now, Offset(9)).is_err());
+    assert!(partition.append_replicated(of(2, 1).freeze(), leader(now, 9)).is_err());
     assert!(partition.truncate(&place.partitions.data, Offset(0), LeaderEpoch(2)).is_err());
     partition.closed();
     assert!(matches!(outcome(produce(&partition, "c", Acks::Leader)).await, Err(ProduceError::NotLeader)));
@@ -216,7 +222,7 @@ async fn what_a_truncation_left_is_looked_at_after_a_power_cut() {
             let options =
                 BatchOptions { base_offset: offset, partition_leader_epoch: 1, ..BatchOptions::default() };
             let records = batch(&format!("new {offset} {seed}"), options);
-            partition.append_replicated(records, LeaderEpoch(1), Offset(0)).unwrap();
+            partition.append_replicated(records.freeze(), leader(LeaderEpoch(1), 0)).unwrap();
         }
         drop(partition);
         let place = place.power_cut();

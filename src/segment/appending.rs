@@ -4,10 +4,11 @@
 //! Nobody is forgotten: who queues looks at the lock after, who unlocks looks at the queue after.
 
 use std::io::IoSlice;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -39,10 +40,10 @@ enum Asker {
     Waiting(oneshot::Sender<Result<Appended, AppendError>>),
 }
 
-/// Appends that are decided and go out with the next write.
-struct Run {
+/// Appends that are decided and go out with the next write. `B`: bytes as they come, to be changed or shared.
+struct Run<B> {
     segment: Arc<Segment>,
-    records: Vec<BytesMut>,
+    records: Vec<B>,
     headers: Vec<BatchHeader>,
     bytes: u64,
     next_offset: i64,
@@ -98,7 +99,7 @@ impl Log {
         self.commit(writer, &config, run, answer);
     }
 
-    fn new_run(&self) -> Run {
+    fn new_run<B>(&self) -> Run<B> {
         Run {
             segment: self.last_segment(),
             records: Vec::new(),
@@ -115,7 +116,7 @@ impl Log {
         &self,
         writer: &mut Writer,
         config: &Arc<LogConfig>,
-        run: &mut Run,
+        run: &mut Run<BytesMut>,
         request: AppendRequest,
         asker: Asker,
         answer: &mut Option<Result<Appended, AppendError>>,
@@ -180,7 +181,7 @@ impl Log {
     /// After an error of the disk the batches before it may be in the log.
     pub fn append_replicated(
         &self,
-        mut records: BytesMut,
+        mut records: Bytes,
         epoch: LeaderEpoch,
     ) -> Result<Option<Appended>, AppendError> {
         let headers = headers_of_leader(&records, epoch)?;
@@ -225,11 +226,11 @@ impl Log {
     }
 
     /// Whether records have to go into a new segment.
-    fn must_roll(
+    fn must_roll<B>(
         &self,
         writer: &mut Writer,
         config: &LogConfig,
-        run: &Run,
+        run: &Run<B>,
         headers: &[BatchHeader],
         bytes: u64,
         last_offset: i64,
@@ -271,7 +272,7 @@ impl Log {
         &self,
         writer: &mut Writer,
         config: &LogConfig,
-        run: Run,
+        run: Run<BytesMut>,
         answer: &mut Option<Result<Appended, AppendError>>,
     ) {
         let result = self.write(writer, config, &run);
@@ -283,7 +284,12 @@ impl Log {
     }
 
     /// Writes a run; the producers are as if it had never been when that fails.
-    fn write(&self, writer: &mut Writer, config: &LogConfig, run: &Run) -> Result<(), AppendError> {
+    fn write<B: Deref<Target = [u8]>>(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        run: &Run<B>,
+    ) -> Result<(), AppendError> {
         let result = if run.records.is_empty() { Ok(()) } else { self.write_run(writer, config, run) };
         match &result {
             Ok(()) => writer.producers.keep(),
@@ -297,7 +303,12 @@ impl Log {
         unsynced >= config.flush_messages && unsynced > 0
     }
 
-    fn write_run(&self, writer: &mut Writer, config: &LogConfig, run: &Run) -> Result<(), AppendError> {
+    fn write_run<B: Deref<Target = [u8]>>(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        run: &Run<B>,
+    ) -> Result<(), AppendError> {
         panics::planted("append");
         let segment = &run.segment;
         let file = segment.log_file(&self.files).map_err(AppendError::from_io)?;
@@ -430,7 +441,7 @@ fn check_follows(header: &BatchHeader, log_end: i64, last_epoch: i32) -> Result<
 /// A producer's batches: checks their sequences, assigns their offsets.
 fn lead(
     writer: &mut Writer,
-    run: &mut Run,
+    run: &mut Run<BytesMut>,
     records: &mut BytesMut,
     mut headers: Vec<BatchHeader>,
     epoch: i32,

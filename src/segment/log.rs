@@ -196,6 +196,11 @@ impl Log {
         Offset(self.log_end_offset.load(Ordering::Acquire))
     }
 
+    /// Milliseconds that only go on, for how long something takes.
+    pub fn monotonic_ms(&self) -> i64 {
+        self.clock.monotonic_ms()
+    }
+
     /// Wall clock, in milliseconds.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
@@ -264,6 +269,12 @@ impl Log {
             Some((epoch, offset)) => (LeaderEpoch(epoch), Offset(offset)),
             None => (LeaderEpoch::NONE, Offset::NONE),
         }
+    }
+
+    /// Where this log parts from its leader's, as [`super::leader_epochs::LeaderEpochs::parts_at`] says.
+    pub fn parts_at(&self, epoch: LeaderEpoch, end: Offset) -> Offset {
+        let log_end = self.log_end_offset().0;
+        Offset(self.epochs.read().parts_at(log_end, epoch.0, end.0))
     }
 
     /// This node's leadership of `epoch` begins; returns where, which is the log's end. From now on what was checked

@@ -196,7 +196,7 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    fn from_io(error: io::Error) -> Self {
+    pub fn from_io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::StorageFull,
             _ => AppendError::Io(Arc::new(error)),

@@ -250,7 +250,8 @@ impl World {
                         self.producers[who].1 += count;
                     }
                 }
-                let appended = self.log().append_replicated(records, LeaderEpoch(self.epoch)).unwrap();
+                let appended =
+                    self.log().append_replicated(records.freeze(), LeaderEpoch(self.epoch)).unwrap();
                 assert_eq!(appended.unwrap().last_offset.0, offset - 1, "seed {seed}");
                 if self.random.one_in(4) {
                     self.flush();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -307,7 +307,7 @@ fn followers_take_offsets_as_they_are_and_only_forwards() {
     let log = Log::open(place(dir.path()), small()).unwrap();
     let follow = |base_offset, partition_leader_epoch| {
         let options = BatchOptions { base_offset, partition_leader_epoch, ..BatchOptions::default() };
-        log.append_replicated(batch_of(2, 10, 1, options), LeaderEpoch(4)).map(Option::unwrap)
+        log.append_replicated(batch_of(2, 10, 1, options).freeze(), LeaderEpoch(4)).map(Option::unwrap)
     };
     assert!(matches!(follow(0, 3), Err(AppendError::LeadershipEnded(_))));
     log.follow(LeaderEpoch(4)).unwrap();
@@ -325,7 +325,7 @@ fn followers_take_offsets_as_they_are_and_only_forwards() {
     assert_eq!(log.end_offset_for_epoch(LeaderEpoch(5)), (LeaderEpoch::NONE, Offset::NONE));
     // Of a leader that is none any more: it is left for the next one to send.
     let options = BatchOptions { base_offset: 1 << 34, partition_leader_epoch: 5, ..BatchOptions::default() };
-    assert_eq!(log.append_replicated(batch_of(1, 1, 1, options), LeaderEpoch(4)).unwrap(), None);
+    assert_eq!(log.append_replicated(batch_of(1, 1, 1, options).freeze(), LeaderEpoch(4)).unwrap(), None);
     let expected = [(0, 1), (10, 11), (1 << 33, (1 << 33) + 1)];
     for from in [2, 11, 12, 1 << 32] {
         let at = expected.iter().position(|(_, last)| *last >= from).unwrap();
@@ -364,14 +364,14 @@ fn a_fetch_that_is_larger_than_a_segment_is_split_and_a_damaged_one_changes_noth
     let mut damaged = BytesMut::from(&fetched[..]);
     let at = damaged.len() - 3;
     damaged[at] ^= 1;
-    assert!(matches!(log.append_replicated(damaged, follower_of), Err(AppendError::Batch(_))));
+    assert!(matches!(log.append_replicated(damaged.freeze(), follower_of), Err(AppendError::Batch(_))));
     assert_eq!(log.log_end_offset(), Offset(0));
     // The last batch is cut, as a fetch ends.
     let cut = BytesMut::from(&fetched[..fetched.len() - 1]);
-    let appended = log.append_replicated(cut, follower_of).unwrap().unwrap();
+    let appended = log.append_replicated(cut.freeze(), follower_of).unwrap().unwrap();
     assert_eq!((appended.first_offset, appended.last_offset), (Offset(0), Offset(296)));
     let rest = read_all(&leader, 297, 1 << 20);
-    log.append_replicated(BytesMut::from(&rest[..]), follower_of).unwrap();
+    log.append_replicated(Bytes::copy_from_slice(&rest), follower_of).unwrap();
     assert!(log.segment_count() > 5);
     assert!(read_all(&log, 0, 1 << 20) == fetched);
     drop(log);
@@ -381,7 +381,7 @@ fn a_fetch_that_is_larger_than_a_segment_is_split_and_a_damaged_one_changes_noth
     log.follow(follower_of).unwrap();
     append(&leader, plain(1, 5000, 1)).unwrap();
     let large = read_all(&leader, 300, 1 << 20);
-    log.append_replicated(BytesMut::from(&large[..]), follower_of).unwrap();
+    log.append_replicated(Bytes::copy_from_slice(&large), follower_of).unwrap();
     assert!(read_all(&log, 300, 1 << 20) == large);
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::Notify;
 
 use super::Broker;
 use super::errors::{ErrorCodes, Errors};
@@ -216,6 +217,9 @@ pub enum Reply {
     Overlapping(Pin<Box<dyn Future<Output = Body> + Send>>),
     /// The answer comes later, and the connection's next request waits for it.
     Later(Pin<Box<dyn Future<Output = Body> + Send>>),
+    /// The answer comes later, and at once when it is told that the connection's next request is there: a follower's fetch
+    /// that waits for records, and need not wait when the follower has something new to ask for.
+    Interruptible(Pin<Box<dyn Future<Output = Body> + Send>>, Arc<Notify>),
     /// No answer is expected (acks=0).
     Nothing,
     /// The request cannot be answered: the connection is closed, and the reason logged.

@@ -1,8 +1,8 @@
 //! One connection: frames in, responses out, in order.
 //!
 //! One task reads, dispatches and writes. A request whose answer waits for replicas
-//! ([`Reply::Overlapping`]) does not hold up the next one; any other does, as in Kafka. Responses
-//! leave in the order of their requests.
+//! ([`Reply::Overlapping`]) does not hold up the next one; any other does, as in Kafka, but a follower's fetch that waits
+//! for records is answered when the next is there. Responses leave in the order of their requests.
 //!
 //! A connection that has nothing to say holds no buffer: a worker thread has one for all its connections,
 //! and what arrives there is copied into an allocation of its size. The rest of a larger frame is received
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 
 use super::Broker;
 use super::api::{Body, ConnectionInfo, Reply};
@@ -76,6 +77,8 @@ pub enum ConnectionError {
 struct Waiting {
     envelope: Envelope,
     body: BodyState,
+    /// Told when the next request is there.
+    interrupted: Option<Arc<Notify>>,
 }
 
 enum BodyState {
@@ -109,6 +112,12 @@ pub async fn serve<S: Stream>(
             // Few may follow others that still wait.
             if !waiting.is_empty() && !reader.next_may_overlap() {
                 must_finish = reader.has_whole_frame();
+                if must_finish {
+                    waiting
+                        .iter()
+                        .filter_map(|each| each.interrupted.as_ref())
+                        .for_each(|told| told.notify_one());
+                }
                 break;
             }
             let (frame, held) = match reader.next_frame(broker.config.requests.bytes_max) {
@@ -127,13 +136,20 @@ pub async fn serve<S: Stream>(
                     out_bytes += envelope.finish(&broker, body, &mut out);
                 }
                 Reply::Now(body) => {
-                    waiting.push_back(Waiting { envelope, body: BodyState::Ready(Some(body)) })
+                    let body = BodyState::Ready(Some(body));
+                    waiting.push_back(Waiting { envelope, body, interrupted: None });
                 }
                 Reply::Overlapping(future) => {
-                    waiting.push_back(Waiting { envelope, body: BodyState::Coming(future) });
+                    let body = BodyState::Coming(future);
+                    waiting.push_back(Waiting { envelope, body, interrupted: None });
+                }
+                Reply::Interruptible(future, interrupted) => {
+                    let (body, interrupted) = (BodyState::Coming(future), Some(interrupted));
+                    waiting.push_back(Waiting { envelope, body, interrupted });
                 }
                 Reply::Later(future) => {
-                    waiting.push_back(Waiting { envelope, body: BodyState::Coming(future) });
+                    let body = BodyState::Coming(future);
+                    waiting.push_back(Waiting { envelope, body, interrupted: None });
                     must_finish = true;
                 }
             }
@@ -234,7 +250,7 @@ fn poll_first(waiting: &mut VecDeque<Waiting>, context: &mut Context<'_>) -> Pol
     }
     let first_is_ready = matches!(waiting.front(), Some(Waiting { body: BodyState::Ready(Some(_)), .. }));
     match waiting.pop_front() {
-        Some(Waiting { envelope, body: BodyState::Ready(Some(body)) }) if first_is_ready => {
+        Some(Waiting { envelope, body: BodyState::Ready(Some(body)), .. }) if first_is_ready => {
             Poll::Ready((envelope, body))
         }
         Some(entry) => {

@@ -3,7 +3,8 @@
 //!
 //! A session is found by its id and guarded by its epoch, which rises by one with every fetch. The
 //! cache has a fixed number of slots; a new session takes the slot of one that has not been used for
-//! [`IDLE_MS`], and without any such the fetch is served without a session.
+//! [`IDLE_MS`], and without any such the fetch is served without a session. A follower's session takes a consumer's slot
+//! whenever there is none free, and no consumer's takes a follower's.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Wanted {
     pub current_leader_epoch: i32,
     pub fetch_offset: i64,
     pub last_fetched_epoch: i32,
+    /// Of a follower's log; -1 when it does not say.
+    pub log_start_offset: i64,
     pub bytes_max: i32,
 }
 
@@ -57,6 +60,7 @@ const NOTHING_KNOWN: Known = Known { high_watermark: -2, log_start_offset: -2 };
 struct Session {
     epoch: i32,
     uses_topic_ids: bool,
+    is_replica: bool,
     last_used_ms: i64,
     /// In the order in which they are served: who got data goes to the end, so that all get some.
     partitions: Vec<(Wanted, Known)>,
@@ -96,6 +100,7 @@ impl FetchSessions {
         &self,
         request: &FetchRequest,
         uses_topic_ids: bool,
+        is_replica: bool,
         now_ms: i64,
     ) -> Result<FetchContext, ResponseError> {
         let (id, epoch) = (request.session_id, request.session_epoch);
@@ -109,7 +114,7 @@ impl FetchSessions {
                 return Ok(FetchContext { wanted, session_id: 0, session: None, is_incremental: false });
             }
             let partitions = wanted.iter().map(|wanted| (wanted.clone(), NOTHING_KNOWN)).collect();
-            let session = Session { epoch: 1, uses_topic_ids, last_used_ms: now_ms, partitions };
+            let session = Session { epoch: 1, uses_topic_ids, is_replica, last_used_ms: now_ms, partitions };
             let kept = self.keep(session, now_ms);
             let session_id = kept.as_ref().map_or(0, |(id, _)| *id);
             let session = kept.map(|(_, session)| session);
@@ -140,12 +145,20 @@ impl FetchSessions {
     fn keep(&self, session: Session, now_ms: i64) -> Option<(i32, Arc<Mutex<Session>>)> {
         let mut sessions = self.sessions.lock();
         if sessions.len() >= self.slots {
-            let idle = sessions
+            let oldest = sessions
                 .iter()
-                .map(|(id, session)| (session.lock().last_used_ms, *id))
-                .min()
-                .filter(|(last_used_ms, _)| now_ms - last_used_ms > IDLE_MS);
-            sessions.remove(&idle?.1);
+                .map(|(id, other)| {
+                    let other = other.lock();
+                    (other.is_replica, other.last_used_ms, *id)
+                })
+                .min_by_key(|(is_replica, last_used_ms, _)| match session.is_replica {
+                    true => (*is_replica, *last_used_ms),
+                    false => (false, *last_used_ms),
+                });
+            let goes = oldest.filter(|(is_replica, last_used_ms, _)| {
+                session.is_replica && !is_replica || now_ms - last_used_ms > IDLE_MS
+            });
+            sessions.remove(&goes?.2);
         }
         let id = loop {
             // Random ids, as in Kafka: a client of an earlier process must not hit a stranger's.
@@ -231,6 +244,7 @@ fn wanted(request: &FetchRequest, uses_topic_ids: bool) -> Vec<Wanted> {
             current_leader_epoch: partition.current_leader_epoch,
             fetch_offset: partition.fetch_offset,
             last_fetched_epoch: partition.last_fetched_epoch,
+            log_start_offset: partition.log_start_offset,
             bytes_max: partition.partition_max_bytes,
         })
     });
@@ -269,29 +283,29 @@ mod tests {
     #[test]
     fn a_session_remembers_partitions_and_tells_what_changed() {
         let sessions = FetchSessions::new(10, Arc::new(RealChance));
-        let first = sessions.context(&request(0, 0, &[0, 1, 2], &[]), false, 0).unwrap();
+        let first = sessions.context(&request(0, 0, &[0, 1, 2], &[]), false, false, 0).unwrap();
         assert_ne!(first.session_id, 0);
         assert_eq!(first.report(&[(AT_ZERO, false, false); 3]), [true; 3]);
         let id = first.session_id;
-        let second = sessions.context(&request(id, 1, &[], &[1]), false, 0).unwrap();
+        let second = sessions.context(&request(id, 1, &[], &[1]), false, false, 0).unwrap();
         assert_eq!(indexes(&second), [0, 2]);
         assert_eq!(second.report(&[(AT_ZERO, true, false), (AT_ZERO, false, false)]), [true, false]);
         // Who got records is served last.
-        let third = sessions.context(&request(id, 2, &[3], &[]), false, 0).unwrap();
+        let third = sessions.context(&request(id, 2, &[3], &[]), false, false, 0).unwrap();
         assert_eq!(indexes(&third), [2, 0, 3]);
         let moved = Known { high_watermark: 5, ..AT_ZERO };
         assert_eq!(
             third.report(&[(moved, false, false), (AT_ZERO, false, true), (AT_ZERO, false, false)]),
             [true; 3]
         );
-        let wrong_epoch = sessions.context(&request(id, 2, &[], &[]), false, 0).unwrap_err();
+        let wrong_epoch = sessions.context(&request(id, 2, &[], &[]), false, false, 0).unwrap_err();
         assert_eq!(wrong_epoch, ResponseError::InvalidFetchSessionEpoch);
         assert_eq!(
-            sessions.context(&request(id + 1, 1, &[], &[]), false, 0).unwrap_err(),
+            sessions.context(&request(id + 1, 1, &[], &[]), false, false, 0).unwrap_err(),
             ResponseError::FetchSessionIdNotFound
         );
         assert_eq!(
-            sessions.context(&request(id, 3, &[], &[]), true, 0).unwrap_err(),
+            sessions.context(&request(id, 3, &[], &[]), true, false, 0).unwrap_err(),
             ResponseError::FetchSessionTopicIdError
         );
     }
@@ -299,11 +313,19 @@ mod tests {
     #[test]
     fn slots_are_limited_and_idle_sessions_give_theirs() {
         let sessions = FetchSessions::new(1, Arc::new(RealChance));
-        let first = sessions.context(&request(0, 0, &[0], &[]), false, 0).unwrap();
+        let first = sessions.context(&request(0, 0, &[0], &[]), false, false, 0).unwrap();
         assert_ne!(first.session_id, 0);
-        assert_eq!(sessions.context(&request(0, 0, &[0], &[]), false, 0).unwrap().session_id, 0);
-        let late = sessions.context(&request(0, 0, &[0], &[]), false, IDLE_MS + 1).unwrap();
+        assert_eq!(sessions.context(&request(0, 0, &[0], &[]), false, false, 0).unwrap().session_id, 0);
+        let late = sessions.context(&request(0, 0, &[0], &[]), false, false, IDLE_MS + 1).unwrap();
         assert_ne!(late.session_id, 0);
+        assert_eq!(sessions.count(), 1);
+        // A follower's goes before, and stays.
+        let replica = sessions.context(&request(0, 0, &[0], &[]), false, true, IDLE_MS + 2).unwrap();
+        assert_ne!(replica.session_id, 0);
+        for is_replica in [false, true] {
+            let other = sessions.context(&request(0, 0, &[0], &[]), false, is_replica, IDLE_MS + 3).unwrap();
+            assert_eq!(other.session_id, 0);
+        }
         assert_eq!(sessions.count(), 1);
     }
 
@@ -311,7 +333,7 @@ mod tests {
     fn a_session_keeps_no_view_of_the_request_that_made_it() {
         let request = request(0, 0, &[0], &[]);
         let sent = request.topics[0].topic.as_ptr();
-        let context = FetchSessions::new(1, Arc::new(RealChance)).context(&request, false, 0).unwrap();
+        let context = FetchSessions::new(1, Arc::new(RealChance)).context(&request, false, false, 0).unwrap();
         let TopicKey::Name(kept) = &context.wanted[0].topic else { panic!("by name") };
         assert!(kept.as_str() == "t" && kept.as_ptr() != sent);
     }

@@ -34,6 +34,7 @@ use crate::metadata::MetadataImage;
 use crate::partition::PartitionManager;
 use crate::partition::cleaning::LogCleaner;
 use crate::raft::MetadataQuorum;
+use crate::replication::Replication;
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
 use api::ListenerRole;
@@ -68,6 +69,7 @@ pub struct Broker {
     pub quorum: MetadataQuorum,
     pub controller: ControllerHandle,
     pub partitions: Arc<PartitionManager>,
+    pub replication: Replication,
     pub groups: GroupCoordinator,
     /// Index of the metadata that the partitions of this node follow.
     pub applied: watch::Receiver<u64>,

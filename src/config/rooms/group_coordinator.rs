@@ -30,9 +30,10 @@ config! {
         topic_compression: i16 = "offsets.topic.compression.codec", ReadOnly, Int(0, 4), default 0;
         /// Partitions of the offsets topic; it must not change once the topic is there.
         topic_partitions: i32 = "offsets.topic.num.partitions", ReadOnly, Int(1, i32::MAX), default 50;
-        /// Replicas of the offsets topic. (Kafka's default is 3.)
-        topic_replication_factor: i16 =
-            "offsets.topic.replication.factor", ReadOnly, Short(1, i16::MAX), default 1;
+        /// Replicas of the offsets topic; it is not created until so many brokers are there. Unless set, 1 on a node that is
+        /// alone, and 3 in a cluster. (Kafka's default is 3.)
+        topic_replication_factor: Option<i16> =
+            "offsets.topic.replication.factor", ReadOnly, Short(1, i16::MAX);
         /// Size of a segment file of the offsets topic.
         topic_segment_bytes: i32 =
             "offsets.topic.segment.bytes", ReadOnly, Int(1_048_576, i32::MAX), default 104_857_600;

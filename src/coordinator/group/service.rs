@@ -23,6 +23,9 @@ use crate::protocol::batch::Compression;
 use crate::raft::MetadataQuorum;
 use crate::types::{NodeId, TopicId};
 
+/// Replicas of the topic in a cluster, unless something else is set.
+const REPLICATION_FACTOR: i16 = 3;
+
 /// The answer of a shard to a request of the same kind.
 macro_rules! answer {
     ($response:expr, $kind:ident) => {
@@ -236,9 +239,18 @@ impl GroupCoordinator {
         Some(partition_for(group_id, i32::try_from(count).ok()?))
     }
 
+    /// The topic is made once and for all by the first who asks: in a cluster that has not come together yet, it is refused
+    /// rather than made with too few copies.
+    fn topic_replication_factor(&self) -> i16 {
+        self.config.topic_replication_factor.unwrap_or_else(|| {
+            let is_alone = self.quorum.is_only_voter() && self.quorum.image().brokers().len() <= 1;
+            if is_alone { 1 } else { REPLICATION_FACTOR }
+        })
+    }
+
     async fn create_topic(&self) -> Result<(), CoordinatorError> {
         let mut topic = NewTopic::named(GROUP_METADATA_TOPIC, self.config.topic_partitions);
-        topic.replication_factor = self.config.topic_replication_factor;
+        topic.replication_factor = self.topic_replication_factor();
         topic.configs = [
             ("cleanup.policy", "compact".to_owned()),
             ("compression.type", "producer".to_owned()),
@@ -262,6 +274,11 @@ impl GroupCoordinator {
             }
             // Somebody else asked at the same time.
             Err(error) if error.code == ResponseError::TopicAlreadyExists => Ok(()),
+            // Clients ask again and again: as Kafka, it waits for more brokers.
+            Err(error) if error.code == ResponseError::InvalidReplicationFactor => {
+                tracing::warn!(topic = GROUP_METADATA_TOPIC, %error, "the topic of consumer groups is created once there are brokers enough; offsets.topic.replication.factor says how many it takes");
+                Err(CoordinatorError::NotAvailable)
+            }
             Err(error) => {
                 tracing::error!(topic = GROUP_METADATA_TOPIC, %error, "the topic of consumer groups cannot be created");
                 Err(CoordinatorError::NotAvailable)

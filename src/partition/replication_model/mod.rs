@@ -572,6 +572,7 @@ impl World {
         let fetch = FollowerFetch {
             follower: broker.id,
             broker_epoch: epoch,
+            leader_epoch,
             offset: broker.log.end(),
             log_start: Offset(0),
         };
@@ -767,10 +768,10 @@ impl World {
         if counts && replica.fetched(fetch, end, self.now_ms).is_err() {
             return Ok(());
         }
-        self.advance(at)?;
-        let broker = &mut self.brokers[at];
         let image = &self.images[broker.applied];
         let proposal = broker.replica.propose_expansion(node(from), active_epoch(image));
+        self.advance(at)?;
+        let broker = &mut self.brokers[at];
         if let (Some(proposal), Some(epoch)) = (proposal, broker.epoch) {
             let (from, incarnation) = (at, broker.incarnation);
             self.send(Message::Ask { from, incarnation, ask: Ask::Alter { epoch, proposal } });

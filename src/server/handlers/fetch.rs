@@ -3,6 +3,9 @@
 //! A fetch waits until it has `min_bytes` or `max_wait_ms` is over; an error is answered at once. Limits
 //! in bytes: of the request, of each partition, and of the broker (`fetch.max.bytes`); the first
 //! batch is sent whole whatever they say, so that a consumer gets on (KIP-74).
+//!
+//! Consumers read below the high watermark, followers ([`super::fetch_follower`]) to the log's end. What a follower's fetch
+//! tells of it is noted once for each request, when it arrives.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,14 +13,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::fetch_follower::Follower;
+use super::leader_endpoints;
 use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
 use crate::protocol::fetch::{
-    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, ResponsePart,
+    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, NodeEndpoint,
+    ResponsePart,
 };
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::{FetchRequest, StrBytes};
@@ -40,6 +47,7 @@ pub(super) const API: Api = Api {
         (9, "leader epochs (KIP-320)"),
         (12, "where a log has diverged (KIP-595)"),
         (13, "topics by id (KIP-516)"),
+        (15, "a follower tells its broker epoch (KIP-903)"),
         (16, "a client that asks the wrong broker is told the leader (KIP-951)"),
     ],
     served_on: BROKERS,
@@ -66,6 +74,10 @@ struct Answer {
     /// Leader and epoch that a client with an old idea of them should know.
     current_leader: Option<(i32, i32)>,
     slice: Option<FileSlice>,
+    /// To be told at once, though there are no records.
+    is_news: bool,
+    /// The consumer is beyond the high watermark, which may be behind what an earlier leader told (KIP-207).
+    is_ahead: bool,
 }
 
 impl Answer {
@@ -78,6 +90,8 @@ impl Answer {
             diverging: None,
             current_leader: None,
             slice: None,
+            is_news: false,
+            is_ahead: false,
         }
     }
 
@@ -96,11 +110,18 @@ struct Fetch {
     version: i16,
     context: FetchContext,
     partitions: Vec<Result<Arc<Partition>, ResponseError>>,
+    /// Who fetches, if it is no consumer.
+    follower: Option<Follower>,
+    /// Index of the listener that it came in by.
+    listener: usize,
     bound: ReadBound,
     bytes_min: i64,
     bytes_max: usize,
     wait: Duration,
 }
+
+/// The first version whose clients know OFFSET_NOT_AVAILABLE (KIP-207, KIP-392).
+const OFFSET_NOT_AVAILABLE: i16 = 11;
 
 /// Where the error of the whole answer stands since version 7; before, every partition has it.
 const HAS_ERROR: i16 = 7;
@@ -120,7 +141,7 @@ fn refuse(request: Request, error: &WireError) -> Reply {
                 .map(|partition| FetchPartition::error(partition.partition, error.number()))
                 .collect(),
         });
-        Reply::Now(body(0, 0, topics.collect(), version))
+        Reply::Now(body(0, 0, topics.collect(), Vec::new(), version))
     })
 }
 
@@ -128,16 +149,16 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
     with_message(request, |request, message: FetchRequest| {
         let version = request.version;
         let uses_topic_ids = version >= 13;
-        let context = match broker.fetch_sessions.context(&message, uses_topic_ids, broker.monotonic_ms()) {
+        let follower = Follower::of(&message, version);
+        let is_replica = follower.is_some();
+        let now_ms = broker.monotonic_ms();
+        let context = match broker.fetch_sessions.context(&message, uses_topic_ids, is_replica, now_ms) {
             Ok(context) => context,
             Err(error) => return Reply::Now(error_body(version, error)),
         };
-        let replica_id =
-            if version >= 15 { message.replica_state.replica_id.0 } else { message.replica_id.0 };
-        let follower = (replica_id >= 0).then_some(NodeId(replica_id));
         let partitions = context.wanted.iter().map(|wanted| find_wanted(broker, wanted, follower)).collect();
         let bound = match message.isolation_level {
-            _ if replica_id >= 0 => ReadBound::LogEnd,
+            _ if is_replica => ReadBound::LogEnd,
             READ_COMMITTED => ReadBound::LastStableOffset,
             _ => ReadBound::HighWatermark,
         };
@@ -147,6 +168,8 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
             version,
             context,
             partitions,
+            follower,
+            listener: request.listener,
             bound,
             // More than may be sent never comes.
             bytes_min: i64::from(message.min_bytes.min(bytes_max)),
@@ -155,14 +178,20 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
                 u64::try_from(message.max_wait_ms.clamp(0, WAIT_MS_MAX)).unwrap_or(0),
             ),
         };
-        let (mut answers, is_enough) = fetch.read();
+        let (mut answers, is_enough) = fetch.read(true);
         if is_enough {
             if are_warm(&mut answers) {
                 return Reply::Now(fetch.body(answers));
             }
             return Reply::Later(Box::pin(fetch.warm_body(answers)));
         }
-        Reply::Later(Box::pin(fetch.wait()))
+        match fetch.follower {
+            None => Reply::Later(Box::pin(fetch.wait(None))),
+            Some(_) => {
+                let interrupted = Arc::new(Notify::new());
+                Reply::Interruptible(Box::pin(fetch.wait(Some(interrupted.clone()))), interrupted)
+            }
+        }
     })
 }
 
@@ -184,7 +213,7 @@ fn are_warm(answers: &mut [Answer]) -> bool {
 fn find_wanted(
     broker: &Broker,
     wanted: &Wanted,
-    follower: Option<NodeId>,
+    follower: Option<Follower>,
 ) -> Result<Arc<Partition>, ResponseError> {
     let (topic, unknown) = match &wanted.topic {
         TopicKey::Name(name) => (broker.partitions.topic(name), ResponseError::UnknownTopicOrPartition),
@@ -193,29 +222,26 @@ fn find_wanted(
     let topic = topic.ok_or(unknown)?;
     let partition = topic.partition(wanted.partition).map_err(absent_error)?;
     if let Some(follower) = follower {
-        let image = broker.image();
-        let known = image.partition(&partition.name.topic, partition.name.partition);
-        if follower == broker.node || known.is_none_or(|known| !known.replicas.contains(&follower)) {
-            return Err(ResponseError::NotLeaderOrFollower);
-        }
+        follower.check_replica(broker, &partition)?;
     }
     Ok(partition)
 }
 
 impl Fetch {
-    /// What there is now, and whether it is enough to answer.
-    fn read(&self) -> (Vec<Answer>, bool) {
+    /// What there is now, and whether it is enough to answer. What the fetch tells of a follower is noted when it
+    /// `arrives`.
+    fn read(&self, arrives: bool) -> (Vec<Answer>, bool) {
         let mut bytes = 0;
         let mut ends_the_wait = self.partitions.is_empty() || self.wait.is_zero();
         let mut answers = Vec::with_capacity(self.partitions.len());
         for (wanted, partition) in self.context.wanted.iter().zip(&self.partitions) {
             let left = self.bytes_max.saturating_sub(bytes);
             let answer = match partition {
-                Ok(partition) => self.read_partition(partition, wanted, left, bytes == 0),
+                Ok(partition) => self.read_partition(partition, wanted, left, bytes == 0, arrives),
                 Err(error) => Answer::failed(*error),
             };
             bytes += answer.bytes();
-            ends_the_wait |= answer.ends_the_wait();
+            ends_the_wait |= answer.ends_the_wait() || answer.is_news;
             answers.push(answer);
         }
         let is_enough = ends_the_wait || i64::try_from(bytes).unwrap_or(i64::MAX) >= self.bytes_min;
@@ -228,41 +254,64 @@ impl Fetch {
         wanted: &Wanted,
         bytes_left: usize,
         is_first: bool,
+        arrives: bool,
     ) -> Answer {
         let expected = LeaderEpoch(wanted.current_leader_epoch);
         if let Some(diverging) = diverging(partition, wanted, expected) {
             return diverging;
         }
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or_default().min(bytes_left);
-        match partition.fetch(Offset(wanted.fetch_offset), bytes_max, self.bound, is_first, expected) {
-            Ok(view) => Answer {
-                error: None,
-                high_watermark: view.high_watermark,
-                last_stable_offset: view.last_stable_offset,
-                log_start_offset: view.log_start_offset,
-                diverging: None,
-                current_leader: None,
-                slice: view.slice.map(file_slice),
-            },
-            Err(error) => {
-                let mut answer = Answer::failed(fetch_error(&error));
-                match error {
-                    // From the version on in which clients look at it (KIP-951).
-                    FetchError::NotLeader | FetchError::Epoch(EpochError::Fenced) if self.version >= 16 => {
-                        let image = self.broker.image();
-                        let known = image.partition(&partition.name.topic, partition.name.partition);
-                        // While this node does not lead yet, there is nobody to go to.
-                        let leads_here = matches!(error, FetchError::Epoch(_));
-                        let known =
-                            known.filter(|known| leads_here || known.leader != Some(self.broker.node));
-                        answer.current_leader = known
-                            .map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
-                    }
-                    FetchError::NotLeader | FetchError::Epoch(_) | FetchError::Read(_) => {}
-                }
-                answer
+        let view =
+            match partition.fetch(Offset(wanted.fetch_offset), bytes_max, self.bound, is_first, expected) {
+                Ok(view) => view,
+                Err(error) => return self.refused(partition, &error),
+            };
+        let mut answer = Answer {
+            error: None,
+            high_watermark: view.high_watermark,
+            last_stable_offset: view.last_stable_offset,
+            log_start_offset: view.log_start_offset,
+            diverging: None,
+            current_leader: None,
+            is_news: false,
+            is_ahead: view.is_behind_epoch_start && Offset(wanted.fetch_offset) > view.high_watermark,
+            slice: view.slice.map(file_slice),
+        };
+        if let Some(follower) = self.follower {
+            answer.is_ahead = false;
+            // It follows where the log begins; DeleteRecords waits for that.
+            answer.is_news = (0..answer.log_start_offset.0).contains(&wanted.log_start_offset);
+            if arrives {
+                let told = match follower.note(&self.broker, partition, wanted) {
+                    Ok(told) => told,
+                    Err(error) => return Answer::failed(error),
+                };
+                // Its own fetch may have moved it.
+                answer.high_watermark = partition.high_watermark();
+                answer.last_stable_offset = answer.high_watermark;
+                answer.is_news |= told < answer.high_watermark;
             }
         }
+        answer
+    }
+
+    /// The answer for a partition that cannot be read.
+    fn refused(&self, partition: &Partition, error: &FetchError) -> Answer {
+        let mut answer = Answer::failed(fetch_error(error));
+        match error {
+            // From the version on in which clients look at it (KIP-951).
+            FetchError::NotLeader | FetchError::Epoch(EpochError::Fenced) if self.version >= 16 => {
+                let image = self.broker.image();
+                let known = image.partition(&partition.name.topic, partition.name.partition);
+                // While this node does not lead yet, there is nobody to go to.
+                let leads_here = matches!(error, FetchError::Epoch(_));
+                let known = known.filter(|known| leads_here || known.leader != Some(self.broker.node));
+                answer.current_leader =
+                    known.map(|known| (known.leader.map_or(-1, |leader| leader.0), known.leader_epoch.0));
+            }
+            FetchError::NotLeader | FetchError::Epoch(_) | FetchError::Read(_) => {}
+        }
+        answer
     }
 
     /// Has the beginnings of all slices in memory; what cannot be read is answered with an error.
@@ -288,15 +337,15 @@ impl Fetch {
         self.body(answers)
     }
 
-    /// Waits until there is enough, something must be told, or the time is over.
-    async fn wait(self) -> Body {
+    /// Waits until there is enough, something must be told, the time is over, or it is interrupted.
+    async fn wait(self, interrupted: Option<Arc<Notify>>) -> Body {
         let deadline = Instant::now() + self.wait;
         loop {
             let waiting = WaitingFetch::new(1);
             let registered = Registered { fetch: &self, waiting: &waiting };
             registered.register();
             // Only now: what came before the registration must not be missed.
-            let (answers, is_enough) = self.read();
+            let (answers, is_enough) = self.read(false);
             if is_enough {
                 drop(registered);
                 return self.warm_body(answers).await;
@@ -304,10 +353,27 @@ impl Fetch {
             let bytes: usize = answers.iter().map(Answer::bytes).sum();
             // The fetch was registered as lacking a byte before it was known how many it lacks.
             waiting.lacks(self.bytes_min - i64::try_from(bytes).unwrap_or(0) - 1);
-            let is_over = tokio::time::timeout_at(deadline, waiting.woken()).await.is_err();
+            let is_over = match &interrupted {
+                None => tokio::time::timeout_at(deadline, waiting.woken()).await.is_err(),
+                Some(interrupted) => {
+                    let until = tokio::time::timeout_at(deadline, interrupted.notified());
+                    tokio::select! {
+                        biased;
+                        () = waiting.woken() => false,
+                        _ = until => true,
+                    }
+                }
+            };
             drop(registered);
             if is_over {
-                let (answers, _) = self.read();
+                let (mut answers, _) = self.read(false);
+                if self.version >= OFFSET_NOT_AVAILABLE {
+                    for answer in
+                        answers.iter_mut().filter(|answer| answer.is_ahead && answer.error.is_none())
+                    {
+                        *answer = Answer::failed(ResponseError::OffsetNotAvailable);
+                    }
+                }
                 return self.warm_body(answers).await;
             }
         }
@@ -317,9 +383,27 @@ impl Fetch {
     fn body(self, answers: Vec<Answer>) -> Body {
         for (answer, partition) in answers.iter().zip(&self.partitions) {
             if let (Some(slice), Ok(partition)) = (&answer.slice, partition) {
-                partition.topic.traffic.fetched_bytes.fetch_add(slice.len, Ordering::Relaxed);
+                let traffic = &partition.topic.traffic;
+                let counter = if self.follower.is_some() {
+                    &traffic.replicated_out_bytes
+                } else {
+                    &traffic.fetched_bytes
+                };
+                counter.fetch_add(slice.len, Ordering::Relaxed);
             }
         }
+        if let Some(follower) = self.follower {
+            for (answer, partition) in answers.iter().zip(&self.partitions) {
+                if let (false, Ok(partition)) = (answer.ends_the_wait(), partition) {
+                    partition.told(follower.id, answer.high_watermark);
+                }
+            }
+        }
+        let endpoints = leader_endpoints(
+            &self.broker,
+            self.listener,
+            answers.iter().filter_map(|answer| answer.current_leader).map(|(leader, _)| NodeId(leader)),
+        );
         let news: Vec<(Known, bool, bool)> = answers
             .iter()
             .map(|answer| {
@@ -348,7 +432,13 @@ impl Fetch {
                 topic.partitions.push(to_partition(wanted.partition, answer, is_committed_only));
             }
         }
-        body(0, self.context.session_id, topics, self.version)
+        let endpoints = endpoints.into_iter().map(|known| NodeEndpoint {
+            node_id: known.id.0,
+            host: StrBytes::from_string(known.host),
+            port: i32::from(known.port),
+            rack: known.rack.map(StrBytes::from_string),
+        });
+        body(0, self.context.session_id, topics, endpoints.collect(), self.version)
     }
 }
 
@@ -378,14 +468,19 @@ fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPar
 }
 
 /// Encodes the response; slices of logs become pieces that leave by `sendfile`.
-fn body(error_code: i16, session_id: i32, topics: Vec<FetchTopic<FileSlice>>, version: i16) -> Body {
+fn body(
+    error_code: i16,
+    session_id: i32,
+    topics: Vec<FetchTopic<FileSlice>>,
+    node_endpoints: Vec<NodeEndpoint>,
+    version: i16,
+) -> Body {
     let mut errors = Errors::default();
     errors.count(error_code);
     for partition in topics.iter().flat_map(|topic| &topic.partitions) {
         errors.count(partition.error_code);
     }
-    let response =
-        FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints: Vec::new() };
+    let response = FetchBody { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints };
     match response.into_pieces(version) {
         Ok(pieces) => {
             let pieces = pieces.into_iter().map(|piece| match piece {
@@ -445,10 +540,12 @@ fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> O
         log_start_offset: partition.log.log_start_offset(),
         current_leader: None,
         slice: None,
+        is_news: false,
+        is_ahead: false,
     })
 }
 
 /// A fetch whose session is not as it says.
 fn error_body(version: i16, error: ResponseError) -> Body {
-    body(error.code(), 0, Vec::new(), version)
+    body(error.code(), 0, Vec::new(), Vec::new(), version)
 }

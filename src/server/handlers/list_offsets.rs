@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use crate::partition::Topic;
+use crate::partition::{ReadBound, Topic};
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::list_offsets_request::ListOffsetsPartition;
 use crate::protocol::messages::list_offsets_response::{
@@ -21,7 +21,7 @@ use crate::server::api::{
 };
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::{WireError, absent_error, fetch_error, storage_error};
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{LeaderEpoch, NodeId, Offset};
 
 pub(super) const API: Api = Api {
     shape: &shapes::LIST_OFFSETS,
@@ -93,6 +93,12 @@ fn to_response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> L
             *counts.entry((topic.name.as_str(), partition.partition_index)).or_default() += 1;
         }
     }
+    let reader = match message.isolation_level {
+        // A follower whose offset is out of range wants to know where the log ends.
+        _ if broker.image().broker(NodeId(message.replica_id.0)).is_some() => ReadBound::LogEnd,
+        READ_COMMITTED => ReadBound::LastStableOffset,
+        _ => ReadBound::HighWatermark,
+    };
     let topics = message.topics.iter().map(|asked| {
         let topic = broker.partitions.topic(&asked.name);
         let partitions = asked.partitions.iter().map(|partition| {
@@ -100,7 +106,7 @@ fn to_response(broker: &Broker, version: i16, message: &ListOffsetsRequest) -> L
             let is_double = counts.get(&(asked.name.as_str(), index)).is_some_and(|count| *count > 1);
             let found = match is_double {
                 true => Err(ResponseError::InvalidRequest),
-                false => look_up(topic.as_deref(), version, message.isolation_level, partition),
+                false => look_up(topic.as_deref(), version, reader, partition),
             };
             let result = ListOffsetsPartitionResponse::default().with_partition_index(index);
             match found {
@@ -129,7 +135,7 @@ type Found = (i64, Offset, LeaderEpoch);
 fn look_up(
     topic: Option<&Topic>,
     version: i16,
-    isolation_level: i8,
+    reader: ReadBound,
     asked: &ListOffsetsPartition,
 ) -> Result<Option<Found>, ResponseError> {
     let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -137,9 +143,10 @@ fn look_up(
     let epoch = partition
         .check_leader(LeaderEpoch(asked.current_leader_epoch))
         .map_err(|error| fetch_error(&error))?;
-    let end = match isolation_level {
-        READ_COMMITTED => partition.last_stable_offset(),
-        _ => partition.high_watermark(),
+    let end = match reader {
+        ReadBound::LogEnd => partition.log.log_end_offset(),
+        ReadBound::LastStableOffset => partition.last_stable_offset(),
+        ReadBound::HighWatermark => partition.high_watermark(),
     };
     let storage = |error: std::io::Error| {
         storage_error(&format!("an offset of {} could not be looked up", partition.name), &error)
@@ -156,7 +163,7 @@ fn look_up(
     }
     // A new leader may not know yet how far consumers were told that they may read: what it would say now might be behind
     // that (KIP-207).
-    let is_behind = partition.is_behind_epoch_start();
+    let is_behind = reader != ReadBound::LogEnd && partition.is_behind_epoch_start();
     let not_available = match version {
         5.. => ResponseError::OffsetNotAvailable,
         _ => ResponseError::LeaderNotAvailable,

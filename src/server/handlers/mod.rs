@@ -19,6 +19,7 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
+mod fetch_follower;
 mod find_coordinator;
 mod groups;
 mod heartbeat;
@@ -38,6 +39,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -118,6 +120,35 @@ const CLUSTER_OPERATIONS: i32 = Operation::bits(&[
 ]);
 /// Operations were not asked for.
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+
+/// Where a broker is reached.
+struct Endpoint {
+    id: NodeId,
+    host: String,
+    port: u16,
+    rack: Option<String>,
+}
+
+/// Where these leaders are reached on the listener that was asked, for clients that had an old idea of them (KIP-951).
+fn leader_endpoints(
+    broker: &Broker,
+    listener: usize,
+    leaders: impl Iterator<Item = NodeId>,
+) -> Vec<Endpoint> {
+    let leaders: BTreeSet<NodeId> = leaders.collect();
+    if leaders.is_empty() {
+        return Vec::new();
+    }
+    let image = broker.image();
+    let listener = broker.listener_names.get(listener).map_or("", String::as_str);
+    let known = leaders.into_iter().filter_map(|id| image.broker(id));
+    let endpoints = known.filter_map(|known| {
+        let address = known.listener(listener)?;
+        let (host, port) = (address.host.clone(), address.port);
+        Some(Endpoint { id: known.id, host, port, rack: known.rack.clone() })
+    });
+    endpoints.collect()
+}
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())

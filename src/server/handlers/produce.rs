@@ -11,7 +11,7 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use tokio::task::JoinHandle;
 
-use super::{leader_id, text};
+use super::{leader_endpoints, leader_id, text};
 use crate::env::{Tasks, panics};
 use crate::metadata::is_internal_topic;
 use crate::partition::checks::{FAULTS_MAX, RecordFault};
@@ -32,7 +32,7 @@ use crate::server::errors::error_codes;
 use crate::server::request_memory::Held;
 use crate::server::unsettled::{Key, Unsettled};
 use crate::server::wire_errors::{WireError, absent_error, batch_error, produce_error};
-use crate::types::{Acks, TopicId};
+use crate::types::{Acks, NodeId, TopicId};
 
 pub(super) const API: Api = Api {
     shape: &shapes::PRODUCE,
@@ -351,7 +351,7 @@ fn error_partition(
 type Done = (TopicReference, Option<Arc<str>>, Vec<(i32, Outcome)>);
 
 fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> ProduceResponse {
-    let mut leaders: Vec<i32> = Vec::new();
+    let mut leaders: Vec<NodeId> = Vec::new();
     let mut responses = Vec::with_capacity(done.len());
     for (topic, name, outcomes) in done {
         let partitions = outcomes.into_iter().map(|(index, outcome)| match outcome {
@@ -369,7 +369,7 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
                     // While this node does not take records yet, there is nobody to go to.
                     let is_here = known.is_some_and(|known| known.leader == Some(broker.node));
                     if let Some(known) = known.filter(|_| !is_here) {
-                        leaders.extend(known.leader.map(|leader| leader.0));
+                        leaders.extend(known.leader);
                         let leader = LeaderIdAndEpoch::default()
                             .with_leader_id(leader_id(known.leader))
                             .with_leader_epoch(known.leader_epoch.0);
@@ -383,22 +383,12 @@ fn response(broker: &Broker, version: i16, listener: usize, done: Vec<Done>) -> 
         responses.push(to_topic(topic, partitions));
     }
     let response = ProduceResponse::default().with_responses(responses);
-    if leaders.is_empty() {
-        return response;
-    }
-    leaders.sort_unstable();
-    leaders.dedup();
-    let image = broker.image();
-    let listener = broker.listener_names.get(listener).map_or("", String::as_str);
-    let endpoints =
-        image.brokers().values().filter(|known| leaders.contains(&known.id.0)).filter_map(|known| {
-            let address = known.listener(listener)?;
-            let endpoint = NodeEndpoint::default()
-                .with_node_id(BrokerId(known.id.0))
-                .with_host(text(&address.host))
-                .with_port(i32::from(address.port))
-                .with_rack(known.rack.as_deref().map(text));
-            Some(endpoint)
-        });
+    let endpoints = leader_endpoints(broker, listener, leaders.into_iter()).into_iter().map(|known| {
+        NodeEndpoint::default()
+            .with_node_id(BrokerId(known.id.0))
+            .with_host(StrBytes::from_string(known.host))
+            .with_port(i32::from(known.port))
+            .with_rack(known.rack.map(StrBytes::from_string))
+    });
     response.with_node_endpoints(endpoints.collect())
 }
