@@ -265,12 +265,13 @@ fn the_properties_of_a_kafka_installation_start_the_broker() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.properties");
     let data = folder.path().join("logs");
+    let controller_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let properties = format!(
         "# one node that does both\nprocess.roles=broker,controller\nnode.id=4\n\
-         controller.quorum.bootstrap.servers=localhost:9093\n\
-         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\n\
+         controller.quorum.bootstrap.servers=localhost:{controller_port}\n\
+         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{controller_port}\n\
          inter.broker.listener.name=PLAINTEXT\ncontroller.listener.names=CONTROLLER\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{controller_port}\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
          num.network.threads=3\nnum.io.threads=8\nsocket.send.buffer.bytes=102400\n\
          socket.receive.buffer.bytes=102400\nsocket.request.max.bytes=104857600\nlog.dirs={}\n\

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::balancing::Balancing;
 use super::forwarding::{ControllerChannel, ControllerRequest, Outcome};
 use super::handle::{ControllerHandle, Sessions};
 use super::liveness::Liveness;
@@ -57,6 +58,7 @@ pub struct ControllerOptions {
     pub channel: Option<Arc<dyn ControllerChannel>>,
     /// `broker.session.timeout.ms`
     pub session_timeout: Duration,
+    pub balancing: Balancing,
     /// `inter.broker.listener.name`
     pub broker_listener: String,
 }
@@ -73,7 +75,7 @@ pub struct Controller {
 impl Controller {
     /// Starts the controller on the quorum. While another node leads it decides nothing, and its handle asks that node.
     pub fn start(quorum: MetadataQuorum, options: ControllerOptions, surroundings: &Surroundings) -> Self {
-        let ControllerOptions { config, channel, session_timeout, broker_listener } = options;
+        let ControllerOptions { config, channel, session_timeout, balancing, broker_listener } = options;
         let (urgent, urgent_jobs) = mpsc::channel(QUEUE_LENGTH);
         let (other, other_jobs) = mpsc::channel(QUEUE_LENGTH);
         let queue = Queue { urgent, other };
@@ -102,7 +104,9 @@ impl Controller {
             session_timeout,
             closed,
         };
-        let watching = stopping.clone().run_until_cancelled_owned(watch.run());
+        let balancing = super::balancing::run(quorum.clone(), queue.clone(), balancing);
+        let watching = async move { tokio::join!(watch.run(), balancing) };
+        let watching = stopping.clone().run_until_cancelled_owned(watching);
         let watch = tokio::spawn(async move { _ = watching.await });
         let sessions = Sessions { liveness, closed: closed_sender };
         let handle = ControllerHandle::new(queue, quorum, channel, sessions, chance);

@@ -27,10 +27,14 @@ pub(super) fn start(quorum: &MetadataQuorum, channel: Option<Arc<dyn ControllerC
         config: CONFIG,
         channel,
         session_timeout: Duration::from_secs(3),
+        balancing: NEVER,
         broker_listener: "PLAINTEXT".into(),
     };
     Controller::start(quorum.clone(), options, &real::surroundings())
 }
+
+/// Nothing is balanced while a test looks.
+pub(super) const NEVER: Balancing = Balancing { preferred: None, unclean: Duration::from_secs(1_000_000) };
 
 pub(super) fn registration(id: i32) -> BrokerRegistration {
     BrokerRegistration {

@@ -104,6 +104,9 @@ macro_rules! requests {
     };
 }
 
+/// Leaderships that one look moves: others shall have their turn.
+const REBALANCED_MAX: usize = 1000;
+
 requests! {
     // Repeated, it would find its own topics there, and say that they exist already.
     CreateTopics -> Answers<String, CreatedTopic>, repeat: false, urgent: false,
@@ -125,6 +128,9 @@ requests! {
     AlterPartitionReassignments -> Result<Answers<(String, i32), ()>, ControllerError>,
         repeat: false, urgent: false,
         |request, decider| decider.alter_partition_reassignments(request);
+    // Once more there is nothing left to do.
+    RebalanceLeaders -> (), repeat: true, urgent: false,
+        |request, decider| decider.rebalance_leaders(request.moves_to_preferred, REBALANCED_MAX);
     // A process that is registered keeps its epoch.
     BrokerRegistration -> Result<i64, ControllerError>, repeat: true, urgent: true,
         |request, decider| decider.register_broker(request),

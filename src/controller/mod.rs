@@ -13,6 +13,7 @@
 mod actor;
 #[cfg(test)]
 mod actor_tests;
+mod balancing;
 mod brokers;
 mod configs;
 mod forwarding;
@@ -43,6 +44,7 @@ use crate::env::Chance;
 use crate::metadata::{ConfigResourceType, MetadataImage, MetadataRecord};
 
 pub use actor::{Controller, ControllerOptions};
+pub use balancing::Balancing;
 pub use forwarding::{ChannelError, ControllerChannel};
 pub use handle::ControllerHandle;
 pub use partitions::PartitionName;

@@ -278,3 +278,10 @@ pub struct OngoingReassignment {
     pub adding: Vec<NodeId>,
     pub removing: Vec<NodeId>,
 }
+
+/// What the active controller asks itself by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RebalanceLeaders {
+    /// Leaderships go back to preferred leaders, too.
+    pub moves_to_preferred: bool,
+}

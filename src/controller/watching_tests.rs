@@ -68,6 +68,7 @@ impl Three {
                 config: CONFIG,
                 channel: None,
                 session_timeout: SESSION,
+                balancing: super::actor_tests::NEVER,
                 broker_listener: "INSIDE".into(),
             };
             Controller::start(quorum.clone(), options, &surroundings)

@@ -40,7 +40,7 @@ use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::config::rooms::node::NodeConfig;
 use crate::controller::{
-    BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
+    Balancing, BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
 };
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
@@ -333,6 +333,13 @@ async fn join_quorum(
             directory_id: storage.data.directory_id(),
         })),
         session_timeout: Duration::from_millis(config.registration.session_timeout_ms),
+        balancing: Balancing {
+            preferred: config
+                .balancing
+                .auto_rebalance
+                .then(|| Duration::from_secs(config.balancing.check_interval_s)),
+            unclean: Duration::from_millis(config.balancing.unclean_interval_ms),
+        },
         broker_listener: config.listeners.inter_broker().to_owned(),
     };
     let controller = Controller::start(storage.quorum.clone(), options, surroundings);

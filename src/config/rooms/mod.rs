@@ -1,6 +1,7 @@
 //! What each room of the house is told by `server.properties`: a struct for each, with its keys declared in it, and
 //! [`BrokerConfig`], which holds them.
 
+pub mod balancing;
 pub mod cleaner;
 pub mod connections;
 pub mod group_coordinator;
@@ -65,6 +66,8 @@ rooms! {
     log_cleaner: cleaner::LogCleanerConfig;
     /// How topics come and go.
     topics: topics::TopicsConfig;
+    /// How leaderships are looked after.
+    balancing: balancing::BalancingConfig;
     /// Its replicas.
     replication: replication::ReplicationConfig;
     /// Its coordinator of groups.
