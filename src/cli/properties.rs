@@ -38,8 +38,14 @@ pub struct Properties {
 }
 
 /// What every client understands; the tools add their own.
-const CLIENT_KEYS: &[&str] =
-    &["bootstrap.servers", "client.id", "request.timeout.ms", "default.api.timeout.ms", "retry.backoff.ms"];
+const CLIENT_KEYS: &[&str] = &[
+    "bootstrap.servers",
+    "client.id",
+    "request.timeout.ms",
+    "default.api.timeout.ms",
+    "retry.backoff.ms",
+    "retry.backoff.max.ms",
+];
 
 /// Properties of Kafka's clients that decide what is read, written or seen and have no counterpart here: without
 /// them the result would be another. With the values that mean nothing beyond what is done anyway, and the reason.
@@ -91,6 +97,9 @@ impl ConnectionArguments {
                 .unwrap_or(defaults.request_timeout_ms),
             api_timeout_ms: properties.number("default.api.timeout.ms")?.unwrap_or(defaults.api_timeout_ms),
             retry_backoff_ms: properties.number("retry.backoff.ms")?.unwrap_or(defaults.retry_backoff_ms),
+            retry_backoff_max_ms: properties
+                .number("retry.backoff.max.ms")?
+                .unwrap_or(defaults.retry_backoff_max_ms),
         };
         if options.bootstrap_servers.is_empty() {
             return Err(CliError::Usage("--bootstrap-server names no address".to_owned()));

@@ -11,7 +11,7 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, DescribeConfigsRequest, ListOffsetsRequest};
 use tokio::time::Instant;
 
-use super::{Backoff, Client, ClientError, text, topic_name};
+use super::{Client, ClientError, text, topic_name};
 
 /// A topic's name with a partition's index.
 pub type Partition = (String, i32);
@@ -152,7 +152,7 @@ impl Client {
         ask: impl AsyncFn(i32, &BTreeMap<Partition, i64>) -> Result<Outcome<T>, ClientError>,
     ) -> Result<Outcome<T>, ClientError> {
         let deadline = Instant::now() + Duration::from_millis(self.options.api_timeout_ms);
-        let mut backoff = Backoff::new(self.options.retry_backoff_ms);
+        let mut backoff = self.backoff();
         let mut done = Outcome::new();
         let mut open = wanted.clone();
         loop {

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::admin::{self, Partition};
+use super::backoff::Backoff;
 use super::records::{self, Record};
-use super::{Backoff, Client, ClientError, text, topic_name};
+use super::{Client, ClientError, text, topic_name};
 use crate::protocol::batch::{Batch, BatchError, TimestampType, batches};
 
 /// How much longer than it was told to wait a broker may be silent before that is told.
@@ -38,10 +39,22 @@ pub struct ConsumerOptions {
     pub reset_to: Option<i64>,
     /// Hold each batch to its checksum.
     pub check_crcs: bool,
-    /// Pass over batches that cannot be read, with a warning.
+    /// Pass over batches that cannot be read, with a notice.
     pub skips_unreadable: bool,
     /// How long a partition may be unreachable before that is an error.
     pub unreachable_timeout_ms: u64,
+    /// Told what whoever runs the consumer should know.
+    pub on_notice: fn(Notice<'_>),
+}
+
+/// What a consumer did by itself.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A batch cannot be read, and is passed over ([`ConsumerOptions::skips_unreadable`]).
+    PassedOver(&'a ClientError),
+    /// The position `from` was not in the log; it goes on at `to`, the first offset or the next one
+    /// ([`ConsumerOptions::reset_to`]).
+    Reset { partition: &'a Partition, from: i64, to: i64, is_first: bool },
 }
 
 impl Default for ConsumerOptions {
@@ -56,6 +69,7 @@ impl Default for ConsumerOptions {
             check_crcs: true,
             skips_unreadable: false,
             unreachable_timeout_ms: 60_000,
+            on_notice: |notice| tracing::warn!(?notice, "a consumer goes on"),
         }
     }
 }
@@ -117,7 +131,7 @@ pub struct Consumer {
 impl Consumer {
     /// Starts at the given offsets, which are real ones (see [`Client::list_offsets`]).
     pub fn new(client: Arc<Client>, options: ConsumerOptions, starts: BTreeMap<Partition, i64>) -> Self {
-        let backoff = Backoff::new(client.options().retry_backoff_ms);
+        let backoff = client.backoff();
         let mut consumer = Self {
             client,
             options,
@@ -420,7 +434,7 @@ impl Consumer {
             1 => data.last_stable_offset,
             _ => data.high_watermark,
         });
-        self.backoff = Backoff::new(self.client.options().retry_backoff_ms);
+        self.backoff.reset();
         let bytes = data.records.unwrap_or_default();
         let aborted = data.aborted_transactions.unwrap_or_default();
         let aborted = aborted.iter().map(|aborted| (aborted.first_offset, aborted.producer_id.0));
@@ -448,7 +462,7 @@ impl Consumer {
                         if !self.options.skips_unreadable {
                             return Err(error);
                         }
-                        eprintln!("warning: {error}; passed over");
+                        (self.options.on_notice)(Notice::PassedOver(&error));
                         Vec::new()
                     }
                 };
@@ -483,16 +497,8 @@ impl Consumer {
         let listed = self.client.list_offsets(&wanted, self.options.isolation_level).await?;
         let listed = listed.into_values().next().ok_or_else(out_of_range)??;
         if let Some(position) = self.positions.get_mut(key) {
-            let place = if to == admin::EARLIEST { "first" } else { "next" };
-            let how = if position.offset > listed.offset {
-                "lies beyond the log's end"
-            } else {
-                "is no more in the log"
-            };
-            eprintln!(
-                "warning: {}-{}: offset {} {how}; going on at the {place} offset, {}",
-                key.0, key.1, position.offset, listed.offset
-            );
+            let (from, to, is_first) = (position.offset, listed.offset, to == admin::EARLIEST);
+            (self.options.on_notice)(Notice::Reset { partition: key, from, to, is_first });
             position.offset = listed.offset;
         }
         Ok(())

@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{FindCoordinatorRequest, GroupId};
 use tokio::time::Instant;
 
-use super::{Backoff, Client, ClientError, Connection, join_address, text};
+use super::{Client, ClientError, Connection, join_address, text};
 
 /// The broker that looks after a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ impl Client {
         ask: impl AsyncFn(&Connection, &Coordinator, &[&str]) -> Result<PerGroup<T>, ClientError>,
     ) -> Result<PerGroup<T>, ClientError> {
         let deadline = Instant::now() + Duration::from_millis(self.options.api_timeout_ms);
-        let mut backoff = Backoff::new(self.options.retry_backoff_ms);
+        let mut backoff = self.backoff();
         let mut done = PerGroup::new();
         let mut open = groups.iter().map(String::as_str).collect::<Vec<_>>();
         open.sort_unstable();

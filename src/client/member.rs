@@ -29,7 +29,7 @@ use super::groups::CONSUMER;
 pub use super::link::Interest;
 use super::link::{Link, counts_of};
 use super::pulse::{Lookout, Pulse, Standing, leave};
-use super::{Backoff, Client, ClientError, Connection, text};
+use super::{Client, ClientError, Connection, text};
 
 /// JoinGroup asks for a member id first from this version on (KIP-394), takes `group.instance.id` from
 /// the next, and a reason for the log from the last.
@@ -143,10 +143,9 @@ impl GroupMember {
     /// but errors comes. May be cancelled, if [`GroupMember::leave`] comes next.
     pub async fn join(&mut self, owned: &BTreeSet<Partition>) -> Result<BTreeSet<Partition>, ClientError> {
         let options = self.link.client.options();
-        let patience = Duration::from_millis(options.api_timeout_ms);
-        let retry_backoff_ms = options.retry_backoff_ms;
-        let mut backoff = Backoff::new(retry_backoff_ms);
-        let mut failing_since = None;
+        let (client, patience_ms) = (self.link.client.clone(), options.api_timeout_ms);
+        // From the first error on.
+        let mut retries = None;
         loop {
             let had_id = !self.member_id.is_empty();
             let error = match self.try_join(owned).await {
@@ -159,7 +158,7 @@ impl GroupMember {
             };
             self.is_joining = false;
             self.link.note(&error).await;
-            match error.code() {
+            let passes = match error.code() {
                 // The answer to the first round, in which the id came.
                 Some(ResponseError::MemberIdRequired) if !had_id => continue,
                 // The group went on while this one was asked.
@@ -167,16 +166,15 @@ impl GroupMember {
                 Some(ResponseError::UnknownMemberId) => {
                     self.member_id = String::new();
                     self.generation = -1;
+                    true
                 }
-                Some(ResponseError::IllegalGeneration) => self.generation = -1,
-                _ if error.is_retriable() => {}
-                _ => return Err(error),
-            }
-            let since = *failing_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > patience {
-                return Err(error);
-            }
-            tokio::time::sleep(backoff.next_pause()).await;
+                Some(ResponseError::IllegalGeneration) => {
+                    self.generation = -1;
+                    true
+                }
+                _ => error.is_retriable(),
+            };
+            retries.get_or_insert_with(|| client.retries(patience_ms)).after(error, passes).await?;
         }
     }
 
@@ -349,26 +347,22 @@ impl GroupMember {
         timeout_ms: u64,
         ask: impl AsyncFn(&Connection) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-        let mut backoff = Backoff::new(self.link.client.options().retry_backoff_ms);
-        loop {
+        // A rebalance passes too, but only by joining.
+        let passes = |error: &ClientError| {
+            error.is_retriable() && error.code() != Some(ResponseError::RebalanceInProgress)
+        };
+        let attempt = async || {
             let asked = async {
                 let connection = self.link.connection().await?;
                 ask(&connection).await
             };
-            let error = match asked.await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            self.link.note(&error).await;
-            let pause = backoff.next_pause();
-            // A rebalance passes too, but only by joining.
-            let passes = error.is_retriable() && error.code() != Some(ResponseError::RebalanceInProgress);
-            if !passes || Instant::now() + pause > deadline {
-                return Err(error);
+            let asked = asked.await;
+            if let Err(error) = &asked {
+                self.link.note(error).await;
             }
-            tokio::time::sleep(pause).await;
-        }
+            asked
+        };
+        self.link.client.retries(timeout_ms).run(passes, attempt).await
     }
 
     /// Leaves, so that the others get the partitions at once. A static member does not: it is expected

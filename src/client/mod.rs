@@ -1,11 +1,12 @@
 //! A small Kafka client: bootstrap, version negotiation, metadata, leaders, retries.
 //!
 //! Requests go over one pipelined [`Connection`] per broker. Whatever is retriable is tried again with a
-//! growing pause until the deadline (`default.api.timeout.ms`, one minute) has passed; the error that is
+//! growing pause, never quite the same (KIP-580), until the deadline (`default.api.timeout.ms`, one minute) has passed; the error that is
 //! then reported is the last one met.
 
 pub mod admin;
 pub mod assignor;
+mod backoff;
 pub mod committed;
 pub mod configs;
 pub mod connection;
@@ -30,10 +31,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::{Request, StrBytes};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::env::{Chance, Network, Surroundings};
+use backoff::{Backoff, Retries};
 pub use connection::Connection;
 pub use error::{ClientError, error_name};
 
@@ -50,8 +51,9 @@ pub struct ClientOptions {
     pub request_timeout_ms: u64,
     /// How long one operation with its retries may take.
     pub api_timeout_ms: u64,
-    /// The first pause before a retry; doubles up to a second.
+    /// The first pause before a retry, and the longest; it doubles in between.
     pub retry_backoff_ms: u64,
+    pub retry_backoff_max_ms: u64,
 }
 
 impl Default for ClientOptions {
@@ -62,6 +64,7 @@ impl Default for ClientOptions {
             request_timeout_ms: 30_000,
             api_timeout_ms: 60_000,
             retry_backoff_ms: 100,
+            retry_backoff_max_ms: 1_000,
         }
     }
 }
@@ -187,24 +190,24 @@ impl Client {
     /// started helps nobody.
     pub async fn retry<T>(
         &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, ClientError>,
+        attempt: impl AsyncFnMut() -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let deadline = Instant::now() + Duration::from_millis(self.options.api_timeout_ms);
-        let mut backoff = Backoff::new(self.options.retry_backoff_ms);
-        loop {
-            let error = match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let pause = backoff.next_pause();
-            if !error.is_retriable()
-                || matches!(error, ClientError::Unreachable { .. } | ClientError::NotKafka { .. })
-                || Instant::now() + pause > deadline
-            {
-                return Err(error);
-            }
-            tokio::time::sleep(pause).await;
-        }
+        let passes = |error: &ClientError| {
+            error.is_retriable()
+                && !matches!(error, ClientError::Unreachable { .. } | ClientError::NotKafka { .. })
+        };
+        self.retries(self.options.api_timeout_ms).run(passes, attempt).await
+    }
+
+    /// Pauses as the client's options have them.
+    pub(super) fn backoff(&self) -> Backoff {
+        let ClientOptions { retry_backoff_ms, retry_backoff_max_ms, .. } = self.options;
+        Backoff::new(retry_backoff_ms, retry_backoff_max_ms, self.chance.clone())
+    }
+
+    /// Tries for so long.
+    pub(super) fn retries(&self, timeout_ms: u64) -> Retries {
+        Retries::new(self.backoff(), Duration::from_millis(timeout_ms))
     }
 
     /// Sends a request to any broker, with retries while the connection is lost.
@@ -358,23 +361,6 @@ fn check_address(address: &str) -> Result<(), ClientError> {
         return Err(wrong());
     }
     Ok(())
-}
-
-/// Pauses that double from the first up to a second.
-pub struct Backoff {
-    next_ms: u64,
-}
-
-impl Backoff {
-    pub fn new(first_ms: u64) -> Self {
-        Self { next_ms: first_ms.max(1) }
-    }
-
-    pub fn next_pause(&mut self) -> Duration {
-        let pause = Duration::from_millis(self.next_ms);
-        self.next_ms = (self.next_ms * 2).min(1_000);
-        pause
-    }
 }
 
 #[cfg(test)]

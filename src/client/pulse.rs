@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::committed::Committer;
 use super::coordinator::group_id;
 use super::link::{Interest, Link, counts_of};
-use super::{Backoff, ClientError, Connection, text};
+use super::{ClientError, Connection, text};
 
 /// LeaveGroup takes a list of members from this version on, and a reason for the log from the next but one.
 const LEAVE_LIST_VERSION: i16 = 3;
@@ -89,8 +89,7 @@ pub(super) struct Pulse {
 impl Pulse {
     /// Beats until the member is lost.
     pub(super) async fn beat(self) {
-        let first_ms = self.link.client.options().retry_backoff_ms;
-        let mut backoff = Backoff::new(first_ms);
+        let mut backoff = self.link.client.backoff();
         let mut pause = self.interval;
         let mut last_answer = Instant::now();
         loop {
@@ -101,7 +100,7 @@ impl Pulse {
             match self.beat_once().await {
                 Ok(()) => {
                     last_answer = Instant::now();
-                    backoff = Backoff::new(first_ms);
+                    backoff.reset();
                     pause = self.interval;
                 }
                 Err(error) => {

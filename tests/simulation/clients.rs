@@ -50,6 +50,7 @@ impl Workers {
             request_timeout_ms: REQUEST_TIMEOUT_MS,
             api_timeout_ms: 8000,
             retry_backoff_ms: 50,
+            retry_backoff_max_ms: 1_000,
         };
         Arc::new(Client::new(options, &self.surroundings).expect("the options are right"))
     }

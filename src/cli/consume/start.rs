@@ -8,7 +8,7 @@ use crate::cli::properties::Properties;
 use crate::cli::time;
 use crate::client::Client;
 use crate::client::admin;
-use crate::client::consumer::ConsumerOptions;
+use crate::client::consumer::{ConsumerOptions, Notice};
 
 /// Where to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,22 @@ pub(super) fn options(
         check_crcs: properties.flag("check.crcs")?.unwrap_or(true),
         skips_unreadable: arguments.skip_message_on_error,
         unreachable_timeout_ms: defaults.unreachable_timeout_ms,
+        on_notice: tell,
     })
+}
+
+/// Warns of what the consumer did by itself.
+fn tell(notice: Notice<'_>) {
+    match notice {
+        Notice::PassedOver(error) => eprintln!("warning: {error}; passed over"),
+        Notice::Reset { partition: (topic, partition), from, to, is_first } => {
+            let place = if is_first { "first" } else { "next" };
+            let how = if from > to { "lies beyond the log's end" } else { "is no more in the log" };
+            eprintln!(
+                "warning: {topic}-{partition}: offset {from} {how}; going on at the {place} offset, {to}"
+            );
+        }
+    }
 }
 
 /// The real offsets to start at.

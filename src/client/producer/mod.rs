@@ -522,7 +522,7 @@ impl Producer {
             return Err(self.delivery_error(index, error));
         }
         queue.is_draining = true;
-        queue.retry_at = Some(Instant::now() + Duration::from_millis(self.client.options().retry_backoff_ms));
+        queue.retry_at = Some(Instant::now() + self.client.backoff().next_pause());
         queue.last_error = Some(error);
         if !self.metadata_is_stale {
             self.metadata_is_stale = true;
@@ -567,7 +567,7 @@ impl Producer {
     }
 
     async fn refresh_metadata(&mut self) {
-        let pause = Duration::from_millis(self.client.options().retry_backoff_ms.max(10));
+        let pause = self.client.backoff().next_pause().max(Duration::from_millis(10));
         let name = self.topic.name.clone();
         let fresh = match self.client.topic_once(&name).await {
             Ok(Some(topic)) => Some(topic),
