@@ -3,13 +3,14 @@
 //! A log opens its files on use and lets them go when others need the room. Whoever holds an `Arc` of a file
 //! goes on using it: being put out of the cache closes it only when nobody else does.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::fmt;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::env::File;
 
@@ -40,14 +41,6 @@ pub struct FileKey {
     pub log: u64,
     pub base_offset: i64,
     pub kind: FileKind,
-}
-
-const SHARDS: usize = 16;
-
-#[derive(Debug)]
-struct Open {
-    file: Arc<dyn File>,
-    used: u64,
 }
 
 /// What went wrong with the files of a data folder since its opening; `/metrics` shows it.
@@ -86,27 +79,30 @@ impl DiskErrors {
     }
 }
 
-/// The open files of all logs of a data folder.
-#[derive(Debug)]
+/// The hasher is not seeded: nobody outside chooses the keys.
+type OpenFiles = Cache<FileKey, Arc<dyn File>, UnitWeighter, BuildHasherDefault<DefaultHasher>>;
+
+/// The open files of all logs of a data folder. Some of those that are asked for in turn stay, even when there are more of
+/// them than there is room for.
 pub struct FileCache {
-    shards: [Mutex<HashMap<FileKey, Open>>; SHARDS],
-    /// Not seeded: nobody outside chooses the keys.
-    hasher: BuildHasherDefault<DefaultHasher>,
-    uses: AtomicU64,
+    open: OpenFiles,
     logs: AtomicU64,
-    per_shard_max: usize,
     pub errors: DiskErrors,
+}
+
+impl fmt::Debug for FileCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileCache").field("open_files", &self.open_files()).finish_non_exhaustive()
+    }
 }
 
 impl FileCache {
     /// Keeps about `files_max` files open.
     pub fn new(files_max: usize) -> Self {
+        let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
         Self {
-            shards: Default::default(),
-            hasher: BuildHasherDefault::default(),
-            uses: AtomicU64::new(0),
+            open: Cache::with(files_max, files_max as u64, UnitWeighter, hasher, lifecycle),
             logs: AtomicU64::new(0),
-            per_shard_max: files_max.div_ceil(SHARDS).max(4),
             errors: DiskErrors::default(),
         }
     }
@@ -116,45 +112,67 @@ impl FileCache {
         self.logs.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn shard(&self, key: &FileKey) -> &Mutex<HashMap<FileKey, Open>> {
-        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
-    }
-
     /// The open file, or what `open` gives.
     pub fn get(
         &self,
         key: FileKey,
         open: impl FnOnce() -> io::Result<Arc<dyn File>>,
     ) -> io::Result<Arc<dyn File>> {
-        let used = self.uses.fetch_add(1, Ordering::Relaxed);
-        if let Some(open) = self.shard(&key).lock().get_mut(&key) {
-            open.used = used;
-            return Ok(open.file.clone());
+        if let Some(file) = self.open.get(&key) {
+            return Ok(file);
         }
-        // Opened without the lock, as it may take the device's time. Two may do so at once; both
-        // handles are good.
+        // Opened without a lock, as it may take the device's time. Two may do so at once; both handles are
+        // good. What is put out for it is closed without a lock as well.
         let file = open()?;
-        let mut shard = self.shard(&key).lock();
-        let mut put_out = None;
-        if shard.len() >= self.per_shard_max
-            && let Some(oldest) = shard.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| *key)
-        {
-            put_out = shard.remove(&oldest);
-        }
-        shard.insert(key, Open { file: file.clone(), used });
-        drop(shard);
-        drop(put_out);
+        self.open.insert(key, file.clone());
         Ok(file)
     }
 
     /// Lets go of a file that is removed or replaced.
     pub fn forget(&self, key: FileKey) {
-        let forgotten = self.shard(&key).lock().remove(&key);
-        drop(forgotten);
+        self.open.remove(&key);
     }
 
     /// Number of files held open.
     pub fn open_files(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use super::*;
+    use crate::env::sim::SimDisk;
+    use crate::env::{Disk, OpenMode};
+
+    #[test]
+    fn more_files_than_may_be_open_take_turns_and_some_of_them_stay() {
+        const MAX: usize = 400;
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let file = disk.open(Path::new("/d/file"), OpenMode::Create).unwrap();
+        let (cache, opened) = (FileCache::new(MAX), Cell::new(0));
+        let key = |log| FileKey { log, base_offset: 0, kind: FileKind::Log };
+        let open = || {
+            opened.set(opened.get() + 1);
+            Ok(file.clone())
+        };
+        let turn = |count| (0..count).for_each(|log| drop(cache.get(key(log), open).unwrap()));
+        // Where all have room, each is opened once (but for some of a shard that got more than its share).
+        (0..3).for_each(|_| turn(300));
+        assert!((300..350).contains(&opened.get()), "{}", opened.get());
+        cache.forget(key(7));
+        let before = opened.get();
+        drop(cache.get(key(7), open).unwrap());
+        assert_eq!(opened.get(), before + 1);
+        // A turn of more: the least recently used alone would open every one anew.
+        turn(600);
+        opened.set(0);
+        turn(600);
+        assert!(opened.get() < 550, "{}", opened.get());
+        assert!(cache.open_files() <= MAX + MAX / 8, "{}", cache.open_files());
     }
 }
