@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use super::config_changes::{ConfigOutcome, find_resource, to_outcomes, to_owned_value};
+use super::config_changes::{
+    ConfigOutcome, find_resource, outcomes_to_response, to_outcomes, to_owned_value,
+};
 use crate::controller::AlterConfigs;
 use crate::metadata::{ConfigResource, ConfigResourceType};
 use crate::protocol::guard::shapes;
@@ -39,12 +41,11 @@ impl Answered for AlterConfigsRequest {
     type Response = AlterConfigsResponse;
 
     fn error_response(&self, _: i16, error: &WireError) -> AlterConfigsResponse {
-        let outcomes = self.resources.iter().map(|resource| ConfigOutcome {
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name.clone(),
-            error: Some(error.clone()),
-        });
-        to_response(outcomes)
+        let outcomes = self
+            .resources
+            .iter()
+            .map(|resource| ConfigOutcome::refused(resource.resource_type, &resource.resource_name, error));
+        outcomes_to_response!(outcomes, AlterConfigsResponse, AlterConfigsResourceResponse)
     }
 }
 
@@ -73,17 +74,6 @@ impl AnswerLater for AlterConfigsRequest {
         let answers = broker.controller.alter_configs(AlterConfigs { resources, validate_only }).await;
         broker.wait_applied().await;
         outcomes.extend(to_outcomes(&request, named, answers, validate_only));
-        to_response(outcomes.into_iter())
+        outcomes_to_response!(outcomes.into_iter(), AlterConfigsResponse, AlterConfigsResourceResponse)
     }
-}
-
-fn to_response(outcomes: impl Iterator<Item = ConfigOutcome>) -> AlterConfigsResponse {
-    let responses = outcomes.map(|outcome| {
-        AlterConfigsResourceResponse::default()
-            .with_error_code(outcome.error_code())
-            .with_error_message(outcome.error_message())
-            .with_resource_type(outcome.resource_type)
-            .with_resource_name(outcome.resource_name)
-    });
-    AlterConfigsResponse::default().with_responses(responses.collect())
 }

@@ -27,6 +27,11 @@ impl ConfigOutcome {
         Self { error: Some(error), ..Self::done(resource) }
     }
 
+    /// Of a request that is refused as a whole.
+    pub(super) fn refused(resource_type: i8, resource_name: &StrBytes, error: &WireError) -> Self {
+        Self { resource_type, resource_name: resource_name.clone(), error: Some(error.clone()) }
+    }
+
     pub(super) fn error_code(&self) -> i16 {
         self.error.as_ref().map_or(0, WireError::number)
     }
@@ -93,3 +98,18 @@ pub(super) fn to_outcomes(
     });
     outcomes.collect()
 }
+
+/// The response of an API that changes configurations, of whose types only the names differ.
+macro_rules! outcomes_to_response {
+    ($outcomes:expr, $response:ty, $row:ty) => {{
+        let rows = $outcomes.map(|outcome: ConfigOutcome| {
+            <$row>::default()
+                .with_error_code(outcome.error_code())
+                .with_error_message(outcome.error_message())
+                .with_resource_type(outcome.resource_type)
+                .with_resource_name(outcome.resource_name)
+        });
+        <$response>::default().with_responses(rows.collect())
+    }};
+}
+pub(super) use outcomes_to_response;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use super::config_changes::{ConfigOutcome, find_resource, log_change, to_outcomes, to_owned_value};
+use super::config_changes::{
+    ConfigOutcome, find_resource, log_change, outcomes_to_response, to_outcomes, to_owned_value,
+};
 use crate::controller::{ConfigChange, ConfigOperation, IncrementalAlterConfigs};
 use crate::metadata::{ConfigResource, ConfigResourceType};
 use crate::protocol::guard::shapes;
@@ -42,12 +44,11 @@ impl Answered for IncrementalAlterConfigsRequest {
     type Response = IncrementalAlterConfigsResponse;
 
     fn error_response(&self, _: i16, error: &WireError) -> IncrementalAlterConfigsResponse {
-        let outcomes = self.resources.iter().map(|resource| ConfigOutcome {
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name.clone(),
-            error: Some(error.clone()),
-        });
-        to_response(outcomes)
+        let outcomes = self
+            .resources
+            .iter()
+            .map(|resource| ConfigOutcome::refused(resource.resource_type, &resource.resource_name, error));
+        outcomes_to_response!(outcomes, IncrementalAlterConfigsResponse, AlterConfigsResourceResponse)
     }
 }
 
@@ -80,7 +81,11 @@ impl AnswerLater for IncrementalAlterConfigsRequest {
         let answers = broker.controller.incremental_alter_configs(alter).await;
         broker.wait_applied().await;
         outcomes.extend(to_outcomes(&request, named, answers, validate_only));
-        to_response(outcomes.into_iter())
+        outcomes_to_response!(
+            outcomes.into_iter(),
+            IncrementalAlterConfigsResponse,
+            AlterConfigsResourceResponse
+        )
     }
 }
 
@@ -125,15 +130,4 @@ fn change_loggers(
             ConfigOutcome::failed(resource, WireError::new(logger_error(&error), error.to_string()))
         }
     }
-}
-
-fn to_response(outcomes: impl Iterator<Item = ConfigOutcome>) -> IncrementalAlterConfigsResponse {
-    let responses = outcomes.map(|outcome| {
-        AlterConfigsResourceResponse::default()
-            .with_error_code(outcome.error_code())
-            .with_error_message(outcome.error_message())
-            .with_resource_type(outcome.resource_type)
-            .with_resource_name(outcome.resource_name)
-    });
-    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
 }
