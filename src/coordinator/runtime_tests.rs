@@ -1,11 +1,9 @@
 //! The runtime with a shard of counters, on partitions of a simulated disk.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -15,24 +13,19 @@ use super::group::shard::{GroupShard, GroupShardConfig};
 use super::runtime::{Runtime, RuntimeConfig};
 use super::{CoordinatorError, CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
 use crate::config::BrokerConfig;
-use crate::env::real::{self, RealChance};
+use crate::env::real::RealChance;
 use crate::env::sim::{Faults, SimClock, SimDisk};
-use crate::env::{Chance, Surroundings, Tasks};
+use crate::env::{Chance, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
-use crate::partition::{PartitionManager, Work};
+use crate::partition::PartitionManager;
+use crate::partition::test_setup::{open_partitions, surroundings};
 use crate::protocol::batch::Compression;
-use crate::segment::{DataDir, DataDirOptions};
 use crate::types::{LeaderEpoch, NodeId, TopicId};
 
 const TOPIC: &str = "__consumer_offsets";
 const NODE: NodeId = NodeId(1);
 /// How long a waiting request waits for its counter.
 const PATIENCE_MS: i64 = 5_000;
-
-fn broker_config() -> Arc<ArcSwap<BrokerConfig>> {
-    let (config, _) = BrokerConfig::from_values(BTreeMap::new()).unwrap();
-    Arc::new(ArcSwap::from_pointee(config))
-}
 
 /// Counters that survive, and requests that wait for them, which do not.
 #[derive(Default)]
@@ -156,25 +149,8 @@ impl<S: Shard> Place<S> {
         topic: TopicId,
         new_shard: Arc<dyn Fn() -> S + Send + Sync>,
     ) -> Self {
-        let options = DataDirOptions {
-            dir: PathBuf::from("/data"),
-            node_id: NODE,
-            cluster_id: "the-cluster".into(),
-            recovery_threads: 1,
-            open_files_max: 100,
-            producer_id_expiration_ms: 1000,
-            accepts_missing_data: false,
-        };
-        let surroundings = Surroundings {
-            clock: SimClock::new(1_000),
-            disk: Arc::new(disk.clone()),
-            ..real::surroundings()
-        };
-        let tasks = Tasks::new();
-        let (data, found) = DataDir::open(&surroundings, options).unwrap();
-        let work = Work::new(surroundings.blocking.clone(), tasks.clone());
-        let partitions = Arc::new(PartitionManager::new(NODE, data, found, broker_config(), work));
-        partitions.start(&image);
+        let (surroundings, tasks) = (surroundings(&disk, &SimClock::new(1_000)), Tasks::new());
+        let partitions = Arc::new(open_partitions(NODE, &surroundings, &tasks, &image));
         let config = RuntimeConfig {
             topic: TOPIC,
             commit_timeout: Duration::from_secs(5),
@@ -325,7 +301,8 @@ async fn what_was_committed_for_an_earlier_topic_is_gone_after_a_restart() {
         let is_now = is_now.clone();
         move |_| Some(*is_now.lock())
     });
-    let config = GroupShardConfig::new(&broker_config().load().groups, Arc::new(RealChance));
+    let (config, _) = BrokerConfig::from_values(BTreeMap::new()).unwrap();
+    let config = GroupShardConfig::new(&config.groups, Arc::new(RealChance));
     let place = Place::of(move || GroupShard::new(config.clone(), topics.clone()));
     let offset = OffsetToCommit {
         topic: "t".into(),

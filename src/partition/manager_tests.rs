@@ -1,19 +1,16 @@
 //! Partitions come, go, and stay away while a disk will not have them.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
-use super::{Absent, Partition, PartitionManager, ReadBound, Work};
-use crate::config::BrokerConfig;
-use crate::env::real::{self, RealChance};
+use super::test_setup::{open_partitions, surroundings};
+use super::{Absent, Partition, PartitionManager, ReadBound};
+use crate::env::real::RealChance;
 use crate::env::sim::{Bad, Faults, SimClock, SimDisk};
-use crate::env::{Chance, Disk, Surroundings, Tasks};
+use crate::env::{Chance, Disk, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
-use crate::segment::{Append, AppendRequest, DataDir, DataDirOptions};
+use crate::segment::{Append, AppendRequest};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 
 const NODE: NodeId = NodeId(1);
@@ -27,23 +24,7 @@ struct Place {
 }
 
 fn manager(disk: &SimDisk, clock: &Arc<SimClock>, image: &MetadataImage) -> PartitionManager {
-    let options = DataDirOptions {
-        dir: PathBuf::from("/data"),
-        node_id: NODE,
-        cluster_id: "the-cluster".into(),
-        recovery_threads: 1,
-        open_files_max: 100,
-        producer_id_expiration_ms: 1000,
-        accepts_missing_data: false,
-    };
-    let (clock, disk) = (clock.clone(), Arc::new(disk.clone()));
-    let surroundings = Surroundings { clock, disk, ..real::surroundings() };
-    let (data, found) = DataDir::open(&surroundings, options).unwrap();
-    let work = Work::new(surroundings.blocking.clone(), Tasks::new());
-    let (config, _) = BrokerConfig::from_values(BTreeMap::new()).unwrap();
-    let manager = PartitionManager::new(NODE, data, found, Arc::new(ArcSwap::from_pointee(config)), work);
-    manager.start(image);
-    manager
+    open_partitions(NODE, &surroundings(disk, clock), &Tasks::new(), image)
 }
 
 impl Place {

@@ -29,6 +29,8 @@ mod replica_partition;
 mod replication_model;
 pub mod syncing;
 #[cfg(test)]
+pub(crate) mod test_setup;
+#[cfg(test)]
 mod tests;
 pub mod waiting;
 

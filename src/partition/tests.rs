@@ -1,22 +1,20 @@
 //! A partition through leaderships that come and go, on a simulated disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
 use super::following::LeaderState;
 use super::replica::FollowerFetch;
-use super::syncing::Work;
+use super::test_setup::{open_partitions, surroundings};
 use super::{Appending, Partition, PartitionManager, ProduceError, Produced};
-use crate::config::BrokerConfig;
 use crate::env::sim::{SimClock, SimDisk};
-use crate::env::{Disk, Surroundings, Tasks, real};
+use crate::env::{Disk, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
-use crate::segment::{DataDir, DataDirOptions, TruncateError};
+use crate::segment::TruncateError;
 use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicId};
 
 const NODE: NodeId = NodeId(1);
@@ -63,31 +61,8 @@ impl Place {
     }
 
     fn open(disk: SimDisk, image: MetadataImage, topic: TopicId) -> Self {
-        let options = DataDirOptions {
-            dir: PathBuf::from("/data"),
-            node_id: NODE,
-            cluster_id: "the-cluster".into(),
-            recovery_threads: 1,
-            open_files_max: 100,
-            producer_id_expiration_ms: 1000,
-            accepts_missing_data: false,
-        };
-        let surroundings = Surroundings {
-            clock: SimClock::new(1_000),
-            disk: Arc::new(disk.clone()),
-            ..real::surroundings()
-        };
-        let (data, found) = DataDir::open(&surroundings, options).unwrap();
-        let (config, _) = BrokerConfig::from_values(Default::default()).unwrap();
-        let config = Arc::new(ArcSwap::from_pointee(config));
-        let partitions = PartitionManager::new(
-            NODE,
-            data,
-            found,
-            config,
-            Work::new(surroundings.blocking.clone(), Tasks::new()),
-        );
-        partitions.start(&image);
+        let surroundings = surroundings(&disk, &SimClock::new(1_000));
+        let partitions = open_partitions(NODE, &surroundings, &Tasks::new(), &image);
         Self { disk, image, topic, partitions }
     }
 
