@@ -283,6 +283,90 @@ fn a_partition_whose_folder_is_gone_is_offline_until_it_is_back_or_given_up() {
     assert_eq!(values(&Broker::start(folder.path(), &[])), ["d"]);
 }
 
+/// What Produce, Fetch by name and by id, ListOffsets, DeleteRecords and OffsetForLeaderEpoch say of a partition.
+fn answers(client: &mut support::Client, partition: i32) -> [i16; 6] {
+    use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use kafka_protocol::messages::offset_for_leader_epoch_request::{
+        OffsetForLeaderPartition, OffsetForLeaderTopic,
+    };
+    use kafka_protocol::messages::{
+        BrokerId, DeleteRecordsRequest, FetchRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+    };
+    let name = support::topic_name("t");
+    let produced = client.produce("t", partition, -1, batch(&[b"x"], None)).unwrap().0;
+    let fetched = client.fetch("t", partition, 0, 1000).0;
+    let id = client.metadata(&["t"]).topics[0].topic_id;
+    let wanted = FetchPartition::default().with_partition(partition).with_partition_max_bytes(1000);
+    let by_id = FetchRequest::default()
+        .with_max_bytes(1000)
+        .with_topics(vec![FetchTopic::default().with_topic_id(id).with_partitions(vec![wanted])]);
+    let by_id = client.call(&by_id, 16).unwrap().responses[0].partitions[0].error_code;
+    let latest = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
+    let list = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![ListOffsetsTopic::default().with_name(name.clone()).with_partitions(vec![latest])]);
+    let listed = client.call(&list, 7).unwrap().topics[0].partitions[0].error_code;
+    let none = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(0);
+    let delete = DeleteRecordsRequest::default()
+        .with_timeout_ms(10_000)
+        .with_topics(vec![DeleteRecordsTopic::default().with_name(name.clone()).with_partitions(vec![none])]);
+    let deleted = client.call(&delete, 2).unwrap().topics[0].partitions[0].error_code;
+    let epoch = OffsetForLeaderPartition::default()
+        .with_partition(partition)
+        .with_current_leader_epoch(-1)
+        .with_leader_epoch(0);
+    let epochs = OffsetForLeaderEpochRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![OffsetForLeaderTopic::default().with_topic(name).with_partitions(vec![epoch])]);
+    let ends = client.call(&epochs, 4).unwrap().topics[0].partitions[0].error_code;
+    [produced, fetched, by_id, listed, deleted, ends]
+}
+
+#[test]
+fn a_partition_that_lost_records_is_offline_until_they_are_back_or_given_up() {
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    let folder = written();
+    let path = folder.path().join("t-0/00000000000000000000.log");
+    let content = fs::read(&path).unwrap();
+    for damage in ["missing", "cut"] {
+        match damage {
+            "missing" => fs::remove_file(&path).unwrap(),
+            _ => fs::write(&path, &content[..content.len() / 2]).unwrap(),
+        }
+        let broker = Broker::start(folder.path(), &[]);
+        let mut client = broker.connect();
+        assert_eq!(answers(&mut client, 0), [KAFKA_STORAGE_ERROR; 6]);
+        assert_eq!(answers(&mut client, 1), [0; 6]);
+        let mut consume = std::process::Command::new(env!("CARGO_BIN_EXE_raftsman"));
+        consume.args(["consume", "--bootstrap-server", &broker.address.to_string(), "--topic", "t"]);
+        let consumed = consume.args(["--from-beginning", "--timeout-ms", "500"]).output().unwrap();
+        let said = String::from_utf8_lossy(&consumed.stderr);
+        assert!(consumed.status.code() == Some(1) && said.contains("t-0 has no leader"), "{said}");
+        let told = "records are missing, offsets 0 to 2: the log ends at 0, and was synced up to 3";
+        assert!(broker.log_text().contains(told), "{}", broker.log_text());
+        drop(client);
+        broker.stop();
+        // At every start, and it is taken when it is back.
+        let broker = Broker::start(folder.path(), &[]);
+        assert_eq!(broker.connect().fetch("t", 0, 0, 1000).0, KAFKA_STORAGE_ERROR);
+        fs::write(&path, &content).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while broker.connect().fetch("t", 0, 0, 1000).0 == KAFKA_STORAGE_ERROR {
+            assert!(Instant::now() < deadline, "the partition stays offline:\n{}", broker.log_text());
+            std::thread::yield_now();
+        }
+        assert_eq!(values(&broker), ["a", "b", "c"]);
+        broker.stop();
+    }
+    fs::remove_file(&path).unwrap();
+    let broker = start_accepting(folder.path());
+    assert_eq!(broker.connect().produce("t", 0, -1, batch(&[b"d"], None)).unwrap(), (0, 0));
+    broker.kill();
+    assert_eq!(values(&Broker::start(folder.path(), &[])), ["d"]);
+}
+
 #[test]
 fn a_topic_that_was_deleted_is_not_missed() {
     let folder = written();

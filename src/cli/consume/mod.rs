@@ -152,6 +152,17 @@ fn partitions(
     Ok(keys)
 }
 
+/// The first of the partitions that nobody leads.
+fn leaderless(topics: &[TopicMetadata], keys: &[admin::Partition]) -> Option<admin::Partition> {
+    keys.iter()
+        .find(|(name, index)| {
+            let topic = topics.iter().find(|topic| topic.name == *name);
+            let partition = topic.and_then(|topic| topic.partitions.iter().find(|it| it.index == *index));
+            partition.is_some_and(|partition| partition.leader.is_none())
+        })
+        .cloned()
+}
+
 fn does_not_exist(topic: &str) -> CliError {
     CliError::Failed(format!(
         "topic '{topic}' does not exist (UNKNOWN_TOPIC_OR_PARTITION); see raftsman topics --list"
@@ -203,7 +214,11 @@ pub async fn run(arguments: ConsumeArguments, out: &mut Output) -> Result<(), Cl
             }
             None => {
                 let keys = partitions(&topics, &arguments)?;
-                let starts = start::starts(&client, keys, start, options.isolation_level).await?;
+                let waits_for = leaderless(&topics, &keys);
+                let starts = start::starts(&client, keys, start, options.isolation_level);
+                let Some(starts) = waiting::starts(starts, waits_for, &mut stop).await? else {
+                    return Ok(());
+                };
                 let mut consumer = Consumer::new(client.clone(), options, starts);
                 read(&mut consumer, arguments.exit_at_end, &mut printer, &mut stop).await
             }

@@ -1,14 +1,50 @@
-//! The topics to read, waited for until they are there: as with Kafka's tool, a consumer may be started first.
+//! The topics to read, waited for until they are there, as with Kafka's tool a consumer may be started first; and
+//! their leaders.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ConsumeArguments, Stop, does_not_exist, reading};
+use super::{ConsumeArguments, Stop, Why, does_not_exist, reading};
 use crate::cli::output::CliError;
 use crate::cli::pattern::TopicPattern;
-use crate::client::{Client, TopicMetadata};
+use crate::client::{Client, TopicMetadata, admin};
 
 /// From one look for a topic to the next.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a partition may be without a leader before that is told: a new one is for a moment.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
+
+/// Where the partitions begin, which only their leaders tell; None when a signal came before.
+///
+/// # Errors
+/// `--timeout-ms` was over: nothing came because nobody leads the partition, not because there is nothing.
+pub(super) async fn starts(
+    ask: impl Future<Output = Result<BTreeMap<admin::Partition, i64>, CliError>>,
+    leaderless: Option<admin::Partition>,
+    stop: &mut Stop,
+) -> Result<Option<BTreeMap<admin::Partition, i64>>, CliError> {
+    let reason = leaderless.map(|(topic, index)| {
+        format!(
+            "{topic}-{index} has no leader (is its broker down, or its log offline? the broker's log tells)"
+        )
+    });
+    let tell = async {
+        tokio::time::sleep(TOLD_AFTER).await;
+        let reason = reason.as_deref().unwrap_or("no leader has said yet where its partitions begin");
+        eprintln!("warning: {reason}; waiting for it");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        starts = ask => starts.map(Some),
+        why = stop.wait() => match (why, &reason) {
+            (Why::Idle, Some(reason)) => Err(CliError::Failed(reason.clone())),
+            _ => Ok(None),
+        },
+        () = tell => Ok(None),
+    }
+}
 
 /// Topics that are there.
 pub(super) struct Found {
