@@ -355,6 +355,38 @@ fn a_group_with_members_is_not_reset_or_deleted_and_is_left_in_order() {
 }
 
 #[test]
+fn a_rebalance_under_way_is_told() {
+    let cluster = Cluster::start();
+    let topic = cluster.topic(2);
+    let group = format!("groups-cli-{}", uuid::Uuid::new_v4());
+    let patient = ["--topic", &topic, "--consumer-property", "session.timeout.ms=30000"];
+    let mut first = Consumer::start(&cluster, &group, &patient);
+    cluster.wait_for_shares(&group, &[2]);
+    // It does not join again, so that the second has to wait.
+    first.signal(Signal::SIGSTOP);
+    let mut second = Consumer::start(&cluster, &group, &patient);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let rows = cluster.describe(&group, &["--state"]);
+        if rows.first().is_some_and(|row| row["state"] == "PreparingRebalance") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{rows:?}");
+    }
+    for view in [&[] as &[&str], &["--members"], &["--state"]] {
+        let told = cluster.groups(&[&["--describe", "--group", &group], view].concat());
+        let expected = format!("Warning: Consumer group '{group}' is rebalancing.");
+        assert!(told.stderr.contains(&expected), "{view:?}: {}{}", told.stdout, told.stderr);
+    }
+    first.signal(Signal::SIGCONT);
+    cluster.wait_for_shares(&group, &[1, 1]);
+    let told = cluster.groups(&["--describe", "--group", &group]);
+    assert!(!told.stderr.contains("rebalancing"), "{}", told.stderr);
+    first.end(Signal::SIGTERM);
+    second.end(Signal::SIGTERM);
+}
+
+#[test]
 fn two_processes_share_the_partitions_and_those_of_a_killed_one_move_over() {
     for strategy in ["range", "cooperative-sticky"] {
         let cluster = Cluster::start();

@@ -329,6 +329,24 @@ fn every_script_is_its_tool_or_says_why_there_is_none() {
     ] {
         cluster.scripts.run(script, &["--list"]).ended(1).says(part);
     }
+    for (script, line, part) in [
+        ("kafka-topics.sh", &["--list", "--zookeeper", "h:2181"][..], "there is no ZooKeeper"),
+        ("kafka-console-consumer", &["--zookeeper=h:2181", "--topic", "t"][..], "--bootstrap-server"),
+        ("kafka-console-producer.sh", &["--broker-list", "h:1", "--topic", "t"][..], "--bootstrap-server"),
+        (
+            "kafka-run-class.sh",
+            &["kafka.tools.GetOffsetShell", "--broker-list", "h:1"][..],
+            "--bootstrap-server",
+        ),
+    ] {
+        cluster.scripts.run(script, line).ended(2).says(part);
+    }
+    // What tutorials run by the names of Kafka's classes.
+    let class = ["kafka.tools.GetOffsetShell", "--bootstrap-server", &cluster.address, "--topic", "one-dash"];
+    let offsets = cluster.scripts.run("kafka-run-class.sh", &class).ended(0).stdout;
+    assert_eq!(offsets.lines().next(), Some("one-dash:0:0"), "{offsets}");
+    let positional = [cluster.address.as_str(), "e2e", "20", "all", "20"];
+    cluster.scripts.run("kafka-e2e-latency.sh", &positional).ended(0);
     let refused = ["--describe", "--user", "u"];
     cluster.run("kafka-configs", &refused).ended(2).says("quotas are not served");
 }
@@ -386,6 +404,43 @@ fn the_cluster_tells_its_id_its_brokers_and_what_they_serve() {
     let words = listed.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
     let (host, port) = cluster.address.split_once(':').unwrap();
     assert_eq!(words[1..], [host, port, "null", "unfenced", "broker"]);
+    let quorum = |more: &[&str]| {
+        let line = [&["--bootstrap-server", &cluster.address, "describe"], more].concat();
+        cluster.scripts.run("kafka-metadata-quorum.sh", &line).ended(0).stdout
+    };
+    let status = quorum(&["--status"]);
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name}: {status}")).trim().to_owned()
+    };
+    assert_eq!(of("ClusterId:"), id.trim_end()["Cluster ID: ".len()..]);
+    assert_eq!(
+        (of("LeaderId:"), of("MaxFollowerLag:"), of("MaxFollowerLagTimeMs:")),
+        ("1".into(), "0".into(), "0".into())
+    );
+    assert!(of("HighWatermark:").parse::<i64>().unwrap() > 0);
+    let voters: serde_json::Value = serde_json::from_str(&of("CurrentVoters:")).unwrap();
+    assert_eq!(voters[0]["endpoints"][0], format!("PLAINTEXT://{}", cluster.address));
+    assert_eq!(of("CurrentObservers:"), "[]");
+    let replication = quorum(&["--replication", "--human-readable"]);
+    let rows: Vec<Vec<&str>> =
+        replication.lines().map(|line| line.split('\t').map(str::trim).collect()).collect();
+    assert_eq!((rows[0][0], rows[0][6], rows[1][0], rows[1][6]), ("NodeId", "Status", "1", "Leader"));
+    assert!(rows[1][4].ends_with(" ms ago"), "{replication}");
+    let json: serde_json::Value = serde_json::from_str(&quorum(&["--status", "--json"])).unwrap();
+    assert_eq!((&json["leader_id"], &json["current_voters"][0]["id"]), (&1.into(), &1.into()));
+    cluster.scripts.run("kafka-metadata-quorum.sh", &["describe"]).ended(2).says("--status");
+    let add = ["--bootstrap-server", &cluster.address, "add-controller"];
+    cluster.scripts.run("kafka-metadata-quorum.sh", &add).ended(1).says("cannot be changed yet");
+    let features = ["--bootstrap-server", &cluster.address, "describe"];
+    let features = cluster.scripts.run("kafka-features.sh", &features).ended(0).stdout;
+    let line = format!(
+        "Feature: {:<41} SupportedMinVersion: {:<16} SupportedMaxVersion: {:<16} FinalizedVersionLevel: {:<16} Epoch: ",
+        "metadata.version", "4.3-IV0", "4.3-IV0", "4.3-IV0"
+    );
+    assert!(features.lines().any(|feature| feature.starts_with(&line)), "{features}");
+    let upgrade = ["--bootstrap-server", &cluster.address, "upgrade", "--feature", "group.version=1"];
+    cluster.scripts.run("kafka-features.sh", &upgrade).ended(1).says("cannot be changed yet");
     let served = cluster.run("kafka-broker-api-versions.sh", &[]).ended(0).stdout;
     assert!(served.starts_with(&format!("{} (id: ", cluster.address)), "{served}");
     assert!(served.contains("\tFetch(1): 4 to ") && served.contains("[usable: "), "{served}");

@@ -15,6 +15,7 @@ pub mod delete_records;
 pub mod deserializer;
 pub mod dump_log;
 pub mod elect_leaders;
+pub mod features;
 pub mod group_records;
 pub mod groups;
 pub mod log_dirs;
@@ -24,6 +25,7 @@ pub mod output;
 pub mod pattern;
 pub mod produce;
 pub mod properties;
+pub mod quorum;
 pub mod reassign;
 pub mod record_text;
 pub mod scripts;
@@ -81,6 +83,10 @@ pub enum Command {
     Reassign(reassign::ReassignArguments),
     /// Give leaderships back to preferred leaders, or a leader to partitions without one (kafka-leader-election)
     ElectLeaders(elect_leaders::ElectLeadersArguments),
+    /// Who leads the metadata quorum, and how far its members are (kafka-metadata-quorum)
+    Quorum(quorum::QuorumArguments),
+    /// The features of the cluster with their levels (kafka-features)
+    Features(features::FeaturesArguments),
     /// Print or check the files of a log (kafka-dump-log)
     DumpLog(dump_log::DumpLogArguments),
     /// Measure a cluster: throughput, latency, and what its broker pays (kafka-producer-perf-test and others)
@@ -124,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
         Command::Bench(arguments) => block_on_two_threads(bench::run(arguments, &mut out)),
         Command::Cluster(arguments) => block_on(cluster::run(arguments, &mut out)),
+        Command::Quorum(arguments) => block_on(quorum::run(arguments, &mut out)),
+        Command::Features(arguments) => block_on(features::run(arguments, &mut out)),
         Command::ApiVersions(arguments) => block_on(api_versions::run(arguments, &mut out)),
         Command::Completions(arguments) => manual::completions(&arguments, Cli::command(), &mut out),
         Command::Man(arguments) => manual::man(&arguments, Cli::command(), &mut out),

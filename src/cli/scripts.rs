@@ -170,19 +170,14 @@ pub const SCRIPTS: &[Script] = &[
         "kafka-replica-verification",
         Nothing("compare with raftsman dump-log on each broker; Kafka's own tool works, too"),
     ),
-    script(
-        "kafka-metadata-quorum",
-        Nothing(
-            "the quorum's state is not served over Kafka's protocol yet; /metrics has it (raftsman.admin.listener)",
-        ),
-    ),
+    script("kafka-metadata-quorum", Is(&["quorum"], "")),
     script(
         "kafka-metadata-shell",
         Nothing(
             "metadata is not kept in Kafka's __cluster_metadata; raftsman topics, configs and groups show it",
         ),
     ),
-    script("kafka-features", Nothing("features cannot be changed yet; there is one version of everything")),
+    script("kafka-features", Is(&["features"], "")),
     script("kafka-console-share-consumer", Nothing(SHARE)),
     script("kafka-share-consumer-perf-test", Nothing(SHARE)),
     script("kafka-share-groups", Nothing(SHARE)),
@@ -240,6 +235,60 @@ impl Script {
     }
 }
 
+/// Options that older tutorials use and Kafka 4 has no more, and what takes their place.
+const GONE: &[(&str, &str)] = &[
+    (
+        "zookeeper",
+        "there is no ZooKeeper, nor is there one in Kafka since 4.0: give --bootstrap-server HOST:PORT",
+    ),
+    ("broker-list", "gone since Kafka 4.0: give --bootstrap-server HOST:PORT"),
+    ("new-consumer", "gone: there is no other consumer any more, leave it out"),
+];
+
+/// Classes that tutorials give to kafka-run-class, by the end of their names, with the script that runs them.
+const CLASSES: &[(&str, &str)] = &[
+    ("tools.GetOffsetShell", "kafka-get-offsets"),
+    ("tools.DumpLogSegments", "kafka-dump-log"),
+    ("tools.ConsoleProducer", "kafka-console-producer"),
+    ("tools.ConsoleConsumer", "kafka-console-consumer"),
+    ("consumer.ConsoleConsumer", "kafka-console-consumer"),
+    ("tools.ProducerPerformance", "kafka-producer-perf-test"),
+    ("tools.ConsumerPerformance", "kafka-consumer-perf-test"),
+    ("tools.EndToEndLatency", "kafka-e2e-latency"),
+    ("admin.TopicCommand", "kafka-topics"),
+    ("tools.TopicCommand", "kafka-topics"),
+    ("admin.ConfigCommand", "kafka-configs"),
+    ("admin.ConsumerGroupCommand", "kafka-consumer-groups"),
+    ("group.ConsumerGroupCommand", "kafka-consumer-groups"),
+    ("admin.LogDirsCommand", "kafka-log-dirs"),
+    ("tools.LogDirsCommand", "kafka-log-dirs"),
+    ("admin.DeleteRecordsCommand", "kafka-delete-records"),
+    ("tools.DeleteRecordsCommand", "kafka-delete-records"),
+    ("admin.BrokerApiVersionsCommand", "kafka-broker-api-versions"),
+    ("tools.BrokerApiVersionsCommand", "kafka-broker-api-versions"),
+    ("tools.ClusterTool", "kafka-cluster"),
+    ("tools.MetadataQuorumCommand", "kafka-metadata-quorum"),
+    ("tools.FeatureCommand", "kafka-features"),
+];
+
+/// The script that runs what kafka-run-class is given.
+fn script_of_class(program: &OsStr, class: Option<&OsString>) -> Option<&'static str> {
+    let is_run_class = script_named(program)?.is_ok_and(|script| script.name == "kafka-run-class");
+    let class = class.filter(|_| is_run_class)?.to_str()?;
+    CLASSES.iter().find(|(end, _)| class.ends_with(&format!(".{end}"))).map(|(_, script)| *script)
+}
+
+/// An option that is gone, which the tool does not have for something else.
+fn gone<'a>(given: impl Iterator<Item = &'a OsString>, script: &Script) -> Option<clap::Error> {
+    given.filter_map(|token| token.to_str()?.strip_prefix('-')).find_map(|token| {
+        let name = token.trim_start_matches('-').split('=').next()?;
+        let (name, why) = GONE.iter().find(|(gone, _)| *gone == name)?;
+        let is_gone = !script.options().any(|option| option == *name);
+        let message = format!("--{name}: {why}\n");
+        is_gone.then(|| clap::Error::raw(clap::error::ErrorKind::UnknownArgument, message))
+    })
+}
+
 /// Why there is no command line to run.
 #[derive(Debug)]
 pub enum NotRun {
@@ -265,7 +314,18 @@ fn script_named(program: &OsStr) -> Option<Result<&'static Script, String>> {
 /// The command line as clap takes it: with the command in it when the binary runs under a script's name, and
 /// with options in clap's form.
 pub fn command_line(mut arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, NotRun> {
-    let Some(program) = arguments.first().cloned() else { return Ok(arguments) };
+    let Some(mut program) = arguments.first().cloned() else { return Ok(arguments) };
+    if let Some(script) = script_of_class(&program, arguments.get(1)) {
+        arguments.remove(1);
+        program = script.into();
+        arguments[0] = program.clone();
+    }
+    if let Some(Ok(script)) = script_named(&program)
+        && !matches!(script.stand_in, Nothing(_))
+        && let Some(error) = gone(arguments.iter().skip(1), script)
+    {
+        return Err(NotRun::Usage(error));
+    }
     let mut kafka_options = None;
     let mut given_from = 1;
     match script_named(&program) {
@@ -403,6 +463,11 @@ mod tests {
         assert_eq!(run("/usr/bin/kafka-topics.sh --list"), ["/usr/bin/kafka-topics.sh", "topics", "--list"]);
         assert_eq!(run("kafka-topics --list"), ["kafka-topics", "topics", "--list"]);
         assert_eq!(run("kafka-groups --list"), ["kafka-groups", "groups", "--all-types", "--list"]);
+        assert_eq!(
+            run("kafka-metadata-quorum.sh --bootstrap-server h:1 describe --status").join(" "),
+            "kafka-metadata-quorum.sh quorum --bootstrap-server h:1 describe --status"
+        );
+        assert_eq!(run("kafka-features describe"), ["kafka-features", "features", "describe"]);
         assert_eq!(run("raftsman --list"), ["raftsman", "--list"]);
     }
 

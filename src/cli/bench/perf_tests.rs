@@ -309,6 +309,17 @@ pub fn consumer(arguments: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> 
 /// `kafka-e2e-latency` as `raftsman bench latency`.
 pub fn end_to_end(arguments: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
     const RATE: u64 = 1_000;
+    /// What may stand without names, as before Kafka 4.2, in this order.
+    const POSITIONS: [&str; 6] =
+        ["bootstrap-server", "topic", "num-records", "producer-acks", "record-size", "command-config"];
+    let is_option = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with("--"));
+    let mut arguments = arguments;
+    if arguments.len() > POSITIONS.len() - 1 && !arguments.iter().any(is_option) {
+        let named = arguments.split_off(1).into_iter().zip(POSITIONS);
+        for (value, name) in named {
+            arguments.extend([OsString::from(format!("--{name}")), value]);
+        }
+    }
     let test = LatencyTest::try_parse_from(arguments)?;
     let plain = "records have a value and nothing else";
     refuse::<LatencyTest>(&[

@@ -88,10 +88,15 @@ impl AnswerNow for ApiVersionsRequest {
 /// The first version whose clients know that a feature may be at level 0.
 const LEVEL_MAY_BE_0: i16 = 4;
 
-/// Kafka 4.3's features, and how far this broker has them. Metadata are those of 4.3-IV0 (30).
+/// Kafka 4.3's features, and how far this broker has them. A cluster of Kafka 4.3.0 is formatted with
+/// `metadata.version` 30 (4.3-IV0), which is finalized here too. Kafka supports 7 to 30, as it can be told to keep to an
+/// earlier one; this broker cannot.
+/// What says which protocols are served (`group.version`, `transaction.version`…) is at 0 until they are, and so is
+/// `kraft.version`, whose 1 means that the quorum's members can be changed.
 const FEATURES: &[(&str, i16)] = &[
     ("eligible.leader.replicas.version", 0),
     ("group.version", 0),
+    ("kraft.version", 0),
     ("metadata.version", 30),
     ("share.version", 0),
     ("streams.version", 0),

@@ -20,6 +20,7 @@ final class ConfigsChecks {
     static void addTo(Map<String, ToolsSuite.Body> checks) {
         checks.put("kafka-configs --describe and --alter of a topic", ConfigsChecks::topic);
         checks.put("kafka-configs of all topics, from a file, with lists", ConfigsChecks::topics);
+        checks.put("kafka-configs tells values as they are parsed, not as they were written", ConfigsChecks::canonical);
         checks.put("kafka-configs of a broker and of all brokers, which topics follow", ConfigsChecks::brokers);
         checks.put("kafka-configs refuses what cannot change at run time, or does not exist", ConfigsChecks::refusals);
         checks.put("kafka-configs of the loggers of a broker", ConfigsChecks::loggers);
@@ -72,6 +73,14 @@ final class ConfigsChecks {
         until("flush.messages=7", "--describe", "--entity-type", "topics").says("Dynamic configs for topic " + topic + " are:", "cleanup.policy=compact,delete");
         configs("--alter", "--topic", topic, "--add-config", "cleanup.policy=[delete,compact],flush.messages=8").ended(0);
         until("flush.messages=8", "--describe", "--topic", topic).says("cleanup.policy=delete,compact");
+    }
+
+    private static void canonical() throws Exception {
+        String topic = create("configs-canonical");
+        configs("--alter", "--topic", topic, "--add-config", "retention.ms=+5,min.insync.replicas=01,preallocate=FALSE,min.cleanable.dirty.ratio=.5,"
+                + "segment.bytes=02000000,cleanup.policy=[compact, delete],retention.bytes=0100").ended(0);
+        until("retention.ms=5 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:retention.ms=5", "--describe", "--topic", topic)
+                .says("min.insync.replicas=1 ", "preallocate=false ", "min.cleanable.dirty.ratio=0.5 ", "segment.bytes=2000000 ", "cleanup.policy=compact,delete ", "retention.bytes=100 ");
     }
 
     private static void brokers() throws Exception {

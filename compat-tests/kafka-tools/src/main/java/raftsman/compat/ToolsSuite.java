@@ -29,6 +29,7 @@ public final class ToolsSuite {
     private static final String DUMP = "org.apache.kafka.tools.DumpLogSegments";
     private static final String PRODUCER_PERFORMANCE = "org.apache.kafka.tools.ProducerPerformance";
     private static final String VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand";
+    private static final String FEATURES = "org.apache.kafka.tools.FeatureCommand";
     private static final String QUORUM = "org.apache.kafka.tools.MetadataQuorumCommand";
     private static final String CLUSTER = "org.apache.kafka.tools.ClusterTool";
 
@@ -55,6 +56,7 @@ public final class ToolsSuite {
         checks.put("kafka-broker-api-versions", ToolsSuite::versions);
         ConfigsChecks.addTo(checks);
         checks.put("kafka-metadata-quorum describe --status and --replication", ToolsSuite::quorum);
+        checks.put("kafka-features describe", ToolsSuite::features);
         checks.put("kafka-cluster cluster-id", ToolsSuite::cluster);
         GroupTools.addTo(checks);
 
@@ -338,6 +340,15 @@ public final class ToolsSuite {
     private static void versions() throws Exception {
         Tool tool = tool(VERSIONS).ended(0).says(BOOTSTRAP + " (id: ", "Produce(0): 0 to ", "Fetch(1): 4 to ", "ApiVersions(18): 0 to ", "Metadata(3): 0 to ", "ListOffsets(2): 1 to ");
         tool.saysNot("ERROR");
+    }
+
+    private static void features() throws Exception {
+        Tool features = tool(FEATURES, "describe").ended(0);
+        for (String name : List.of("eligible.leader.replicas", "group", "kraft", "metadata", "share", "streams", "transaction")) {
+            features.says("Feature: " + name + ".version ");
+        }
+        String metadata = features.lines().stream().filter(line -> line.contains("metadata.version")).findFirst().orElseThrow();
+        that(metadata.contains("SupportedMaxVersion: 4.3-IV0 ") && metadata.contains("FinalizedVersionLevel: 4.3-IV0 "), metadata);
     }
 
     private static void quorum() throws Exception {
