@@ -322,7 +322,7 @@ fn every_script_is_its_tool_or_says_why_there_is_none() {
 
     for (script, part) in [
         ("kafka-acls.sh", "authorisation"),
-        ("kafka-reassign-partitions.sh", "one node"),
+        ("kafka-transactions.sh", "not served"),
         ("connect-distributed.sh", "Kafka Connect"),
         ("zookeeper-server-start.sh", "no ZooKeeper"),
         ("kafka-run-class.sh", "raftsman --help"),
