@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::families::Families;
 use crate::env::panics;
 use crate::env::real::process;
+use crate::metadata::BrokerImage;
 use crate::partition::Traffic;
 use crate::server::Broker;
 
@@ -15,6 +16,7 @@ use crate::server::Broker;
 pub(super) fn read_off(broker: &Broker, families: &mut Families) {
     of_process(families);
     of_requests(broker, families);
+    of_brokers(broker, families);
     of_topics(broker, families);
     of_replication(broker, families);
     of_logs(broker, families);
@@ -36,6 +38,27 @@ fn of_process(families: &mut Families) {
     families.gauge("process_threads", "Threads.", numbers.threads as f64);
     let help = "When the process started, in seconds since 1970.";
     families.gauge("process_start_time_seconds", help, numbers.started_seconds);
+}
+
+fn of_brokers(broker: &Broker, families: &mut Families) {
+    let image = broker.image();
+    let count = |state: &str, is: fn(&BrokerImage) -> bool| {
+        let count = image.brokers().values().filter(|broker| is(broker)).count();
+        (vec![state.to_owned()], count as f64)
+    };
+    let help = "Registered brokers of the cluster by their state, as this node knows it.";
+    let states = [
+        count("active", BrokerImage::is_active),
+        count("fenced", |broker| broker.fenced),
+        count("shutting_down", |broker| !broker.fenced && broker.in_controlled_shutdown),
+    ];
+    families.gauges("raftsman_brokers", help, &["state"], states);
+    let help = "This process's broker epoch: rises with every registration in the cluster.";
+    families.gauge("raftsman_broker_epoch", help, broker.identity().epoch as f64);
+    let help = "Seconds since the active controller last heard this broker; 0 where it is alone.";
+    families.gauge("raftsman_broker_heartbeat_age_seconds", help, broker.lease.silent_ms() as f64 / 1000.0);
+    let help = "1 while this broker may lead what others hold, too: it has been heard in time.";
+    families.gauge("raftsman_broker_may_lead", help, f64::from(u8::from(broker.lease.holds())));
 }
 
 fn of_requests(broker: &Broker, families: &mut Families) {

@@ -111,6 +111,21 @@ impl Decider<'_> {
         Decision { records, response, is_atomic: false }
     }
 
+    /// Forgets a broker.
+    pub fn unregister_broker(&mut self, id: NodeId) -> Decision<Result<(), ControllerError>> {
+        match self.image.broker(id) {
+            Some(known) => {
+                let broker = BrokerIdentity { id, epoch: known.epoch };
+                self.change_broker(broker, BrokerTransition::Unregister)
+            }
+            None => {
+                let message = format!("Broker ID {id} is not currently registered");
+                let error = ControllerError::new(ResponseError::BrokerIdNotRegistered, message);
+                Decision::new(Vec::new(), Err(error))
+            }
+        }
+    }
+
     fn unfence(&self, broker: BrokerIdentity, records: &mut Vec<MetadataRecord>) {
         records.push(MetadataRecord::BrokerChange(BrokerChange {
             broker_id: broker.id,

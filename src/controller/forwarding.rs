@@ -48,8 +48,9 @@ pub(super) trait ControllerRequest:
     /// Whether [`ControllerRequest::before`] has something to say.
     const LOOKS_FIRST: bool = false;
 
-    /// What the active controller answers without deciding anything, from what it knows of the brokers' sessions.
-    fn before(&self, _: &MetadataImage, _: &mut Liveness) -> Option<Self::Answer> {
+    /// What the active controller answers without deciding anything, from what it knows of the brokers' sessions, and when
+    /// it last heard of a majority.
+    fn before(&self, _: &MetadataImage, _: &mut Liveness, _majority_ms: u64) -> Option<Self::Answer> {
         None
     }
 
@@ -77,9 +78,14 @@ macro_rules! requests {
             $(
                 const LOOKS_FIRST: bool = true;
 
-                fn before(&self, image: &MetadataImage, liveness: &mut Liveness) -> Option<$answer> {
-                    let before: fn(&Self, &MetadataImage, &mut Liveness) -> Option<$answer> = $before;
-                    before(self, image, liveness)
+                fn before(
+                    &self,
+                    image: &MetadataImage,
+                    liveness: &mut Liveness,
+                    majority_ms: u64,
+                ) -> Option<$answer> {
+                    let before: fn(&Self, &MetadataImage, &mut Liveness, u64) -> Option<$answer> = $before;
+                    before(self, image, liveness, majority_ms)
                 }
             )?
 
@@ -134,19 +140,25 @@ requests! {
     // A process that is registered keeps its epoch.
     BrokerRegistration -> Result<i64, ControllerError>, repeat: true, urgent: true,
         |request, decider| decider.register_broker(request),
-        before: |request, image, liveness| liveness.admit(image, request, Instant::now()).err().map(Err);
+        before: |request, image, liveness, _| liveness.admit(image, request, Instant::now()).err().map(Err);
     // It changes nothing but what it says, and says that it is so.
     Heartbeat -> Result<HeartbeatAnswer, ControllerError>, repeat: true, urgent: true,
         |request, decider| {
             let Decision { records, response, is_atomic } =
                 decider.change_broker(request.broker, BrokerTransition::Unfence);
-            let answer = HeartbeatAnswer { is_fenced: false };
+            // When this is answered, a majority has taken it.
+            let answer = HeartbeatAnswer { is_fenced: false, majority_ms: 0 };
             Decision { records, response: response.map(|()| answer), is_atomic }
         },
-        before: |request, image, liveness| liveness.beat(image, request, Instant::now());
+        before: |request, image, liveness, majority_ms| {
+            liveness.beat(image, request, majority_ms, Instant::now())
+        };
     // Fenced by the broker's epoch; one that is as it shall be stays so.
     ChangeBroker -> Result<(), ControllerError>, repeat: true, urgent: true,
         |request, decider| decider.change_broker(request.broker, request.transition);
+    // A broker that has registered again would be forgotten, too.
+    UnregisterBroker -> Result<(), ControllerError>, repeat: false, urgent: true,
+        |request, decider| decider.unregister_broker(request.id);
     // A block that nobody got is lost, and nothing else.
     AllocateProducerIds -> Result<ProducerIdBlock, ControllerError>, repeat: true, urgent: false,
         |request, decider| decider.allocate_producer_ids(request.broker);

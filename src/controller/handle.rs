@@ -167,7 +167,9 @@ impl ControllerHandle {
                 }
                 Err(error) => return undecided(None, &error.to_string()),
             };
-            if let Some(answer) = request.before(&basis.image, &mut self.sessions.liveness.lock()) {
+            let majority_ms = self.quorum.ms_since_quorum_ack();
+            let mut liveness = self.sessions.liveness.lock();
+            if let Some(answer) = request.before(&basis.image, &mut liveness, majority_ms) {
                 // Tells of nothing that is not seen yet.
                 return Outcome::Answered { answer, index: 0 };
             }
@@ -280,6 +282,11 @@ impl ControllerHandle {
         transition: BrokerTransition,
     ) -> Result<(), ControllerError> {
         self.ask(ChangeBroker { broker, transition }).await?
+    }
+
+    /// Forgets a broker.
+    pub async fn unregister_broker(&self, id: NodeId) -> Result<(), ControllerError> {
+        self.ask(UnregisterBroker { id }).await?
     }
 
     /// Gives a broker a block of producer ids. When this answers, no one else will ever get them.

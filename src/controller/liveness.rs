@@ -67,6 +67,7 @@ impl Liveness {
         &mut self,
         image: &MetadataImage,
         beat: &Heartbeat,
+        majority_ms: u64,
         now: Instant,
     ) -> Option<Result<HeartbeatAnswer, ControllerError>> {
         let known = match check_broker_epoch(image, beat.broker) {
@@ -75,7 +76,7 @@ impl Liveness {
         };
         self.heard(beat.broker, now);
         let shall_unfence = beat.may_serve && known.fenced && !known.in_controlled_shutdown;
-        (!shall_unfence).then_some(Ok(HeartbeatAnswer { is_fenced: known.fenced }))
+        (!shall_unfence).then_some(Ok(HeartbeatAnswer { is_fenced: known.fenced, majority_ms }))
     }
 
     /// Nothing more comes over this connection. Gives whose it was.

@@ -181,6 +181,8 @@ pub struct Heartbeat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
     pub is_fenced: bool,
+    /// Milliseconds since the active controller last heard of a majority: for so long another one may lead already.
+    pub majority_ms: u64,
 }
 
 /// A broker's state shall change.
@@ -188,6 +190,12 @@ pub struct HeartbeatAnswer {
 pub struct ChangeBroker {
     pub broker: BrokerIdentity,
     pub transition: BrokerTransition,
+}
+
+/// A broker that does not come back shall be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnregisterBroker {
+    pub id: NodeId,
 }
 
 /// A broker wants producer ids to give away.

@@ -9,7 +9,8 @@
 //! 4. **take over**: partitions and groups as the image has them, and from then on what changes ([`applier`]);
 //! 5. **serve**: accept clients, answer monitors, and do what is done by the clock ([`maintenance`]).
 //!
-//! It stops against that order, each step waiting for the one before: accept no more, give waiting members their answer, let
+//! It stops against that order, each step waiting for the one before: give away what it leads and others have
+//! ([`hand_over`]), accept no more, give waiting members their answer, let
 //! what is under way end, close the connections, end what is done by the clock, decide nothing any more, follow the
 //! metadata no more, close the logs and leave the marker of a clean shutdown, close the quorum. No task of a node that has
 //! stopped is left.
@@ -18,6 +19,7 @@ mod applier;
 pub mod command;
 mod controller_side;
 mod controllers;
+mod hand_over;
 mod maintenance;
 mod registration;
 #[cfg(test)]
@@ -53,6 +55,7 @@ use crate::segment::DataDirError;
 use crate::segment::ownership::OwnershipError;
 use crate::server::dynamic_config::{self, DynamicConfig};
 use crate::server::fetch_session::FetchSessions;
+use crate::server::lease::Lease;
 use crate::server::listener::{self, Connections};
 use crate::server::metrics::Metrics;
 use crate::server::request_memory::RequestMemory;
@@ -62,6 +65,7 @@ use crate::zerocopy::Sent;
 use applier::Applier;
 use controller_side::{ControllerSide, FrontSender};
 use controllers::OtherControllers;
+use hand_over::hand_over;
 use registration::{Registration, Rhythm};
 pub use storage::MissingData;
 use storage::{Storage, open_storage};
@@ -218,6 +222,7 @@ impl Node {
     /// Stops in order: nothing that was acknowledged has to be recovered at the next start, and nothing of this node goes on
     /// when this returns.
     pub async fn stop(self) {
+        hand_over(&self.broker).await;
         self.tasks.front.stop().await;
         if let Some(front) = &self.front {
             front.send_replace(None);
@@ -359,7 +364,9 @@ async fn join_quorum(
         session_timeout: Duration::from_millis(config.registration.session_timeout_ms),
         registration_timeout: Duration::from_millis(config.registration.timeout_ms),
     };
-    match Registration::new(controller.handle(), storage.quorum.clone(), rhythm, registration).await {
+    let lease = Lease::new(surroundings.clock.clone());
+    let quorum = storage.quorum.clone();
+    match Registration::new(controller.handle(), quorum, rhythm, registration, lease).await {
         Ok(registration) => Ok(Member { peers: peers.clone(), controller, registration }),
         Err(error) => {
             controller.stop().await;
@@ -459,6 +466,7 @@ fn serve(
         cluster_id,
         node: NodeId(config.node.id),
         registered,
+        lease: registration.lease(),
         listener_names: listeners.map(|listener| listener.name.clone()).collect(),
         broker_listeners: config.listeners.of_clients().count(),
         peers,

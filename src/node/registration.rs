@@ -10,8 +10,11 @@ use kafka_protocol::ResponseError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::controller::{BrokerIdentity, BrokerRegistration, ControllerError, ControllerHandle, Heartbeat};
+use crate::controller::{
+    BrokerIdentity, BrokerRegistration, ControllerError, ControllerHandle, Heartbeat, HeartbeatAnswer,
+};
 use crate::raft::MetadataQuorum;
+use crate::server::lease::Lease;
 
 /// The pause before a broker registers again whose id another one has, or that was not heard.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,6 +30,13 @@ pub(super) struct Rhythm {
     pub registration_timeout: Duration,
 }
 
+impl Rhythm {
+    /// How long this broker leads without being heard. Its session ends later, by as much as clocks and wires need.
+    fn lease(&self) -> Duration {
+        self.session_timeout - self.heartbeat_interval.min(self.session_timeout / 4)
+    }
+}
+
 /// A registered broker.
 #[derive(Debug)]
 pub(super) struct Registration {
@@ -35,6 +45,7 @@ pub(super) struct Registration {
     rhythm: Rhythm,
     request: BrokerRegistration,
     identity: watch::Sender<BrokerIdentity>,
+    lease: Lease,
     /// This node knows of its registration once it has applied this index.
     known_at: u64,
 }
@@ -46,6 +57,7 @@ impl Registration {
         quorum: MetadataQuorum,
         rhythm: Rhythm,
         mut request: BrokerRegistration,
+        lease: Lease,
     ) -> Result<Self, ControllerError> {
         let deadline = Instant::now() + rhythm.registration_timeout;
         request.unfence = is_alone(&quorum, &request);
@@ -66,7 +78,7 @@ impl Registration {
         };
         let identity = watch::Sender::new(BrokerIdentity { id: request.id, epoch });
         let known_at = quorum.applied_index();
-        Ok(Self { controller, quorum, rhythm, request, identity, known_at })
+        Ok(Self { controller, quorum, rhythm, request, identity, lease, known_at })
     }
 
     /// This process as the controller knows it. It changes when it is registered anew.
@@ -74,11 +86,17 @@ impl Registration {
         self.identity.subscribe()
     }
 
+    /// Until when this broker may lead.
+    pub fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
     /// Keeps this broker registered and heard of; `applied` is how far it follows the metadata. Never ends.
     pub async fn keep(mut self, mut applied: watch::Receiver<u64>) {
         loop {
             if self.is_settled() {
                 // Nobody else is there, and nothing is to be told.
+                self.lease.renew_for_ever();
                 if self.quorum.applied().changed().await.is_err() {
                     return std::future::pending().await;
                 }
@@ -87,8 +105,12 @@ impl Registration {
             let leader = self.quorum.leader();
             let may_serve = *applied.borrow_and_update() >= self.known_at;
             let beat = Heartbeat { broker: *self.identity.borrow(), may_serve };
+            let asked_ms = self.lease.now_ms();
             match self.controller.within(self.rhythm.session_timeout).heartbeat(beat).await {
-                Ok(_) => {}
+                Ok(HeartbeatAnswer { majority_ms, .. }) => {
+                    let known_ms = asked_ms.saturating_sub_unsigned(majority_ms);
+                    self.lease.renew(known_ms, self.rhythm.lease());
+                }
                 Err(error) if error.code == ResponseError::StaleBrokerEpoch => {
                     tracing::warn!(%error, "this broker's registration is gone; it registers again");
                     self.register_again().await;

@@ -192,6 +192,14 @@ impl MetadataQuorum {
         }
     }
 
+    /// On the leader of several voters: milliseconds since a majority last answered it.
+    pub fn ms_since_quorum_ack(&self) -> u64 {
+        match self.is_only_voter() {
+            true => 0,
+            false => self.inner.raft.metrics().borrow().millis_since_quorum_ack.unwrap_or(0),
+        }
+    }
+
     /// Whether this node is the only voter, and there are no learners.
     pub fn is_only_voter(&self) -> bool {
         let metrics = self.inner.raft.metrics();

@@ -12,6 +12,7 @@ mod errors;
 pub mod fetch_session;
 pub mod handlers;
 pub mod internal;
+pub mod lease;
 pub mod listener;
 pub mod loggers;
 pub mod metrics;
@@ -40,6 +41,7 @@ use crate::zerocopy::Sent;
 use api::ListenerRole;
 use dynamic_config::DynamicConfig;
 use fetch_session::FetchSessions;
+use lease::Lease;
 use metrics::Metrics;
 use producer_ids::ProducerIds;
 use request_memory::RequestMemory;
@@ -60,6 +62,8 @@ pub struct Broker {
     pub node: NodeId,
     /// This process as the controller knows it; see [`Broker::identity`].
     pub registered: watch::Receiver<BrokerIdentity>,
+    /// Until when it may lead what others hold, too.
+    pub lease: Lease,
     /// Names of the listeners, by their index; those for controllers come last.
     pub listener_names: Vec<String>,
     /// How many of them serve clients of this broker.
@@ -90,6 +94,17 @@ impl Broker {
     /// This process as the controller knows it now.
     pub fn identity(&self) -> BrokerIdentity {
         *self.registered.borrow()
+    }
+
+    /// The broker that clients are told to ask for what the active controller decides: any can take it there. Its own one,
+    /// where that serves clients.
+    pub fn shown_controller(&self) -> Option<NodeId> {
+        let image = self.image();
+        let leader = self.quorum.leader().filter(|leader| image.broker(*leader).is_some_and(|it| !it.fenced));
+        leader.or_else(|| {
+            let own = image.broker(self.node).filter(|own| !own.fenced);
+            own.or_else(|| image.brokers().values().find(|other| !other.fenced)).map(|broker| broker.id)
+        })
     }
 
     /// Whom a listener serves, by its index.

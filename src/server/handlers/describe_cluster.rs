@@ -67,7 +67,7 @@ impl AnswerNow for DescribeClusterRequest {
         let response = DescribeClusterResponse::default()
             .with_endpoint_type(BROKER_ENDPOINTS)
             .with_cluster_id(text(&broker.cluster_id))
-            .with_controller_id(leader_id(broker.quorum.leader()))
+            .with_controller_id(leader_id(broker.shown_controller()))
             .with_brokers(brokers.collect());
         match self.include_cluster_authorized_operations {
             true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),

@@ -171,7 +171,7 @@ fn to_response(broker: &Broker, request: &Request, message: &MetadataRequest) ->
     let response = MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(text(&broker.cluster_id)))
-        .with_controller_id(leader_id(broker.quorum.leader()))
+        .with_controller_id(leader_id(broker.shown_controller()))
         .with_topics(topics);
     match message.include_cluster_authorized_operations {
         true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),

@@ -38,6 +38,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod unregister_broker;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ pub static APIS: &[Api] = &[
     describe_quorum::API,
     describe_cluster::API,
     describe_producers::API,
+    unregister_broker::API,
     list_config_resources::API,
     describe_topic_partitions::API,
 ];

@@ -1,0 +1,167 @@
+//! Three nodes: who decides, who leads, and what happens when one goes.
+
+#![allow(clippy::unwrap_used)] // A test that unwraps says what failed.
+
+mod support;
+
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use raftsman::controller::{ConfigChange, ConfigOperation, CreateTopics, IncrementalAlterConfigs, NewTopic};
+use raftsman::metadata::{ConfigResource, MetadataImage};
+use raftsman::types::{NodeId, TopicId};
+use support::cluster::TestCluster;
+
+fn replicated(name: &str, partition_count: i32) -> CreateTopics {
+    let topic = NewTopic { replication_factor: 3, ..NewTopic::named(name, partition_count) };
+    CreateTopics { topics: vec![topic], validate_only: false }
+}
+
+/// Who leads each partition.
+fn leaders(image: &MetadataImage, topic: &str) -> Vec<Option<i32>> {
+    let partitions = &image.topic(topic).unwrap().partitions;
+    partitions.iter().map(|partition| partition.leader.map(|leader| leader.0)).collect()
+}
+
+fn is_fenced(image: &MetadataImage, id: i32) -> bool {
+    image.broker(NodeId(id)).unwrap().fenced
+}
+
+#[test]
+fn any_node_takes_what_the_active_controller_decides_and_shows_it() {
+    let cluster = TestCluster::start(3, &[]);
+    for id in 1..=3 {
+        let broker = cluster.broker(id);
+        let name = format!("from-{id}");
+        cluster.on(id, async {
+            let answers = broker.controller.create_topics(replicated(&name, 6)).await.unwrap();
+            let created = answers[0].1.as_ref().unwrap().id;
+            assert_eq!(broker.image().topic(&name).unwrap().id, created);
+            broker.wait_applied().await;
+            assert!(broker.partitions.topic(&name).is_some());
+            let change = ConfigChange {
+                key: "retention.ms".into(),
+                operation: ConfigOperation::Set,
+                value: Some(id.to_string()),
+            };
+            let alter = IncrementalAlterConfigs {
+                resources: vec![(ConfigResource::topic(&name), vec![change])],
+                validate_only: false,
+            };
+            broker.controller.incremental_alter_configs(alter).await.unwrap()[0].1.as_ref().unwrap();
+            assert_eq!(broker.image().topic(&name).unwrap().configs["retention.ms"], id.to_string());
+        });
+        let shown = support::Client::connect(cluster.address(id)).unwrap().metadata(&[&name]);
+        assert_eq!((shown.brokers.len(), shown.topics[0].partitions.len()), (3, 6));
+    }
+    for id in 1..=3 {
+        let broker = cluster.broker(id);
+        let name = format!("from-{}", id % 3 + 1);
+        let topic = raftsman::controller::TopicToDelete { name: Some(name.clone()), id: TopicId::ZERO };
+        let deleted = cluster.on(id, broker.controller.delete_topics(vec![topic.clone()])).unwrap();
+        assert!(deleted[0].1.is_ok() && broker.image().topic(&name).is_none());
+        let again = cluster.on(id, broker.controller.delete_topics(vec![topic])).unwrap();
+        assert_eq!(again[0].1.as_ref().unwrap_err().code, ResponseError::UnknownTopicOrPartition);
+    }
+    cluster.wait_for("all is deleted everywhere", |image| image.topic_count() == 0);
+    cluster.stop_all();
+}
+
+#[test]
+fn a_killed_broker_is_fenced_at_once_and_one_that_comes_back_is_not() {
+    let mut cluster = TestCluster::start(3, &[("broker.session.timeout.ms", "60000")]);
+    let controller = cluster.controller();
+    let broker = cluster.broker(controller);
+    cluster.on(controller, broker.controller.create_topics(replicated("t", 9))).unwrap();
+    cluster.wait_for("all nodes know the topic", |image| image.topic("t").is_some());
+
+    let victim = controller % 3 + 1;
+    assert!(leaders(&broker.image(), "t").contains(&Some(victim)));
+    cluster.kill(victim);
+    // Long before its session ends: nobody listens where it did.
+    let took = cluster.wait_for("the dead broker is fenced, and leads nothing", |image| {
+        is_fenced(image, victim)
+            && leaders(image, "t").iter().all(|leader| leader.is_some_and(|leader| leader != victim))
+    });
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    println!("fenced after {took:?}");
+
+    cluster.start_nodes(&[victim]);
+    cluster.wait_for("it is back", |image| !is_fenced(image, victim));
+    drop(broker);
+    cluster.stop_all();
+}
+
+#[test]
+fn the_next_active_controller_takes_over_from_one_that_was_killed_with_its_broker() {
+    let mut cluster = TestCluster::start(3, &[("broker.session.timeout.ms", "60000")]);
+    let controller = cluster.controller();
+    let broker = cluster.broker(controller);
+    cluster.on(controller, broker.controller.create_topics(replicated("t", 9))).unwrap();
+    cluster.wait_for("all nodes know the topic", |image| image.topic("t").is_some());
+    drop(broker);
+    cluster.kill(controller);
+    let took = cluster.wait_for("the dead one is fenced, and leads nothing", |image| {
+        is_fenced(image, controller)
+            && leaders(image, "t").iter().all(|leader| leader.is_some_and(|leader| leader != controller))
+    });
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    println!("fenced after {took:?}");
+    let other = controller % 3 + 1;
+    let broker = cluster.broker(other);
+    cluster.on(other, broker.controller.create_topics(replicated("fewer", 1))).unwrap();
+    let refused = cluster.on(other, broker.controller.create_topics(replicated("fewer", 1))).unwrap();
+    assert!(refused[0].1.is_err(), "two brokers hold no three replicas");
+
+    cluster.start_nodes(&[controller]);
+    cluster.wait_for("it is back", |image| !is_fenced(image, controller));
+    drop(broker);
+    cluster.stop_all();
+}
+
+#[test]
+fn a_broker_that_stops_has_given_its_leaderships_away_before() {
+    let mut cluster = TestCluster::start(3, &[]);
+    for _ in 0..2 {
+        let controller = cluster.controller();
+        let broker = cluster.broker(controller);
+        let name = format!("of-{controller}");
+        cluster.on(controller, broker.controller.create_topics(replicated(&name, 9))).unwrap();
+        cluster.wait_for("all nodes know the topic", |image| image.topic(&name).is_some());
+        drop(broker);
+        // The active controller itself, and after it one that is none.
+        let watcher = cluster.broker(controller % 3 + 1);
+        let goes = controller;
+        cluster.stop(goes);
+        let image = watcher.image();
+        let own = image.broker(NodeId(goes)).unwrap();
+        assert!(own.in_controlled_shutdown || own.fenced, "{own:?}");
+        assert!(leaders(&image, &name).iter().all(|leader| leader.is_some_and(|leader| leader != goes)));
+        drop(watcher);
+        cluster.controller();
+        cluster.start_nodes(&[goes]);
+        cluster.wait_for("it is back", |image| image.broker(NodeId(goes)).unwrap().is_active());
+    }
+    cluster.stop_all();
+}
+
+#[test]
+fn a_broker_that_was_forgotten_registers_again_and_one_that_is_gone_is_forgotten() {
+    let mut cluster = TestCluster::start(3, &[]);
+    let controller = cluster.controller();
+    let other = controller % 3 + 1;
+    let before = cluster.broker(other).identity();
+    let broker = cluster.broker(controller);
+    cluster.on(controller, broker.controller.unregister_broker(NodeId(other))).unwrap();
+    cluster.wait_for("it is there again", |image| {
+        image.broker(NodeId(other)).is_some_and(|now| now.epoch > before.epoch && now.is_active())
+    });
+    assert!(cluster.broker(other).identity().epoch > before.epoch);
+    cluster.stop(other);
+    cluster.on(controller, broker.controller.unregister_broker(NodeId(other))).unwrap();
+    cluster.wait_for("it is forgotten", |image| image.broker(NodeId(other)).is_none());
+    let again = cluster.on(controller, broker.controller.unregister_broker(NodeId(other))).unwrap_err();
+    assert_eq!(again.code, ResponseError::BrokerIdNotRegistered);
+    drop(broker);
+    cluster.stop_all();
+}
