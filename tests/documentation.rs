@@ -1,6 +1,10 @@
 //! Pages say what the code says: those that are made from it, and versions that are written in both.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use raftsman::config::broker::Remarks;
+use raftsman::config::{BrokerConfig, environment, properties};
 
 /// Holds that a page is as it would be made now; makes it with `UPDATE_DOCS` set.
 fn is_up_to_date(page: &str, made: &str) {
@@ -96,4 +100,52 @@ fn the_versions_of_clients_are_those_that_the_suites_are_built_with() {
             "a README names another version than {bundled}"
         );
     }
+}
+
+/// The metrics that a text names, without what a histogram adds to its name.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let own = words.filter(|word| word.starts_with("raftsman_") || word.starts_with("process_"));
+    let plain = own.map(|word| {
+        ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word)
+    });
+    plain.collect()
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
+    let page = text("docs/metrics.md");
+    let there = metrics_in(&page);
+    for file in ["docker/prometheus/alerts.yml", "docker/grafana/dashboards/raftsman.json"] {
+        let content = text(file);
+        let asked = metrics_in(&content);
+        let missing: Vec<_> = asked.difference(&there).collect();
+        assert!(
+            asked.len() > 10 && missing.is_empty(),
+            "{file} asks for {missing:?}, which docs/metrics.md has not"
+        );
+    }
+}
+
+/// What a container is configured with: the image's file, and over it the variables of a compose file; and the voters of
+/// the quorum that it is part of.
+#[test]
+fn the_containers_are_configured_by_keys_that_there_are() {
+    const FILES: &[(&str, usize)] = &[("docker/compose.yaml", 0)];
+    for (file, nodes) in FILES {
+        let compose = text(file);
+        let variables = compose.lines().filter_map(|line| line.trim().split_once(": "));
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut values = properties::parse(&text("docker/server.properties"));
+        assert_eq!(environment::lay_over(&mut values, variables), [""; 0]);
+        let (config, remarks) = BrokerConfig::from_values(values).expect(file);
+        assert_eq!(remarks, Remarks::default(), "{file}");
+        assert_eq!(config.quorum.voters.0.len(), *nodes);
+    }
+    let toolchain = between("rust-toolchain.toml", "channel = \"", '"');
+    let image = between("docker/Dockerfile", "ARG BUILDER=rust:", '-');
+    assert!(
+        toolchain.starts_with(&image),
+        "the Dockerfile builds with Rust {image}, rust-toolchain.toml names {toolchain}"
+    );
 }

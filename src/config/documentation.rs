@@ -16,7 +16,8 @@ Made from `src/config`; `UPDATE_DOCS=1 cargo test --test documentation` writes i
 file it runs one node on loopback with its data in `./raftsman-data`. The `server.properties` of a
 Kafka installation starts it: keys of Kafka's that have no meaning here are named in one line at the
 start, a key that nobody knows is warned about with what may have been meant, and a bad value is an
-error.
+error. With `--environment`, variables such as `KAFKA_NODE_ID` go over the file, as in a container
+([operating](operating.md#configuration-in-containers)).
 
 ## While the broker runs
 

@@ -12,12 +12,14 @@
 //! * [`group`]: the keys of a group.
 //! * [`broker_keys`]: all keys of a broker together: those of the rooms, and what topics take their defaults from.
 //! * [`broker`]: how `server.properties` is read ([`properties`] is the file format, [`kafka_names`] what Kafka knows).
+//! * [`environment`]: environment variables that set keys, as the container image of Apache Kafka names them.
 //! * [`documentation`]: the page that is made of all this.
 
 pub mod broker;
 pub mod broker_keys;
 pub mod declaration;
 pub mod documentation;
+pub mod environment;
 pub mod group;
 pub mod kafka_names;
 pub mod key;

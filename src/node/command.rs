@@ -1,8 +1,9 @@
 //! `raftsman server`: from a properties file to a running node, until a signal stops it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Node, StartError, retained_memory};
-use crate::config::{BrokerConfig, properties};
+use crate::config::{BrokerConfig, environment, properties};
 use crate::env::{Disk, Surroundings, panics, real};
 use crate::raft::OpenError;
 use crate::server::loggers;
@@ -26,13 +27,19 @@ use crate::server::loggers;
   raftsman server                                      a broker on 127.0.0.1:9092, data in ./raftsman-data
   raftsman server --override log.dirs=/var/lib/raftsman --override listeners=PLAINTEXT://:9092
   raftsman server server.properties                    with the file of a Kafka installation
+  KAFKA_NODE_ID=2 raftsman server --environment        as in a container: KAFKA_LOG_DIRS is log.dirs, and so on
 
 Logs go to standard error; RAFTSMAN_LOG sets what is logged (info, debug, raftsman::raft=debug),
 RAFTSMAN_LOG_FORMAT=json makes them JSON.")]
 pub struct ServerArguments {
     /// File with Kafka's property names; without it, the defaults run a single node on loopback.
     pub properties: Option<PathBuf>,
-    /// Set a property, over the file's: key=value. May be repeated.
+    /// Read properties from environment variables too, over the file's, named as for the container image of Apache Kafka:
+    /// KAFKA_ and the key in capitals, with _ for a dot, __ for an underscore and ___ for a dash (KAFKA_NODE_ID is
+    /// node.id). Those for a JVM (KAFKA_HEAP_OPTS, KAFKA_OPTS, KAFKA_LOG4J_…, KAFKA_JMX_…) have no meaning.
+    #[arg(long)]
+    pub environment: bool,
+    /// Set a property, over the file's and the environment's: key=value. May be repeated.
     #[arg(long = "override", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Start although acknowledged data is missing (the metadata log, the data folder, a partition's files), with what
@@ -47,7 +54,7 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
     let started = surroundings.clock.monotonic();
     start_logging();
     panics::end_process();
-    let config = match read_config(arguments, &*surroundings.disk) {
+    let config = match read_config(arguments, std::env::vars_os(), &*surroundings.disk) {
         Ok(config) => config,
         Err(reason) => {
             eprintln!("raftsman: {reason}");
@@ -156,8 +163,12 @@ fn banner(node: &Node, took: Duration) -> String {
     text
 }
 
-/// Reads file and overrides; says once what has no meaning or is unknown.
-fn read_config(arguments: &ServerArguments, disk: &dyn Disk) -> Result<BrokerConfig, String> {
+/// Reads file, environment and overrides, each over what stands before it; says once what has no meaning or is unknown.
+fn read_config(
+    arguments: &ServerArguments,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    disk: &dyn Disk,
+) -> Result<BrokerConfig, String> {
     let mut values = BTreeMap::new();
     if let Some(path) = &arguments.properties {
         let text = disk.read(path).and_then(|content| {
@@ -167,6 +178,16 @@ fn read_config(arguments: &ServerArguments, disk: &dyn Disk) -> Result<BrokerCon
         let text =
             text.map_err(|error| format!("the properties file {} cannot be read: {error}", path.display()))?;
         values = properties::parse(&text);
+    }
+    if arguments.environment {
+        let of_the_jvm = environment::lay_over(&mut values, of_kafka(variables)?);
+        if !of_the_jvm.is_empty() {
+            let variables = of_the_jvm.join(", ");
+            tracing::info!(
+                variables,
+                "these are for a JVM and have no meaning here; RAFTSMAN_LOG sets what is logged"
+            );
+        }
     }
     for text in &arguments.overrides {
         let (key, value) = text.split_once('=').ok_or_else(|| {
@@ -188,6 +209,19 @@ fn read_config(arguments: &ServerArguments, disk: &dyn Disk) -> Result<BrokerCon
     Ok(config)
 }
 
+/// The variables that begin with `KAFKA_`, as text.
+fn of_kafka(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>, String> {
+    let own = variables.filter(|(name, _)| name.as_encoded_bytes().starts_with(b"KAFKA_"));
+    let own = own.map(|(name, value)| {
+        let wrong = || format!("the environment variable {} is not UTF-8", Path::new(&name).display());
+        match (name.to_str(), value.to_str()) {
+            (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(wrong()),
+        }
+    });
+    own.collect()
+}
+
 fn start_logging() {
     let wanted = std::env::var("RAFTSMAN_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let info = || Targets::new().with_default(LevelFilter::INFO).with_target("openraft", LevelFilter::OFF);
@@ -199,4 +233,56 @@ fn start_logging() {
         Ok("json") => logs.with(lines.json()).try_init(),
         _ => logs.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn read(
+        file: &str,
+        variables: &[(&str, &str)],
+        arguments: ServerArguments,
+    ) -> Result<BrokerConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = real::surroundings().disk;
+        let path = folder.path().join("server.properties");
+        disk.write_atomic(&path, file.as_bytes()).unwrap();
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        read_config(&ServerArguments { properties: Some(path), ..arguments }, variables, &*disk)
+    }
+
+    #[test]
+    fn an_override_goes_over_the_environment_and_that_over_the_file() {
+        let file = "node.id=1\nnum.partitions=1\nbroker.rack=of the file\n";
+        let variables = [
+            ("KAFKA_NODE_ID", "2"),
+            ("KAFKA_NUM_PARTITIONS", "2"),
+            ("KAFKA_HEAP_OPTS", "-Xmx1g"),
+            ("PATH", "/"),
+        ];
+        let arguments = |environment| ServerArguments {
+            environment,
+            overrides: vec!["node.id=3".to_owned()],
+            ..ServerArguments::default()
+        };
+        let config = read(file, &variables, arguments(true)).unwrap();
+        assert_eq!(
+            (config.node.id, config.topics.num_partitions, config.node.rack.as_deref()),
+            (3, 2, Some("of the file"))
+        );
+        let config = read(file, &variables, arguments(false)).unwrap();
+        assert_eq!((config.node.id, config.topics.num_partitions), (3, 1));
+    }
+
+    #[test]
+    fn a_variable_that_is_no_text_is_named() {
+        let bytes = || OsString::from_vec(b"\xff".to_vec());
+        let (own, of_others) = (("KAFKA_NODE_ID".into(), bytes()), ("LANG".into(), bytes()));
+        assert_eq!(of_kafka([of_others.clone()].into_iter()), Ok(vec![]));
+        let refused = of_kafka([of_others, own].into_iter()).unwrap_err();
+        assert_eq!(refused, "the environment variable KAFKA_NODE_ID is not UTF-8");
+    }
 }
