@@ -13,6 +13,7 @@ pub mod configs;
 pub mod consume;
 pub mod delete_records;
 pub mod deserializer;
+pub mod dev;
 pub mod dump_log;
 pub mod elect_leaders;
 pub mod features;
@@ -91,6 +92,8 @@ pub enum Command {
     DumpLog(dump_log::DumpLogArguments),
     /// Measure a cluster: throughput, latency, and what its broker pays (kafka-producer-perf-test and others)
     Bench(bench::BenchArguments),
+    /// Try things out: several nodes on this machine
+    Dev(dev::DevArguments),
     /// Print what a shell needs to complete this program's command lines
     Completions(manual::CompletionsArguments),
     /// Print this program's manual, or write a page for each command into a folder
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Quorum(arguments) => block_on(quorum::run(arguments, &mut out)),
         Command::Features(arguments) => block_on(features::run(arguments, &mut out)),
         Command::ApiVersions(arguments) => block_on(api_versions::run(arguments, &mut out)),
+        Command::Dev(arguments) => block_on(dev::run(arguments, &mut out)),
         Command::Completions(arguments) => manual::completions(&arguments, Cli::command(), &mut out),
         Command::Man(arguments) => manual::man(&arguments, Cli::command(), &mut out),
         Command::LogDirs(arguments) => block_on(log_dirs::run(arguments, &mut out)),
