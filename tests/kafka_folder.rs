@@ -58,7 +58,6 @@ fn open(folder: &Path) -> (DataDir, OpenedLog) {
         recovery_threads: 1,
         open_files_max: 64,
         // The producers wrote long ago.
-        producer_id_expiration_ms: i64::MAX,
         accepts_missing_data: false,
     };
     let (data, mut opened) = DataDir::open(&real::surroundings(), options).unwrap();

@@ -104,7 +104,7 @@ pub fn is_list(name: &str) -> bool {
 /// behind a value of the key itself.
 pub fn synonyms(name: &str, values: &BrokerValues) -> Vec<Synonym> {
     let mut all = match topic::set_by(name) {
-        Some(entry) => topic::broker_synonyms(entry, values),
+        Some(entry) => entry.broker_synonyms(values),
         None => match find(name) {
             Some(known) => values.synonyms(&[(known.key.name, known.key.default)]),
             None => Vec::new(),

@@ -93,13 +93,13 @@ pub fn page() -> String {
     }
     page += "\n## Topics\n\nAll change at run time. A topic takes what it does not set from the broker's keys named last, the first that is set.\n\n";
     page += "| key | type | default | meaning |\n|---|---|---|---|\n";
-    for entry in topic::KEYS {
+    for entry in topic::keys() {
         let names: Vec<String> = entry
             .broker_keys
             .iter()
-            .map(|(name, unit)| match unit {
-                Unit::Same => format!("`{name}`"),
-                Unit::HoursToMs | Unit::MinutesToMs => format!("`{name}` (converted)"),
+            .map(|known| match known.unit {
+                Unit::Same => format!("`{}`", known.name),
+                Unit::HoursToMs | Unit::MinutesToMs => format!("`{}` (converted)", known.name),
             })
             .collect();
         let broker_keys =

@@ -4,6 +4,7 @@
 //! serve yet: they are checked, kept and told of, and take effect with those protocols. Groups of the
 //! classic protocol bring their timeouts with them.
 
+use super::declaration::{Check, Value};
 use super::key::{ConfigError, Key, Kind};
 use super::values::{Set, Source, Synonym};
 
@@ -11,6 +12,7 @@ use super::values::{Set, Source, Synonym};
 #[derive(Clone, Copy, Debug)]
 pub struct GroupKey {
     pub key: Key,
+    check: Check,
     /// The key of Kafka's brokers that has the default; the key itself where there is none.
     pub default_name: &'static str,
     /// Kafka's broker keys that limit it, with their defaults.
@@ -18,69 +20,94 @@ pub struct GroupKey {
     greatest: Option<(&'static str, i32)>,
 }
 
-const I32: i32 = i32::MAX;
 const RESETS: &str = "by_duration:";
 
+/// The rows: each with the type that its value is read into, which is its check. No room reads them yet; the first
+/// that does gets a struct of them, as `config!` makes it.
 macro_rules! keys {
-    ($($name:literal, $kind:expr, $default:literal, $default_name:literal, $least:expr, $greatest:expr, $doc:literal;)*) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:literal: $type:ty, $kind:expr, default $default:literal from $default_name:literal
+            $(, at_least $least_name:literal $least:literal)? $(, at_most $greatest_name:literal $greatest:literal)?;
+    )*) => {
         &[$(GroupKey {
-            key: Key { name: $name, kind: $kind, default: Some($default), doc: $doc },
+            key: Key {
+                name: $name,
+                kind: $kind,
+                default: Some(concat!($default)),
+                doc: concat!($($doc),+).trim_ascii_start(),
+            },
+            check: |key, text| <$type>::read(key, text).map(drop),
             default_name: $default_name,
-            least: $least,
-            greatest: $greatest,
+            least: keys!(@limit $($least_name $least)?),
+            greatest: keys!(@limit $($greatest_name $greatest)?),
         }),*]
     };
+    (@limit) => { None };
+    (@limit $name:literal $limit:literal) => { Some(($name, $limit)) };
 }
 
 /// All group keys, in the order of their names.
 pub const KEYS: &[GroupKey] = keys! {
-    "consumer.assignment.interval.ms", Kind::Int(0, I32), "1000", "group.consumer.assignment.interval.ms",
-        Some(("group.consumer.min.assignment.interval.ms", 0)), Some(("group.consumer.max.assignment.interval.ms", 15_000)),
-        "Least time between two assignments of a consumer group.";
-    "consumer.heartbeat.interval.ms", Kind::Int(1, I32), "5000", "group.consumer.heartbeat.interval.ms",
-        Some(("group.consumer.min.heartbeat.interval.ms", 5_000)), Some(("group.consumer.max.heartbeat.interval.ms", 15_000)),
-        "How often members of a consumer group send heartbeats.";
-    "consumer.session.timeout.ms", Kind::Int(1, I32), "45000", "group.consumer.session.timeout.ms",
-        Some(("group.consumer.min.session.timeout.ms", 45_000)), Some(("group.consumer.max.session.timeout.ms", 60_000)),
-        "Time without a heartbeat after which a member of a consumer group is gone.";
-    "share.assignment.interval.ms", Kind::Int(0, I32), "1000", "group.share.assignment.interval.ms",
-        Some(("group.share.min.assignment.interval.ms", 0)), Some(("group.share.max.assignment.interval.ms", 15_000)),
-        "Least time between two assignments of a share group.";
-    "share.auto.offset.reset", Kind::Text, "latest", "share.auto.offset.reset", None, None,
-        "Where a share group begins: `earliest`, `latest`, or `by_duration:` and how far back (`by_duration:PT1H`).";
-    "share.delivery.count.limit", Kind::Int(2, I32), "5", "group.share.delivery.count.limit",
-        Some(("group.share.min.delivery.count.limit", 2)), Some(("group.share.max.delivery.count.limit", 10)),
-        "How often a record is given to members of a share group before it is given up.";
-    "share.heartbeat.interval.ms", Kind::Int(1, I32), "5000", "group.share.heartbeat.interval.ms",
-        Some(("group.share.min.heartbeat.interval.ms", 5_000)), Some(("group.share.max.heartbeat.interval.ms", 15_000)),
-        "How often members of a share group send heartbeats.";
-    "share.isolation.level", Kind::OneOf(&["read_committed", "read_uncommitted"]), "read_uncommitted", "share.isolation.level", None, None,
-        "Whether a share group sees records of open transactions.";
-    "share.partition.max.record.locks", Kind::Int(100, I32), "2000", "group.share.partition.max.record.locks",
-        Some(("group.share.min.partition.max.record.locks", 100)), Some(("group.share.max.partition.max.record.locks", 4_000)),
-        "Most records of a partition that a share group holds at a time.";
-    "share.record.lock.duration.ms", Kind::Int(1_000, I32), "30000", "group.share.record.lock.duration.ms",
-        Some(("group.share.min.record.lock.duration.ms", 15_000)), Some(("group.share.max.record.lock.duration.ms", 60_000)),
-        "How long a member of a share group holds a record.";
-    "share.renew.acknowledge.enable", Kind::Boolean, "true", "share.renew.acknowledge.enable", None, None,
-        "Let members of a share group hold a record for longer.";
-    "share.session.timeout.ms", Kind::Int(1, I32), "45000", "group.share.session.timeout.ms",
-        Some(("group.share.min.session.timeout.ms", 45_000)), Some(("group.share.max.session.timeout.ms", 60_000)),
-        "Time without a heartbeat after which a member of a share group is gone.";
-    "streams.assignment.interval.ms", Kind::Int(0, I32), "1000", "group.streams.assignment.interval.ms",
-        Some(("group.streams.min.assignment.interval.ms", 0)), Some(("group.streams.max.assignment.interval.ms", 15_000)),
-        "Least time between two assignments of a streams group.";
-    "streams.heartbeat.interval.ms", Kind::Int(1, I32), "5000", "group.streams.heartbeat.interval.ms",
-        Some(("group.streams.min.heartbeat.interval.ms", 5_000)), Some(("group.streams.max.heartbeat.interval.ms", 15_000)),
-        "How often members of a streams group send heartbeats.";
-    "streams.initial.rebalance.delay.ms", Kind::Int(0, I32), "3000", "group.streams.initial.rebalance.delay.ms", None, None,
-        "How long the first assignment of an empty streams group waits for more members.";
-    "streams.num.standby.replicas", Kind::Int(0, I32), "0", "group.streams.num.standby.replicas",
-        None, Some(("group.streams.max.standby.replicas", 2)),
-        "Warm copies of each task's state.";
-    "streams.session.timeout.ms", Kind::Int(1, I32), "45000", "group.streams.session.timeout.ms",
-        Some(("group.streams.min.session.timeout.ms", 45_000)), Some(("group.streams.max.session.timeout.ms", 60_000)),
-        "Time without a heartbeat after which a member of a streams group is gone.";
+    /// Least time between two assignments of a consumer group.
+    "consumer.assignment.interval.ms": i32, Kind::Int(0, i32::MAX), default 1000 from "group.consumer.assignment.interval.ms",
+        at_least "group.consumer.min.assignment.interval.ms" 0,
+        at_most "group.consumer.max.assignment.interval.ms" 15_000;
+    /// How often members of a consumer group send heartbeats.
+    "consumer.heartbeat.interval.ms": i32, Kind::Int(1, i32::MAX), default 5000 from "group.consumer.heartbeat.interval.ms",
+        at_least "group.consumer.min.heartbeat.interval.ms" 5_000,
+        at_most "group.consumer.max.heartbeat.interval.ms" 15_000;
+    /// Time without a heartbeat after which a member of a consumer group is gone.
+    "consumer.session.timeout.ms": i32, Kind::Int(1, i32::MAX), default 45_000 from "group.consumer.session.timeout.ms",
+        at_least "group.consumer.min.session.timeout.ms" 45_000,
+        at_most "group.consumer.max.session.timeout.ms" 60_000;
+    /// Least time between two assignments of a share group.
+    "share.assignment.interval.ms": i32, Kind::Int(0, i32::MAX), default 1000 from "group.share.assignment.interval.ms",
+        at_least "group.share.min.assignment.interval.ms" 0,
+        at_most "group.share.max.assignment.interval.ms" 15_000;
+    /// Where a share group begins: `earliest`, `latest`, or `by_duration:` and how far back (`by_duration:PT1H`).
+    "share.auto.offset.reset": OffsetReset, Kind::Text, default "latest" from "share.auto.offset.reset";
+    /// How often a record is given to members of a share group before it is given up.
+    "share.delivery.count.limit": i32, Kind::Int(2, i32::MAX), default 5 from "group.share.delivery.count.limit",
+        at_least "group.share.min.delivery.count.limit" 2,
+        at_most "group.share.max.delivery.count.limit" 10;
+    /// How often members of a share group send heartbeats.
+    "share.heartbeat.interval.ms": i32, Kind::Int(1, i32::MAX), default 5000 from "group.share.heartbeat.interval.ms",
+        at_least "group.share.min.heartbeat.interval.ms" 5_000,
+        at_most "group.share.max.heartbeat.interval.ms" 15_000;
+    /// Whether a share group sees records of open transactions.
+    "share.isolation.level": String, Kind::OneOf(&["read_committed", "read_uncommitted"]), default "read_uncommitted" from "share.isolation.level";
+    /// Most records of a partition that a share group holds at a time.
+    "share.partition.max.record.locks": i32, Kind::Int(100, i32::MAX), default 2000 from "group.share.partition.max.record.locks",
+        at_least "group.share.min.partition.max.record.locks" 100,
+        at_most "group.share.max.partition.max.record.locks" 4_000;
+    /// How long a member of a share group holds a record.
+    "share.record.lock.duration.ms": i32, Kind::Int(1_000, i32::MAX), default 30_000 from "group.share.record.lock.duration.ms",
+        at_least "group.share.min.record.lock.duration.ms" 15_000,
+        at_most "group.share.max.record.lock.duration.ms" 60_000;
+    /// Let members of a share group hold a record for longer.
+    "share.renew.acknowledge.enable": bool, Kind::Boolean, default true from "share.renew.acknowledge.enable";
+    /// Time without a heartbeat after which a member of a share group is gone.
+    "share.session.timeout.ms": i32, Kind::Int(1, i32::MAX), default 45_000 from "group.share.session.timeout.ms",
+        at_least "group.share.min.session.timeout.ms" 45_000,
+        at_most "group.share.max.session.timeout.ms" 60_000;
+    /// Least time between two assignments of a streams group.
+    "streams.assignment.interval.ms": i32, Kind::Int(0, i32::MAX), default 1000 from "group.streams.assignment.interval.ms",
+        at_least "group.streams.min.assignment.interval.ms" 0,
+        at_most "group.streams.max.assignment.interval.ms" 15_000;
+    /// How often members of a streams group send heartbeats.
+    "streams.heartbeat.interval.ms": i32, Kind::Int(1, i32::MAX), default 5000 from "group.streams.heartbeat.interval.ms",
+        at_least "group.streams.min.heartbeat.interval.ms" 5_000,
+        at_most "group.streams.max.heartbeat.interval.ms" 15_000;
+    /// How long the first assignment of an empty streams group waits for more members.
+    "streams.initial.rebalance.delay.ms": i32, Kind::Int(0, i32::MAX), default 3000 from "group.streams.initial.rebalance.delay.ms";
+    /// Warm copies of each task's state.
+    "streams.num.standby.replicas": i32, Kind::Int(0, i32::MAX), default 0 from "group.streams.num.standby.replicas",
+        at_most "group.streams.max.standby.replicas" 2;
+    /// Time without a heartbeat after which a member of a streams group is gone.
+    "streams.session.timeout.ms": i32, Kind::Int(1, i32::MAX), default 45_000 from "group.streams.session.timeout.ms",
+        at_least "group.streams.min.session.timeout.ms" 45_000,
+        at_most "group.streams.max.session.timeout.ms" 60_000;
 };
 
 impl GroupKey {
@@ -103,15 +130,8 @@ impl GroupKey {
     }
 
     fn check(&self, value: &str) -> Result<(), ConfigError> {
-        self.key.check(value)?;
         let value = value.trim();
-        if self.key.name == "share.auto.offset.reset" && !is_reset(value) {
-            return Err(ConfigError::InvalidValue {
-                name: self.key.name.to_owned(),
-                value: value.to_owned(),
-                reason: "expected 'earliest', 'latest' or 'by_duration:<PnDTnHnMn.nS>'".to_owned(),
-            });
-        }
+        (self.check)(&self.key, value)?;
         let Ok(number) = value.parse::<i32>() else { return Ok(()) };
         let limited = |limit: Option<(&str, i32)>, fits: fn(&i32, &i32) -> bool, how: &str| match limit {
             Some((name, limit)) if !fits(&number, &limit) => {
@@ -132,6 +152,18 @@ pub fn validate_all(set: &Set) -> Result<(), String> {
         entry.check(value).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Where a share group begins.
+struct OffsetReset;
+
+impl Value for OffsetReset {
+    fn read(key: &Key, text: &str) -> Result<Self, ConfigError> {
+        match is_reset(text) {
+            true => Ok(Self),
+            false => Err(key.invalid(text, "expected 'earliest', 'latest' or 'by_duration:<PnDTnHnMn.nS>'")),
+        }
+    }
 }
 
 fn is_reset(value: &str) -> bool {

@@ -53,6 +53,14 @@ impl Key {
         }
     }
 
+    /// The error of a value that asks for what this broker does not do.
+    pub(super) fn unserved(&self, value: &str, why: &str) -> ConfigError {
+        let name = self.name;
+        ConfigError::Refused(format!(
+            "Invalid value {value} for configuration {name}: this broker does not serve it: {why}"
+        ))
+    }
+
     /// Checks a value against the key's type and range.
     pub fn check(&self, value: &str) -> Result<(), ConfigError> {
         let value = value.trim();

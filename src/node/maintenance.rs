@@ -124,8 +124,9 @@ async fn compact(broker: Arc<Broker>, number: usize, stopping: CancellationToken
 }
 
 fn expire_producers(broker: &Broker) {
+    let expiration_ms = broker.dynamic.current().storage.producer_id_expiration_ms;
     for partition in broker.partitions.partitions() {
-        partition.log.expire_producers(broker.now_ms());
+        partition.log.expire_producers(broker.now_ms(), expiration_ms);
     }
 }
 

@@ -62,7 +62,6 @@ impl Follower {
             cluster_id: "the-cluster".into(),
             recovery_threads: 1,
             open_files_max: 100,
-            producer_id_expiration_ms: 1_000_000,
             accepts_missing_data: false,
         };
         let (data, found) = DataDir::open(&surroundings, options).unwrap();

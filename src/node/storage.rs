@@ -68,7 +68,6 @@ pub(super) async fn open_storage(
         },
         recovery_threads: config.storage.recovery_threads,
         open_files_max: surroundings.disk.open_files_max(),
-        producer_id_expiration_ms: config.storage.producer_id_expiration_ms,
         accepts_missing_data: config.accepts_missing_data,
     };
     let taking = {

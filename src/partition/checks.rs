@@ -137,8 +137,8 @@ fn check_records(
     match target_codec(config) {
         Some(codec) if codec != header.compression()? => {
             let level = match codec {
-                Compression::Gzip => Some(config.compression_gzip_level).filter(|level| *level >= 0),
-                Compression::Lz4 => Some(config.compression_lz4_level),
+                Compression::Gzip => config.compression_gzip_level.0,
+                Compression::Lz4 => Some(config.compression_lz4_level.0),
                 Compression::Zstd => Some(config.compression_zstd_level),
                 _ => None,
             };
@@ -202,7 +202,7 @@ impl Rules {
         let greatest_ms = now_ms.saturating_add(config.timestamp_after_max_ms);
         let keeps_timestamps = config.timestamp_type == TimestampType::CreateTime;
         Self {
-            needs_keys: config.compact,
+            needs_keys: config.log.cleanup.compact,
             timestamps_ms: keeps_timestamps.then_some([least_ms, greatest_ms]),
         }
     }

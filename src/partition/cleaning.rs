@@ -83,7 +83,7 @@ impl LogCleaner {
     fn look(&self, partitions: &PartitionManager, now_ms: i64) -> Vec<(Cleanable, Arc<Partition>)> {
         let (mut due, mut dirtiest, mut forgot) = (Vec::new(), 0.0f64, false);
         for topic in partitions.topics() {
-            if !topic.config().compact {
+            if !topic.config().log.cleanup.compact {
                 for partition in topic.partitions() {
                     if partition.log.first_dirty_offset().is_some() {
                         partition.log.set_first_dirty_offset(None);
@@ -194,7 +194,7 @@ impl LogCleaner {
     /// Number of logs that are no longer compacted because that failed.
     pub fn uncleanable(&self, partitions: &PartitionManager) -> usize {
         let topics = partitions.topics();
-        let compacted = topics.iter().filter(|topic| topic.config().compact);
+        let compacted = topics.iter().filter(|topic| topic.config().log.cleanup.compact);
         compacted
             .map(|t| t.partitions().iter().filter(|partition| partition.log.is_uncleanable()).count())
             .sum()

@@ -16,7 +16,7 @@ use super::offline::{Absent, Offline};
 use super::syncing::Work;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{Configs, MetadataDelta, MetadataImage, PartitionImage, TopicImage};
-use crate::segment::{DataDir, LogConfig, LogError, OpenedLog};
+use crate::segment::{DataDir, LogError, OpenedLog};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId, TopicPartition};
 
 /// What went in and out of a topic's partitions on this node since its start.
@@ -311,14 +311,10 @@ impl PartitionManager {
         TopicConfig::resolve(&set, &self.broker_config.load().values)
     }
 
-    fn log_config(&self, config: &TopicConfig) -> LogConfig {
-        log_config(config, self.broker_config.load().storage.producer_id_expiration_ms)
-    }
-
     fn reconfigure(&self, topic: &Topic, configs: &Configs) {
         let config = self.effective(configs);
         for partition in topic.partitions() {
-            partition.log.update_config(self.log_config(&config));
+            partition.log.update_config(config.log.clone());
         }
         topic.config.store(Arc::new(config));
     }
@@ -381,7 +377,7 @@ impl PartitionManager {
         topic: &Arc<Topic>,
         name: TopicPartition,
     ) -> Result<(Arc<Partition>, bool), LogError> {
-        let config = self.log_config(&topic.config());
+        let config = topic.config().log.clone();
         let found = self.unclaimed.lock().remove(&name);
         let (opened, is_new) = match found {
             Some(opened) if opened.topic_id == topic.id => {
@@ -426,7 +422,7 @@ impl PartitionManager {
                 (&partition.name, self.data.delete_log(&partition.log))
             }
             Slot::Offline(offline) => {
-                let delay_ms = topic.config().file_delete_delay_ms;
+                let delay_ms = topic.config().log.file_delete_delay_ms;
                 (&offline.name, self.data.delete_unopened(&offline.name, delay_ms))
             }
         };
@@ -468,27 +464,4 @@ fn set(slots: &mut Vec<Slot>, index: i32, slot: Slot) {
         slots.resize(at + 1, Slot::Elsewhere);
     }
     slots[at] = slot;
-}
-
-/// What the log has to know of a topic's configuration.
-fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogConfig {
-    LogConfig {
-        segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
-        segment_ms: config.segment_ms,
-        segment_jitter_ms: config.segment_jitter_ms,
-        index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or_default(),
-        segment_index_bytes: u32::try_from(config.segment_index_bytes).unwrap_or(u32::MAX),
-        retention_ms: config.retention_ms,
-        retention_bytes: config.retention_bytes,
-        delete: config.delete,
-        compact: config.compact,
-        min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
-        min_compaction_lag_ms: config.min_compaction_lag_ms,
-        max_compaction_lag_ms: config.max_compaction_lag_ms,
-        delete_retention_ms: config.delete_retention_ms,
-        file_delete_delay_ms: config.file_delete_delay_ms,
-        flush_messages: config.flush_messages,
-        flush_ms: config.flush_ms,
-        producer_id_expiration_ms,
-    }
 }

@@ -196,7 +196,7 @@ impl Partition {
             Turn::Lead(epoch) => {
                 let led = self.log.lead(epoch).map(|_| ()).map_err(io::Error::other);
                 // What a crash left unsynced would stay invisible where records are shown once synced.
-                match self.topic.config().flush_messages {
+                match self.topic.config().log.flush_messages {
                     1 => led.and(self.log.flush().map(|_| ())),
                     _ => led,
                 }
@@ -599,7 +599,8 @@ impl Partition {
         let (seen, told) = {
             let state = &mut *self.state.write();
             // Read under the lock: while this node leads, its log is not cut.
-            let is_synced_first = config.flush_messages == 1 && !is_planted(Planted::EarlyAcknowledgement);
+            let is_synced_first =
+                config.log.flush_messages == 1 && !is_planted(Planted::EarlyAcknowledgement);
             let own_end = if is_synced_first { self.log.recovery_point() } else { self.log.log_end_offset() };
             let moved = state.replica.advance(own_end, config.min_insync_replicas);
             let told = match moved {
@@ -616,7 +617,7 @@ impl Partition {
 
     /// Sees to it that what was appended is synced within `flush.ms`.
     pub(super) fn start_sync_timer(self: &Arc<Self>) {
-        let flush_ms = self.topic.config().flush_ms;
+        let flush_ms = self.topic.config().log.flush_ms;
         // A time beyond what a timer can hold (292 million years is the default) is never.
         if flush_ms > 365 * 86_400_000 || self.has_sync_timer.swap(true, Ordering::AcqRel) {
             return;

@@ -31,7 +31,6 @@ pub(crate) fn open_partitions(
         cluster_id: "the-cluster".into(),
         recovery_threads: 1,
         open_files_max: 100,
-        producer_id_expiration_ms: 1000,
         accepts_missing_data: false,
     };
     let (data, found) = DataDir::open(surroundings, options).unwrap();

@@ -59,7 +59,6 @@ pub struct DataDirOptions {
     pub recovery_threads: usize,
     /// Files kept open, about.
     pub open_files_max: usize,
-    pub producer_id_expiration_ms: i64,
     /// A log that the checkpoints know, and whose folder is gone, may begin anew; one that lacks records goes on with
     /// what is there.
     pub accepts_missing_data: bool,
@@ -362,14 +361,9 @@ impl DataDir {
     fn open_log(&self, place: LogPlace) -> io::Result<(TopicId, Arc<Log>)> {
         let topic_id = self.topic_of(&place.dir)?.unwrap_or(TopicId::ZERO);
         // Its topic's configuration comes with its topic.
-        let log = Log::open(place, self.config())?;
+        let log = Log::open(place, LogConfig::default())?;
         log.release_files();
         Ok((topic_id, Arc::new(log)))
-    }
-
-    fn config(&self) -> LogConfig {
-        let producer_id_expiration_ms = self.options.producer_id_expiration_ms;
-        LogConfig { producer_id_expiration_ms, ..LogConfig::default() }
     }
 
     fn place(&self, name: &TopicPartition, noted: Noted) -> LogPlace {
@@ -941,7 +935,6 @@ mod tests {
             cluster_id: "the-cluster".into(),
             recovery_threads: 2,
             open_files_max: 100,
-            producer_id_expiration_ms: 1000,
             accepts_missing_data,
         };
         let clock = Arc::new(SetClock::default());

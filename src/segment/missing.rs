@@ -155,7 +155,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::tests::{append, batch_of, place, read_all};
-    use super::super::{Log, LogConfig, LogPlace};
+    use super::super::{CleanupPolicy, Log, LogConfig, LogPlace};
     use crate::protocol::batch::batches;
     use crate::protocol::builder::BatchOptions;
     use crate::types::Offset;
@@ -320,7 +320,8 @@ mod tests {
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
         // Nothing was noted, but it is known to be a compacted topic's.
         let synced = LogPlace { recovery_point: Some(Offset(RECORDS)), ..place(dir.path()) };
-        Log::open(synced, LogConfig { compact: true, ..small() }).unwrap();
+        Log::open(synced, LogConfig { cleanup: CleanupPolicy { delete: true, compact: true }, ..small() })
+            .unwrap();
     }
 
     #[test]

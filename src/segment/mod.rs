@@ -65,69 +65,11 @@ use crate::env::File;
 use crate::protocol::batch::BatchError;
 use crate::types::{LeaderEpoch, Offset, ProducerId};
 
+pub use crate::config::topic::log::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError, DataDirOptions, LogError, OpenedLog};
 pub use leadership::{EpochBack, LeadershipEnded};
 pub use log::{Log, LogPlace};
 pub use retention::TruncateError;
-
-/// What a topic's configuration means to its logs. Sizes in bytes, times in ms.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogConfig {
-    pub segment_bytes: u32,
-    pub segment_ms: i64,
-    pub segment_jitter_ms: i64,
-    pub index_interval_bytes: u32,
-    pub segment_index_bytes: u32,
-    /// -1: for ever.
-    pub retention_ms: i64,
-    /// -1: any number.
-    pub retention_bytes: i64,
-    /// Whether `cleanup.policy` names `delete`.
-    pub delete: bool,
-    /// Whether `cleanup.policy` names `compact`.
-    pub compact: bool,
-    pub min_cleanable_dirty_ratio: f64,
-    pub min_compaction_lag_ms: i64,
-    pub max_compaction_lag_ms: i64,
-    pub delete_retention_ms: i64,
-    pub flush_messages: i64,
-    pub flush_ms: i64,
-    pub file_delete_delay_ms: i64,
-    pub producer_id_expiration_ms: i64,
-}
-
-impl LogConfig {
-    /// Age (ms) at which a segment rolls. In a compacted log no record stays in the segment that is written to for
-    /// longer than it may stay uncompacted.
-    pub fn roll_ms(&self) -> i64 {
-        if self.compact { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
-    }
-}
-
-impl Default for LogConfig {
-    /// Kafka's defaults.
-    fn default() -> Self {
-        Self {
-            segment_bytes: 1024 * 1024 * 1024,
-            segment_ms: 7 * 86_400_000,
-            segment_jitter_ms: 0,
-            index_interval_bytes: 4096,
-            segment_index_bytes: 10 * 1024 * 1024,
-            retention_ms: 7 * 86_400_000,
-            retention_bytes: -1,
-            delete: true,
-            compact: false,
-            min_cleanable_dirty_ratio: 0.5,
-            min_compaction_lag_ms: 0,
-            max_compaction_lag_ms: i64::MAX,
-            delete_retention_ms: 86_400_000,
-            flush_messages: i64::MAX,
-            flush_ms: i64::MAX,
-            file_delete_delay_ms: 60_000,
-            producer_id_expiration_ms: 86_400_000,
-        }
-    }
-}
 
 /// A producer's records to append: offsets and leader epoch are assigned, sequences checked.
 #[derive(Debug)]

@@ -75,7 +75,7 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
     }
     let mut aside = SetAside::found(&entries);
     let synced = place.recovery_point.map_or(0, |offset| offset.0);
-    let was_compacted = place.first_dirty_offset.is_some() || config.compact;
+    let was_compacted = place.first_dirty_offset.is_some() || config.cleanup.compact;
     let mut expected = Expected::new(synced, was_compacted, place.accepts_missing_data, &entries);
     let (mut found, mut snapshots, has_epochs) = sort_out(&files, entries)?;
     remove_empty_segments(&files, &mut found)?;

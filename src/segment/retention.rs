@@ -127,9 +127,8 @@ impl Log {
         self.delete_hidden_segments(now_ms, high_watermark)
     }
 
-    /// Forgets producers that wrote nothing for `producer.id.expiration.ms`; returns their number.
-    pub fn expire_producers(&self, now_ms: i64) -> usize {
-        let expiration_ms = self.config().producer_id_expiration_ms;
+    /// Forgets producers that wrote nothing for that long; returns their number.
+    pub fn expire_producers(&self, now_ms: i64, expiration_ms: i64) -> usize {
         self.lock_writer().producers.expire(now_ms, expiration_ms)
     }
 
@@ -160,13 +159,13 @@ impl Log {
     ) -> io::Result<usize> {
         let start = self.log_start_offset().0;
         let total: u64 = segments.iter().map(|segment| segment.len()).sum();
-        let limit = u64::try_from(config.retention_bytes).ok().filter(|_| config.delete);
+        let limit = u64::try_from(config.retention_bytes).ok().filter(|_| config.cleanup.delete);
         let mut excess = limit.map_or(0, |limit| total.saturating_sub(limit));
         for (at, segment) in segments.iter().enumerate() {
             let (len, end) = (segment.len(), segment.next_offset());
             let is_last = at + 1 == segments.len();
             let is_old = || -> io::Result<bool> {
-                if !config.delete || config.retention_ms < 0 {
+                if !config.cleanup.delete || config.retention_ms < 0 {
                     return Ok(false);
                 }
                 let newest = segment.largest_timestamp(&self.files)?.map_or(-1, |(timestamp, _)| timestamp);

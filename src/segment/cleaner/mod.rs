@@ -128,7 +128,7 @@ impl Round {
     fn is_valid(&self, log: &Log) -> bool {
         log.check_usable().is_ok()
             && log.truncations.load(Ordering::Acquire) == self.truncations
-            && log.config().compact
+            && log.config().cleanup.compact
     }
 }
 
@@ -182,7 +182,7 @@ impl Log {
             Some(noted) if (start..=end).contains(&noted.0) => noted.0,
             Some(noted) => {
                 // Records went at the start; or the log lost its end, and what came since is dirty.
-                if noted.0 > end || !config.delete {
+                if noted.0 > end || !config.cleanup.delete {
                     tracing::warn!(log = %self.dir().display(), %noted, start, end, "the first dirty offset is not in the log; it begins anew at its start");
                 }
                 self.set_first_dirty_offset(Some(Offset(start)));

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use super::super::file_cache::FileCache;
 use super::super::tests::{place, read_all};
-use super::super::{Append, AppendRequest, LogPlace};
+use super::super::{Append, AppendRequest, CleanupPolicy, LogPlace};
 use super::*;
 use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom, seeds};
 use crate::env::{Clock, Disk};
@@ -72,8 +72,7 @@ impl World {
         let config = LogConfig {
             segment_bytes: 1000 + random.below(3000) as u32,
             index_interval_bytes: [0, 200, 1000][random.index(3)],
-            delete: false,
-            compact: true,
+            cleanup: CleanupPolicy::COMPACT,
             delete_retention_ms: DELETE_RETENTION_MS,
             file_delete_delay_ms: random.below(100) as i64,
             ..LogConfig::default()
@@ -460,7 +459,7 @@ fn check_offsets(log: &Log) -> BTreeMap<Vec<u8>, i64> {
 fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
     use std::sync::atomic::{AtomicBool, AtomicI64};
     let dir = tempfile::tempdir().unwrap();
-    let config = LogConfig { segment_bytes: 3000, compact: true, delete: false, ..LogConfig::default() };
+    let config = LogConfig { segment_bytes: 3000, cleanup: CleanupPolicy::COMPACT, ..LogConfig::default() };
     let log = Log::open(place(dir.path()), config.clone()).unwrap();
     log.lead(LeaderEpoch(0)).unwrap();
     let (stable, rounds, is_done) = (AtomicI64::new(0), AtomicI64::new(0), AtomicBool::new(false));

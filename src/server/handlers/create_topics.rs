@@ -111,8 +111,8 @@ fn error_result(name: &str, error: &WireError) -> CreatableTopicResult {
 
 /// Every configuration of the new topic, with where its value comes from.
 fn effective_configs(set: &BTreeMap<String, String>, broker: &BrokerValues) -> Vec<CreatableTopicConfigs> {
-    let effective = topic::KEYS.iter().map(|entry| {
-        let (value, source) = topic::effective(entry, set, broker);
+    let effective = topic::keys().iter().map(|entry| {
+        let (value, source) = entry.effective(set, broker);
         CreatableTopicConfigs::default()
             .with_name(text(entry.key.name))
             .with_value(Some(text(&value)))

@@ -146,11 +146,11 @@ fn of_topic(broker: &Broker, name: &str) -> Result<Vec<Entry>, WireError> {
     }
     let set = of_image(&image, &ConfigResource::topic(name));
     let current = broker.dynamic.current();
-    let entries = topic::KEYS.iter().map(|known| Entry {
+    let entries = topic::keys().iter().map(|known| Entry {
         key: known.key,
-        value: Some(topic::effective(known, &set, &current.values).0),
+        value: Some(known.effective(&set, &current.values).0),
         read_only: false,
-        synonyms: topic::synonyms(known, &set, &current.values),
+        synonyms: known.synonyms(&set, &current.values),
     });
     Ok(entries.collect())
 }
