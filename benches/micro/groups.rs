@@ -9,11 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{Criterion, Throughput};
 use raftsman::coordinator::group::GroupShard;
 use raftsman::coordinator::group::classic::State;
+use raftsman::coordinator::group::config::GroupShardConfig;
 use raftsman::coordinator::group::offsets::TopicIds;
 use raftsman::coordinator::group::request::{
     Client, CommitOffsets, Heartbeat, JoinGroup, JoinedGroup, OffsetToCommit, Request, Response, SyncGroup,
 };
-use raftsman::coordinator::group::shard::GroupShardConfig;
 use raftsman::coordinator::{Decision, Now, Shard, Ticket};
 use raftsman::env::real::RealChance;
 use raftsman::types::TopicId;

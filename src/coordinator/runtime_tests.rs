@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::group::config::GroupShardConfig;
 use super::group::offsets::TopicIds;
 use super::group::request::{CommitOffsets, FetchOffsets, OffsetToCommit, Request, Response};
-use super::group::shard::{GroupShard, GroupShardConfig};
+use super::group::shard::GroupShard;
 use super::runtime::{Runtime, RuntimeConfig};
 use super::{CoordinatorError, CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
 use crate::config::BrokerConfig;

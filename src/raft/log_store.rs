@@ -20,37 +20,14 @@ use tokio::sync::watch;
 use super::journal::{self, Journal};
 use super::log_index::{LogIndex, entries_in_memory, read_entries};
 use super::planted::{Bug, is_planted};
-use super::room::{Room, is_lack_of_room};
+use super::room::Room;
 use super::snapshot;
-use super::{Entry, LogId, StorageError, Types};
-use crate::env::{Blocking, Disk, WorkPanicked};
+use super::{Entry, LogId, LogStoreError, StorageError, Types};
+use crate::env::{Blocking, Disk};
 
 const VOTE: &str = "vote";
 /// Bytes of entries in one message to a follower, which has at least one entry.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-
-/// The log cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum LogStoreError {
-    #[error("{0}: {1}")]
-    Io(PathBuf, io::Error),
-    /// What was written is perhaps not on the disk, and a later sync would not tell.
-    #[error("{0}: the sync failed: {1}")]
-    SyncFailed(PathBuf, io::Error),
-    #[error("{0} is damaged: {1}")]
-    Damaged(PathBuf, String),
-    #[error("{0}")]
-    NotDone(String),
-    #[error(transparent)]
-    Panicked(#[from] WorkPanicked),
-}
-
-impl LogStoreError {
-    /// The disk takes no more for now; see [`super::room`].
-    pub(super) fn is_lack_of_room(&self) -> bool {
-        matches!(self, Self::Io(_, error) if is_lack_of_room(error))
-    }
-}
 
 /// The store. Clones share it.
 #[derive(Clone)]

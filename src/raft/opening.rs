@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::following::{Following, Formation};
 use super::links::{Links, Reach};
-use super::log_store::{LogStore, LogStoreError};
+use super::log_store::LogStore;
+use super::log_store_error::LogStoreError;
 use super::member::Member;
 use super::network::{OnlyVoter, ToOthers};
 use super::quorum::Inner;

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::log::{Log, Writer};
+use super::log::{Log, Queued, Writer};
 use super::producer_state::Verdict;
 use super::room::Room;
 use super::segment_file::Segment;
@@ -23,15 +22,6 @@ use crate::types::{LeaderEpoch, Offset};
 
 /// Producers try again and again; the log of the broker is told of their failures this often.
 const WRITE_ERROR_TOLD_EVERY_MS: i64 = 10_000;
-
-/// An append that waits for the writer.
-#[derive(Debug)]
-pub(super) struct Queued {
-    request: AppendRequest,
-    answer: oneshot::Sender<Result<Appended, AppendError>>,
-}
-
-pub(super) type Queue = Mutex<Vec<Queued>>;
 
 /// Who is to be told of an append.
 enum Asker {

@@ -11,16 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::oneshot;
 
-use super::LogConfig;
-use super::appending::Queue;
 use super::file_cache::{FileCache, FileKind};
 use super::leader_epochs::{self, LeaderEpochs};
 use super::leadership::{EpochBack, Leadership};
 use super::producer_state::{ProducerState, ProducerSummary};
-use super::recovery;
 use super::room::Room;
 use super::segment_file::{Files, Segment, State, file_name};
+use super::{AppendError, AppendRequest, Appended, LogConfig};
 use crate::env::planted::{Planted, is_planted};
 use crate::env::{Clock, Disk, OpenMode};
 use crate::types::{LeaderEpoch, Offset};
@@ -46,6 +45,13 @@ pub struct LogPlace {
     pub accepts_missing_data: bool,
 }
 
+/// An append that waits for the writer.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub request: AppendRequest,
+    pub answer: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
 /// One partition on disk. All methods may be called from many threads.
 pub struct Log {
     pub(super) files: Files,
@@ -66,7 +72,7 @@ pub struct Log {
     pub(super) read_error_told_ms: AtomicI64,
     /// Bytes of files that recovery set aside, now or at an earlier start.
     pub(super) set_aside_bytes: u64,
-    pub(super) queue: Queue,
+    pub(super) queue: Mutex<Vec<Queued>>,
     pub(super) writer: Mutex<Writer>,
     pub(super) flushing: Mutex<()>,
     /// The log end offset at the last checkpoint.
@@ -157,17 +163,6 @@ impl Writing<'_> {
 }
 
 impl Log {
-    /// Opens the log in a folder, recovering what has to be; an empty folder becomes an empty log that
-    /// begins at the log start offset.
-    pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
-        recovery::open(place, config)
-    }
-
-    /// As [`Self::open`], in a folder that was just made: nothing is looked for.
-    pub fn create(place: LogPlace, config: LogConfig) -> io::Result<Log> {
-        recovery::open_new(place, config)
-    }
-
     /// Lets go of its open files; they are opened again on use.
     pub fn release_files(&self) {
         self.segments.read().iter().for_each(|segment| segment.forget(&self.files));

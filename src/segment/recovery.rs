@@ -34,7 +34,7 @@ use super::missing::{self, Expected, Missing};
 use super::producer_state::ProducerState;
 use super::room::Room;
 use super::scan;
-use super::segment_file::{Files, Segment, State, file_name, offset_of};
+use super::segment_file::{Files, Found, Segment, State, file_name, offset_of};
 use super::set_aside::SetAside;
 use super::trusted_indexes::{self, Indexes};
 use crate::env::planted::{Planted, is_planted};
@@ -43,24 +43,18 @@ use crate::env::{DirEntry, File, OpenMode};
 /// Endings of files that a crash may leave behind.
 const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
 
-/// A segment's files as the folder lists them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found {
-    pub log_bytes: u64,
-    /// When the log was last written to (ms).
-    pub modified_ms: i64,
-    pub index_bytes: Option<u64>,
-    pub time_index_bytes: Option<u64>,
-}
+impl Log {
+    /// Opens the log in a folder, recovering what has to be; an empty folder becomes an empty log that
+    /// begins at the log start offset.
+    pub fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+        let entries = place.disk.list(&place.dir)?;
+        open_found(place, config, entries)
+    }
 
-pub(super) fn open(place: LogPlace, config: LogConfig) -> io::Result<Log> {
-    let entries = place.disk.list(&place.dir)?;
-    open_found(place, config, entries)
-}
-
-/// Opens a log whose folder was just made, and holds nothing of a log.
-pub(super) fn open_new(place: LogPlace, config: LogConfig) -> io::Result<Log> {
-    open_found(place, config, Vec::new())
+    /// As [`Self::open`], in a folder that was just made: nothing is looked for.
+    pub fn create(place: LogPlace, config: LogConfig) -> io::Result<Log> {
+        open_found(place, config, Vec::new())
+    }
 }
 
 fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) -> io::Result<Log> {

@@ -16,6 +16,16 @@ use super::scan::{self, Located};
 use crate::env::{Disk, File, OpenMode};
 use crate::protocol::batch::BatchHeader;
 
+/// A segment's files as the folder lists them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    pub log_bytes: u64,
+    /// When the log was last written to (ms).
+    pub modified_ms: i64,
+    pub index_bytes: Option<u64>,
+    pub time_index_bytes: Option<u64>,
+}
+
 /// What all segments of a log share.
 #[derive(Debug)]
 pub struct Files {

@@ -8,9 +8,8 @@ use std::io;
 
 use super::file_cache::FileKind;
 use super::index::{self, Entry, Index, OffsetEntry, TimeEntry};
-use super::recovery::Found;
 use super::scan;
-use super::segment_file::{Files, file_name};
+use super::segment_file::{Files, Found, file_name};
 use crate::env::OpenMode;
 
 /// A segment's two indexes.

@@ -10,10 +10,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::classic::{ClassicGroup, State};
+use super::config::GroupShardConfig;
 use super::offsets::TopicIds;
 use super::records::GroupMetadata;
 use super::request::*;
-use super::shard::{GroupShard, GroupShardConfig};
+use super::shard::GroupShard;
 use crate::coordinator::{CoordinatorError, CoordinatorRecord, Decision, Now, Shard, Ticket};
 use crate::env::Chance;
 use crate::env::sim::SimRandom;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::classic::{ClassicGroup, Effects, Initial, JoinPhase, Member, State, refused_join, refused_sync};
+use super::config::GroupShardConfig;
 use super::request::{GroupError, JoinGroup, Response};
-use super::shard::GroupShardConfig;
 use crate::coordinator::{Now, Ticket};
 
 /// A member that was never told its id is given up after this, as nobody knows whether its client is

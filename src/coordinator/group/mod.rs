@@ -9,6 +9,7 @@
 //! * [`service`]: which shard a group belongs to, as handlers ask for it.
 
 pub mod classic;
+pub mod config;
 mod joining;
 mod membership;
 pub mod offsets;

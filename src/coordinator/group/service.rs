@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
+use super::config::GroupShardConfig;
 use super::offsets::TopicIds;
 use super::request::{
     CommitOffsets, CommittedOffsets, DeleteOffsets, DescribedGroup, FetchOffsets, FetchedOffset, GroupError,
     GroupId, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Request,
     Response, SyncGroup, SyncedGroup,
 };
-use super::shard::{GroupShard, GroupShardConfig};
+use super::shard::GroupShard;
 use crate::config::rooms::group_coordinator::GroupCoordinatorConfig;
 use crate::controller::{ControllerHandle, CreateTopics, NewTopic};
 use crate::coordinator::CoordinatorError;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::classic::{ClassicGroup, Effects, State, refused_join, refused_sync};
+use super::config::GroupShardConfig;
 use super::joining::Joining;
 use super::offsets::{AgesFrom, CommittedOffsets, TopicIds};
 use super::records::{self, GroupRecord, OffsetKey};
@@ -11,44 +12,13 @@ use super::request::{
     self, CommitOffsets, DeleteOffsets, GroupError, GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember,
     ListedGroup, Request, Response, SyncGroup,
 };
-use crate::config::rooms::group_coordinator::GroupCoordinatorConfig;
 use crate::coordinator::{CoordinatorRecord, Decision, Now, ReplayError, Shard, Ticket};
-use crate::env::Chance;
 
 /// Most groups that are looked at in one turn of the clock.
 const GROUPS_PER_TICK: usize = 64;
 /// About the most tombstones of one turn: they are one batch, which has to fit into a segment. What is
 /// left comes with the next turn, at once.
 const TOMBSTONES_PER_TICK: usize = 1000;
-
-/// What a shard goes by.
-#[derive(Clone, Debug)]
-pub struct GroupShardConfig {
-    pub session_timeout_min_ms: i32,
-    pub session_timeout_max_ms: i32,
-    pub initial_delay_ms: i32,
-    pub size_max: usize,
-    pub offset_metadata_bytes_max: usize,
-    pub offsets_retention_ms: i64,
-    pub retention_check_interval_ms: i64,
-    /// Makes the unique part of a member id.
-    pub chance: Arc<dyn Chance>,
-}
-
-impl GroupShardConfig {
-    pub fn new(config: &GroupCoordinatorConfig, chance: Arc<dyn Chance>) -> Self {
-        Self {
-            session_timeout_min_ms: config.session_timeout_min_ms,
-            session_timeout_max_ms: config.session_timeout_max_ms,
-            initial_delay_ms: config.initial_rebalance_delay_ms,
-            size_max: config.size_max,
-            offset_metadata_bytes_max: config.offset_metadata_bytes_max,
-            offsets_retention_ms: config.offsets_retention_ms,
-            retention_check_interval_ms: config.offsets_retention_check_interval_ms,
-            chance,
-        }
-    }
-}
 
 /// A change that no record tells of, or that goes beyond what its record tells.
 #[derive(Debug)]

@@ -237,7 +237,7 @@ fn who_never_asks_for_its_partitions_is_removed_and_the_others_are_asked_again()
 
 #[test]
 fn a_full_group_takes_nobody_else() {
-    let mut harness = Harness::new(super::shard::GroupShardConfig { size_max: 2, ..config() });
+    let mut harness = Harness::new(super::config::GroupShardConfig { size_max: 2, ..config() });
     stable(&mut harness, &["a", "b"]);
     let third = harness.ask(Request::Join(static_join("c", "")));
     assert_eq!(refused(&mut harness, third).error, GroupError::GroupMaxSizeReached);
@@ -288,7 +288,7 @@ fn offsets_expire_in_batches_and_the_group_with_the_last() {
 
 #[test]
 fn the_longest_interval_between_looks_for_expired_offsets_is_no_moment_in_the_past() {
-    let never = super::shard::GroupShardConfig { retention_check_interval_ms: i64::MAX, ..config() };
+    let never = super::config::GroupShardConfig { retention_check_interval_ms: i64::MAX, ..config() };
     let mut harness = Harness::new(never);
     assert_eq!(commit(&mut harness, -1, ""), Ok(()));
     assert_eq!(harness.shard.deadline(), Some(i64::MAX));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::SimRandom;
+use super::random::SimRandom;
 
 /// The unit in which a device writes: a torn write ends in a sector of garbage at worst.
 const SECTOR: usize = 512;

@@ -26,7 +26,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::SimRandom;
+use super::random::SimRandom;
 use super::trace::{Trace, digest};
 
 /// Bytes that may be under way or unread in one direction of a stream.

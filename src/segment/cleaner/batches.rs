@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Pace, Stop};
+use super::round::{Pace, Stop};
 use crate::env::File;
 use crate::protocol::batch::{Batch, BatchHeader};
 

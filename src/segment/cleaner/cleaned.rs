@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Pace, Stop};
+use super::round::{Pace, Stop};
 use crate::env::{File, OpenMode};
 use crate::protocol::batch::BatchHeader;
 use crate::segment::file_cache::FileKind;

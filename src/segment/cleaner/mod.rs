@@ -22,6 +22,7 @@ mod batches;
 mod cleaned;
 mod filter;
 pub mod offset_map;
+mod round;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,9 @@ use batches::{BatchReader, invalid};
 use cleaned::CleanedSegment;
 use filter::{Fate, Filtered, Judge, Scratch, Transactions};
 use offset_map::OffsetMap;
+use round::Round;
 
+pub use round::{Pace, Stop};
 pub use swap::finish_swaps;
 
 /// Most bytes that a batch may expand to.
@@ -90,19 +93,6 @@ pub struct CleanOptions {
     pub seeds: [u64; 2],
 }
 
-/// Called with bytes that were just read or written; says when to stop, and takes its time where they were too many.
-pub type Pace<'a> = &'a dyn Fn(u64) -> Result<(), Stop>;
-
-/// Why a round ended early. The log is as it was, or some of its segments are compacted.
-#[derive(Debug, thiserror::Error)]
-pub enum Stop {
-    /// The log changed below it, or the broker stops.
-    #[error("the compaction was given up")]
-    Aborted,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
 /// What a round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanStats {
@@ -116,20 +106,6 @@ pub struct CleanStats {
     pub bytes_after: u64,
     /// The new first dirty offset.
     pub end_offset: i64,
-}
-
-/// What has to hold on while a round goes on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Round {
-    truncations: u64,
-}
-
-impl Round {
-    fn is_valid(&self, log: &Log) -> bool {
-        log.check_usable().is_ok()
-            && log.truncations.load(Ordering::Acquire) == self.truncations
-            && log.config().cleanup.compact
-    }
 }
 
 /// Sizes of the segments that a map is made for, or that become one.
@@ -165,7 +141,7 @@ impl Log {
 
     /// What may be compacted, below `last_stable_offset`.
     pub fn cleanable(&self, last_stable_offset: Offset, now_ms: i64) -> io::Result<Cleanable> {
-        let round = Round { truncations: self.truncations.load(Ordering::Acquire) };
+        let round = Round::begin(self);
         self.look_through(|segments| self.cleanable_of(segments, round, last_stable_offset, now_ms))
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cleaned::{CLEANED, discard, path_of};
-use super::{Round, Stop};
+use super::round::{Round, Stop};
 use crate::env::{DirEntry, OpenMode};
 use crate::segment::file_cache::FileKind;
 use crate::segment::log::{Log, Writer};
