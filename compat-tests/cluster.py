@@ -61,10 +61,6 @@ class Node:
             binary = str(self.cluster.binary.resolve())
             admin = f"raftsman.admin.listener=127.0.0.1:{self.admin_port}"
             self.command = [binary, "server", str(file), "--override", admin]
-            subprocess.run(
-                [binary, "storage", "format", "--cluster-id", CLUSTER_ID, "--config", str(file)],
-                check=True, stdout=subprocess.DEVNULL,
-            )
 
     def start(self):
         with open(self.log_path, "ab") as log:
