@@ -47,7 +47,7 @@ impl Follower {
             id: FOLLOWER,
             incarnation_id: surroundings.chance.kafka_uuid(),
             listeners: Vec::new(),
-            rack: None,
+            rack: Some("b".to_owned()),
             log_directories: vec![uuid::Uuid::from_u128(2)],
             is_first: true,
             previous_epoch: -1,
@@ -287,6 +287,56 @@ async fn with_a_sync_for_every_message_the_follower_has_synced_what_it_acknowled
         assert_eq!(follower.partition("t").log.recovery_point(), Offset(at + 1));
         assert_eq!(partition.log.recovery_point(), Offset(at + 1));
     }
+    follower.kill().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_is_sent_to_the_replica_in_its_rack_which_shows_it_what_is_committed() {
+    use crate::partition::ReadBound;
+    use crate::protocol::messages::FetchRequest;
+    use crate::protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let node = leader(&[("broker.rack", "a"), ("replica.selector.class", selector)]).await;
+    let follower = Follower::start(&node, SimDisk::new(2)).await;
+    let partition = create(&node, "t", &[]).await;
+    for _ in 0..3 {
+        produce(&partition, "x", Acks::All).await;
+    }
+    let network = &*node.broker.surroundings.network;
+    let address = node.addresses[0].to_string();
+    let connection =
+        crate::client::Connection::open(network, &address, "test", PATIENCE, 10_000).await.unwrap();
+    let ask = async |rack: &'static str| {
+        let partition = FetchPartition::default().with_fetch_offset(0).with_partition_max_bytes(1_000);
+        let topic_id = node.broker.image().topic("t").unwrap().id.0;
+        let request = FetchRequest::default()
+            .with_session_epoch(-1)
+            .with_max_bytes(1_000)
+            .with_rack_id(kafka_protocol::protocol::StrBytes::from_static_str(rack))
+            .with_topics(vec![
+                FetchTopic::default().with_topic_id(topic_id).with_partitions(vec![partition]),
+            ]);
+        let response = connection.call(&request).await.unwrap();
+        let answer = response.responses[0].partitions[0].clone();
+        (
+            answer.error_code,
+            answer.preferred_read_replica.0,
+            answer.records.is_some_and(|bytes| !bytes.is_empty()),
+        )
+    };
+    assert_eq!(ask("b").await, (0, 2, false));
+    assert_eq!(ask("a").await, (0, -1, true));
+    assert_eq!(ask("c").await, (0, -1, true));
+    assert_eq!(ask("").await, (0, -1, true));
+    let theirs = follower.partition("t");
+    until("the follower knows what is committed", || theirs.high_watermark() == Offset(3)).await;
+    let read = |may_follow| {
+        theirs.fetch(Offset(0), 1_000, ReadBound::HighWatermark, true, partition.leader_epoch(), may_follow)
+    };
+    assert!(read(true).unwrap().slice.is_some());
+    assert!(read(false).is_err(), "only who knows of followers reads from one");
     follower.kill().await;
     node.stop().await;
 }

@@ -50,7 +50,16 @@ impl Partition {
         let _one_at_a_time = self.turning.lock();
         let appended = self.log.append_replicated(records, leader.epoch)?;
         let end = self.log.log_end_offset();
-        self.state.write().replica.leader_told(leader.high_watermark, end);
+        let is_committed_more = {
+            let replica = &mut self.state.write().replica;
+            let before = replica.high_watermark();
+            replica.leader_told(leader.high_watermark, end);
+            replica.high_watermark() > before
+        };
+        if is_committed_more {
+            // Consumers may read from the nearest replica.
+            self.wake_consumers();
+        }
         if leader.log_start > self.log.log_start_offset() {
             // What the leader has deleted, it answered no fetch with; so this log is not shorter than that.
             self.log.advance_log_start_offset(leader.log_start.min(end)).map_err(AppendError::from_io)?;

@@ -214,7 +214,7 @@ fn a_partition_whose_replicas_hold_this_node_no_longer_is_closed_and_goes() {
     place.change([elsewhere(0)]);
     assert_eq!(place.partition("moved", 0).unwrap_err(), Absent::Unknown);
     assert!(!partition.is_leader() && partition.log.is_closed());
-    assert!(partition.fetch(Offset(0), 10, ReadBound::LogEnd, true, LeaderEpoch::NONE).is_err());
+    assert!(partition.fetch(Offset(0), 10, ReadBound::LogEnd, true, LeaderEpoch::NONE, false).is_err());
     assert!(!place.disk.exists(Path::new("/data/moved-0")));
     assert!(place.partition("moved", 1).is_ok());
     // Also when it was offline.

@@ -240,6 +240,10 @@ impl Partition {
         self.wake_all_fetches();
     }
 
+    pub(super) fn wake_consumers(&self) {
+        self.waiting_fetches.wake_all();
+    }
+
     pub(super) fn wake_all_fetches(&self) {
         self.waiting_fetches.wake_all();
         self.waiting_followers.wake_all();
@@ -330,6 +334,18 @@ impl Partition {
     pub fn follows(&self) -> Option<(NodeId, LeaderEpoch)> {
         let replica = &self.state.read().replica;
         replica.leader().filter(|_| !replica.is_leader()).map(|leader| (leader, replica.leader_epoch()))
+    }
+
+    /// Of the followers that are in sync and have that offset, the one that is furthest among those that are wanted. `None`
+    /// where this node does not lead.
+    pub fn furthest_follower(&self, offset: Offset, is_wanted: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let replica = &self.state.read().replica;
+        let in_sync = replica.in_sync().committed();
+        let able = replica.followers().iter().filter(|(id, known)| {
+            in_sync.contains(id) && (known.log_start..=known.log_end).contains(&offset) && is_wanted(**id)
+        });
+        let furthest = able.max_by_key(|(_, known)| known.log_end).filter(|_| replica.is_leader());
+        furthest.map(|(id, _)| *id)
     }
 
     /// Where the log begins on all replicas that are alive; `None` while that is not known.
@@ -641,7 +657,7 @@ impl Partition {
         synced
     }
 
-    /// What there is to read from `from` on.
+    /// What there is to read from `from` on. With `may_follow`, a follower answers, too (KIP-392).
     pub fn fetch(
         &self,
         from: Offset,
@@ -649,11 +665,14 @@ impl Partition {
         bound: ReadBound,
         whole_first_batch: bool,
         expected_epoch: LeaderEpoch,
+        may_follow: bool,
     ) -> Result<FetchView, FetchError> {
         let (high_watermark, is_behind_epoch_start) = {
             let replica = &self.state.read().replica;
             replica.check_epoch(expected_epoch)?;
-            if !replica.is_leader() {
+            // A follower reads out what it knows to be committed, while it follows somebody.
+            let is_served_here = replica.is_leader() || may_follow && replica.leader().is_some();
+            if !is_served_here {
                 return Err(FetchError::NotLeader);
             }
             (replica.high_watermark(), replica.is_behind_epoch_start())

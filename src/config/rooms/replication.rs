@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::declaration::config;
+use crate::config::declaration::{Value, config};
+use crate::config::key::{ConfigError, Key};
 
 config! {
     /// The `replica` keys.
@@ -25,8 +26,29 @@ config! {
         fetch_wait_ms_max: i32 = "replica.fetch.wait.max.ms", ReadOnly, Int(0, i32::MAX), default 500;
         /// A follower that has not had all of a log for so long leaves its in-sync replicas.
         lag_ms_max: i64 = "replica.lag.time.max.ms", ReadOnly, Long(1, i64::MAX), default 30_000;
+        /// Where consumers read that tell their rack (`client.rack`):
+        /// `org.apache.kafka.common.replica.RackAwareReplicaSelector` is the replica in their rack, nothing is the leader.
+        selector: Selector = "replica.selector.class", ReadOnly, Text, default "";
         /// How long a leader may take to answer a follower.
         socket_timeout: Duration = "replica.socket.timeout.ms", ReadOnly, Int(1, i32::MAX), default 30_000, via ms;
+    }
+}
+
+/// Which replica a consumer reads from (KIP-392).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selector {
+    Leader,
+    /// One in the consumer's rack, if there is any in sync.
+    Nearest,
+}
+
+impl Value for Selector {
+    fn read(key: &Key, text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "" | "org.apache.kafka.common.replica.LeaderSelector" => Ok(Self::Leader),
+            "org.apache.kafka.common.replica.RackAwareReplicaSelector" => Ok(Self::Nearest),
+            other => Err(key.invalid(other, "there is org.apache.kafka.common.replica.RackAwareReplicaSelector, and nothing for reading from leaders alone")),
+        }
     }
 }
 

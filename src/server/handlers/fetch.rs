@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::fetch_follower::Follower;
 use super::leader_endpoints;
+use crate::config::rooms::replication::Selector;
 use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
@@ -45,6 +46,7 @@ pub(super) const API: Api = Api {
     notes: &[
         (7, "sessions (KIP-227)"),
         (9, "leader epochs (KIP-320)"),
+        (11, "from the nearest replica (KIP-392)"),
         (12, "where a log has diverged (KIP-595)"),
         (13, "topics by id (KIP-516)"),
         (15, "a follower tells its broker epoch (KIP-903)"),
@@ -74,6 +76,8 @@ struct Answer {
     /// Leader and epoch that a client with an old idea of them should know.
     current_leader: Option<(i32, i32)>,
     slice: Option<FileSlice>,
+    /// The replica that the consumer is to fetch from (KIP-392).
+    nearest: Option<NodeId>,
     /// To be told at once, though there are no records.
     is_news: bool,
     /// The consumer is beyond the high watermark, which may be behind what an earlier leader told (KIP-207).
@@ -90,6 +94,7 @@ impl Answer {
             diverging: None,
             current_leader: None,
             slice: None,
+            nearest: None,
             is_news: false,
             is_ahead: false,
         }
@@ -100,7 +105,7 @@ impl Answer {
     }
 
     fn ends_the_wait(&self) -> bool {
-        self.error.is_some() || self.diverging.is_some()
+        self.error.is_some() || self.diverging.is_some() || self.nearest.is_some()
     }
 }
 
@@ -112,6 +117,10 @@ struct Fetch {
     partitions: Vec<Result<Arc<Partition>, ResponseError>>,
     /// Who fetches, if it is no consumer.
     follower: Option<Follower>,
+    /// A follower's answer will do: the client knows where else it may fetch.
+    may_follow: bool,
+    /// The consumer's rack, where it is to fetch from the nearest replica.
+    rack: Option<StrBytes>,
     /// Index of the listener that it came in by.
     listener: usize,
     bound: ReadBound,
@@ -119,6 +128,12 @@ struct Fetch {
     bytes_max: usize,
     wait: Duration,
 }
+
+/// The first version in which consumers fetch from followers, too (KIP-392).
+const READ_REPLICAS: i16 = 11;
+
+/// On the wire: the replica id of tools that compare replicas.
+const DEBUGGING_CONSUMER: i32 = -2;
 
 /// The first version whose clients know OFFSET_NOT_AVAILABLE (KIP-207, KIP-392).
 const OFFSET_NOT_AVAILABLE: i16 = 11;
@@ -169,6 +184,13 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
             context,
             partitions,
             follower,
+            may_follow: !is_replica
+                && (version >= READ_REPLICAS || message.replica_id.0 == DEBUGGING_CONSUMER),
+            rack: (!is_replica
+                && version >= READ_REPLICAS
+                && broker.config.replication.selector == Selector::Nearest)
+                .then(|| StrBytes::from_string(message.rack_id.to_string()))
+                .filter(|rack| !rack.is_empty()),
             listener: request.listener,
             bound,
             // More than may be sent never comes.
@@ -261,11 +283,12 @@ impl Fetch {
             return diverging;
         }
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or_default().min(bytes_left);
-        let view =
-            match partition.fetch(Offset(wanted.fetch_offset), bytes_max, self.bound, is_first, expected) {
-                Ok(view) => view,
-                Err(error) => return self.refused(partition, &error),
-            };
+        let from = Offset(wanted.fetch_offset);
+        let view = match partition.fetch(from, bytes_max, self.bound, is_first, expected, self.may_follow) {
+            Ok(view) => view,
+            Err(error) => return self.refused(partition, &error),
+        };
+        let nearest = self.nearest(partition, from);
         let mut answer = Answer {
             error: None,
             high_watermark: view.high_watermark,
@@ -274,8 +297,9 @@ impl Fetch {
             diverging: None,
             current_leader: None,
             is_news: false,
-            is_ahead: view.is_behind_epoch_start && Offset(wanted.fetch_offset) > view.high_watermark,
-            slice: view.slice.map(file_slice),
+            nearest,
+            is_ahead: view.is_behind_epoch_start && from > view.high_watermark,
+            slice: view.slice.filter(|_| nearest.is_none()).map(file_slice),
         };
         if let Some(follower) = self.follower {
             answer.is_ahead = false;
@@ -293,6 +317,19 @@ impl Fetch {
             }
         }
         answer
+    }
+
+    /// The replica in the consumer's rack, if this node leads and is in another.
+    fn nearest(&self, partition: &Partition, from: Offset) -> Option<NodeId> {
+        let rack = self.rack.as_deref()?;
+        let image = self.broker.image();
+        let is_there = |id: NodeId| {
+            image.broker(id).is_some_and(|known| known.is_active() && known.rack.as_deref() == Some(rack))
+        };
+        if is_there(self.broker.node) {
+            return None;
+        }
+        partition.furthest_follower(from, is_there)
     }
 
     /// The answer for a partition that cannot be read.
@@ -456,6 +493,7 @@ fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPar
         log_start_offset: answer.log_start_offset.0,
         // Null where nobody asked: an empty list says that all was committed.
         aborted_transactions: (is_committed_only && answer.error.is_none()).then(Vec::new),
+        preferred_read_replica: answer.nearest.map_or(-1, |id| id.0),
         diverging_epoch: answer
             .diverging
             .map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 }),
@@ -540,6 +578,7 @@ fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> O
         log_start_offset: partition.log.log_start_offset(),
         current_leader: None,
         slice: None,
+        nearest: None,
         is_news: false,
         is_ahead: false,
     })
