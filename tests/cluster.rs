@@ -165,3 +165,43 @@ fn a_broker_that_was_forgotten_registers_again_and_one_that_is_gone_is_forgotten
     drop(broker);
     cluster.stop_all();
 }
+
+#[test]
+fn a_broker_that_nobody_hears_leads_only_what_nobody_else_holds() {
+    let mut cluster = TestCluster::start(3, &[]);
+    let controller = cluster.controller();
+    let broker = cluster.broker(controller);
+    cluster.on(controller, broker.controller.create_topics(replicated("shared", 9))).unwrap();
+    let own = NewTopic { replication_factor: 1, ..NewTopic::named("own", 9) };
+    let own = CreateTopics { topics: vec![own], validate_only: false };
+    cluster.on(controller, broker.controller.create_topics(own)).unwrap();
+    drop(broker);
+    cluster.wait_for("all nodes know the topics", |image| image.topic("own").is_some());
+    let left = controller % 3 + 1;
+    for id in (1..=3).filter(|id| *id != left) {
+        cluster.kill(id);
+    }
+    let broker = cluster.broker(left);
+    let led = |topic: &str| {
+        let leaders = leaders(&broker.image(), topic);
+        leaders.iter().position(|leader| *leader == Some(left)).unwrap() as i32
+    };
+    let mut client = support::Client::connect(cluster.address(left)).unwrap();
+    let mut produce = |topic: &str, partition| {
+        client.produce(topic, partition, 1, support::batch(&[b"value"], None)).unwrap().0
+    };
+    let (shared, own) = (led("shared"), led("own"));
+    let not_leader = ResponseError::NotLeaderOrFollower.code();
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while produce("shared", shared) != not_leader {
+        assert!(std::time::Instant::now() < deadline, "it leads on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(produce("own", own), 0);
+    let others: Vec<i32> = (1..=3).filter(|id| *id != left).collect();
+    cluster.start_nodes(&others);
+    cluster.wait_for("they are back", |image| image.brokers().values().all(|broker| broker.is_active()));
+    assert!(broker.lease.holds());
+    drop(broker);
+    cluster.stop_all();
+}

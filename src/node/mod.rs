@@ -48,6 +48,7 @@ use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
 use crate::metadata::{Listener as AdvertisedListener, MetadataDelta};
 use crate::partition::cleaning::LogCleaner;
+use crate::partition::lease::Lease;
 use crate::partition::{PartitionManager, Work};
 use crate::raft::{MetadataQuorum, OpenError};
 use crate::replication::{self, Replication};
@@ -55,7 +56,6 @@ use crate::segment::DataDirError;
 use crate::segment::ownership::OwnershipError;
 use crate::server::dynamic_config::{self, DynamicConfig};
 use crate::server::fetch_session::FetchSessions;
-use crate::server::lease::Lease;
 use crate::server::listener::{self, Connections};
 use crate::server::metrics::Metrics;
 use crate::server::request_memory::RequestMemory;
@@ -391,7 +391,8 @@ async fn take_over(
         storage.data,
         storage.logs,
         dynamic.shared(),
-        Work::new(surroundings.blocking.clone(), tasks.background.clone()),
+        Work::new(surroundings.blocking.clone(), tasks.background.clone())
+            .while_it_holds(member.registration.lease()),
     ));
     let taking_over = {
         let (partitions, image) = (partitions.clone(), subscription.image().clone());

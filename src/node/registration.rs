@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use crate::controller::{
     BrokerIdentity, BrokerRegistration, ControllerError, ControllerHandle, Heartbeat, HeartbeatAnswer,
 };
+use crate::partition::lease::Lease;
 use crate::raft::MetadataQuorum;
-use crate::server::lease::Lease;
 
 /// The pause before a broker registers again whose id another one has, or that was not heard.
 const PAUSE: Duration = Duration::from_millis(500);

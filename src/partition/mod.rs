@@ -3,6 +3,7 @@
 //! * [`replica`]: the pure part: leadership, in-sync replicas, the high watermark.
 //! * [`checks`]: what a leader demands of a batch before it takes it.
 //! * [`following`]: what a follower appends and cuts.
+//! * [`lease`]: until when this broker may lead what others hold, too.
 //! * [`isr_changes`]: which partitions have something to ask the controller about their in-sync replicas.
 //! * [`waiting`]: fetches that wait for bytes and produces that wait for replicas.
 //! * [`syncing`]: one `fdatasync` for all who wait for one.
@@ -19,6 +20,7 @@ pub mod checks;
 pub mod cleaning;
 pub mod following;
 pub mod isr_changes;
+pub mod lease;
 pub mod manager;
 #[cfg(test)]
 mod manager_tests;

@@ -359,6 +359,12 @@ impl Partition {
         replica.is_leader() && replica.leader_epoch() >= epoch
     }
 
+    /// Whether records are taken and read here: this node leads by the metadata that it knows, and nobody else can by
+    /// later metadata.
+    fn leads(&self, replica: &Replica) -> bool {
+        replica.is_leader() && (replica.replicas().len() == 1 || self.work.may_lead())
+    }
+
     pub fn is_leader(&self) -> bool {
         self.state.read().replica.is_leader()
     }
@@ -387,7 +393,7 @@ impl Partition {
     pub fn check_leader(&self, expected: LeaderEpoch) -> Result<LeaderEpoch, FetchError> {
         let replica = &self.state.read().replica;
         replica.check_epoch(expected)?;
-        if replica.is_leader() { Ok(replica.leader_epoch()) } else { Err(FetchError::NotLeader) }
+        if self.leads(replica) { Ok(replica.leader_epoch()) } else { Err(FetchError::NotLeader) }
     }
 
     /// Appends a producer's records. `must_be_known` as in [`AppendRequest`].
@@ -517,7 +523,7 @@ impl Partition {
             let replica = &self.state.read().replica;
             let epoch = replica.leader_epoch();
             let is_expected = !matches!(whose, Whose::Own { epoch: expected } if expected != epoch);
-            if !replica.is_leader() || !is_expected {
+            if !self.leads(replica) || !is_expected {
                 return Err(ProduceError::NotLeader);
             }
             let in_sync = replica.in_sync().committed().len();
@@ -671,8 +677,8 @@ impl Partition {
             let replica = &self.state.read().replica;
             replica.check_epoch(expected_epoch)?;
             // A follower reads out what it knows to be committed, while it follows somebody.
-            let is_served_here = replica.is_leader() || may_follow && replica.leader().is_some();
-            if !is_served_here {
+            let follows = !replica.is_leader() && replica.leader().is_some();
+            if !self.leads(replica) && !(may_follow && follows) {
                 return Err(FetchError::NotLeader);
             }
             (replica.high_watermark(), replica.is_behind_epoch_start())

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::isr_changes::IsrChanges;
+use super::lease::Lease;
 use crate::env::{Blocking, Tasks, panics};
 use crate::segment::Log;
 use crate::types::Offset;
@@ -27,6 +28,8 @@ pub struct Work {
     /// End with the node.
     pub tasks: Tasks,
     pub isr_changes: Arc<IsrChanges>,
+    /// `None`: this broker leads whatever the metadata says.
+    lease: Option<Lease>,
     syncs: Arc<Semaphore>,
 }
 
@@ -36,8 +39,19 @@ impl Work {
             blocking,
             tasks,
             isr_changes: Arc::default(),
+            lease: None,
             syncs: Arc::new(Semaphore::new(SYNCS_AT_A_TIME)),
         }
+    }
+
+    /// This work of a broker that leads what others hold no longer than `lease` holds.
+    pub fn while_it_holds(self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    /// Whether this broker may lead now what others hold, too.
+    pub fn may_lead(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::holds)
     }
 }
 
