@@ -678,7 +678,8 @@ impl Partition {
             replica.check_epoch(expected_epoch)?;
             // A follower reads out what it knows to be committed, while it follows somebody.
             let follows = !replica.is_leader() && replica.leader().is_some();
-            if !self.leads(replica) && !(may_follow && follows) {
+            let is_served_here = self.leads(replica) || may_follow && follows;
+            if !is_served_here {
                 return Err(FetchError::NotLeader);
             }
             (replica.high_watermark(), replica.is_behind_epoch_start())
