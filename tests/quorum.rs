@@ -113,7 +113,7 @@ impl Cluster {
             quorum
         });
         let joining = quorum.clone();
-        runtime.spawn(async move { joining.join_others(&config, &CancellationToken::new()).await });
+        runtime.spawn(async move { joining.join_others(&config, &[], &CancellationToken::new()).await });
         self.places.get_mut(&id).unwrap().running = Some(Running { quorum, runtime });
     }
 

@@ -51,8 +51,8 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
   tiered storage, `listener.name.…` and `group.consumer.…`, `group.share.…`, `group.streams.…`.
 - A broker key that nobody knows is refused (Kafka stores it for plugins and hides its value), as are
   times below -1 (which Kafka takes as -1) and host names in `max.connections.per.ip.overrides`.
-- `min.insync.replicas` of all brokers is not set when the cluster is made (Kafka sets it to 1, with
-  `eligible.leader.replicas.version`), and may be set for one broker.
+- `min.insync.replicas` of all brokers is set when a cluster of several nodes is made, with
+  `eligible.leader.replicas.version`, as in Kafka. A node that is made alone has neither, and it may be set for one broker.
 - `node.id`, `process.roles` and `controller.listener.names` have defaults. `offsets.topic.replication.factor`
   is 1 on a node that is alone, and 3 in a cluster, as in Kafka. `socket.listen.backlog.size` is 1024 (Kafka: 50).
 - The limits of group keys are those of Kafka's defaults; the broker keys that move them have no

@@ -11,6 +11,7 @@ use super::controller_side::{ControllerSide, part_in_quorum};
 use super::{Bound, StartError};
 use crate::config::BrokerConfig;
 use crate::env::{Disk, Surroundings};
+use crate::metadata::{ConfigResource, ELIGIBLE_LEADER_REPLICAS_FEATURE, MetadataRecord};
 use crate::raft::{self, Formation, Member, MetadataQuorum, QuorumConfig};
 use crate::segment::ownership::{self, OwnershipError};
 use crate::segment::{DataDir, DataDirError, DataDirOptions, OpenedLog};
@@ -93,7 +94,7 @@ pub(super) async fn open_storage(
         let Some((reach, formation)) = part else { return MetadataQuorum::open(quorum_config).await };
         let quorum = MetadataQuorum::open_with_others(&quorum_config, reach, formation).await?;
         side.serve(&quorum);
-        match quorum.join_others(&quorum_config, cancelled).await {
+        match quorum.join_others(&quorum_config, &first_records(config), cancelled).await {
             Ok(()) => Ok(quorum),
             Err(error) => {
                 side.stop(Some(&quorum)).await;
@@ -125,6 +126,21 @@ pub(super) async fn open_storage(
             Err(error)
         }
     }
+}
+
+/// What the metadata of a new cluster of several nodes begins with: eligible leader replicas are kept (KIP-966), and
+/// `min.insync.replicas`, which they depend on, is set for the whole cluster, as Kafka does it.
+fn first_records(config: &BrokerConfig) -> [MetadataRecord; 2] {
+    const KEY: &str = "min.insync.replicas";
+    let value = config.values.get(KEY).map_or("1", |(value, _)| value);
+    [
+        MetadataRecord::FeatureLevel { name: ELIGIBLE_LEADER_REPLICAS_FEATURE.to_owned(), level: 1 },
+        MetadataRecord::Config {
+            resource: ConfigResource::all_brokers(),
+            key: KEY.to_owned(),
+            value: Some(value.to_owned()),
+        },
+    ]
 }
 
 /// Refuses folders that are another's, or have lost what belongs to them.

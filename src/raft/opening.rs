@@ -280,6 +280,7 @@ impl MetadataQuorum {
     pub async fn join_others(
         &self,
         config: &QuorumConfig,
+        first_records: &[MetadataRecord],
         cancelled: &CancellationToken,
     ) -> Result<(), OpenError> {
         let mut told = tokio::time::Instant::now();
@@ -297,7 +298,8 @@ impl MetadataQuorum {
                 (false, Some(leader)) if leader == config.node_id => {
                     let known = config.cluster_id.clone().or_else(|| self.told_cluster_id());
                     let cluster_id = known.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
-                    let records = vec![MetadataRecord::ClusterId { cluster_id }, version_record()];
+                    let mut records = vec![MetadataRecord::ClusterId { cluster_id }, version_record()];
+                    records.extend_from_slice(first_records);
                     if let Err(error) = self.propose(records).await {
                         tracing::debug!(%error, "the first records of the cluster were not accepted yet");
                     }

@@ -5,13 +5,15 @@
 //! take compression support from it (KIP-896).
 //!
 //! Features (KIP-584) are told with one level each, as nothing here can be up- or downgraded: what `kafka-features describe`
-//! shows is what this broker does. Kafka 4.3's others are told with level 0, "not there", from version 4 on; earlier
+//! shows is what this broker does. Only eligible leader replicas are kept by a cluster of several nodes from its
+//! beginning on, and by no other. Kafka 4.3's others are told with level 0, "not there", from version 4 on; earlier
 //! clients take a range from 0 for an error.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use crate::metadata::ELIGIBLE_LEADER_REPLICAS_FEATURE;
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -65,18 +67,27 @@ impl AnswerNow for ApiVersionsRequest {
             return response;
         }
         let least = if request.version >= LEVEL_MAY_BE_0 { 0 } else { 1 };
-        let supported = FEATURES.iter().filter(|(_, level)| *level >= least).map(|(name, level)| {
+        let image = broker.image();
+        // What a cluster may have from its beginning on, or not.
+        let finalized_level =
+            |(name, level): &(&'static str, i16)| match *name == ELIGIBLE_LEADER_REPLICAS_FEATURE {
+                true => image.features().get(*name).copied().unwrap_or(0),
+                false => *level,
+            };
+        let may_be_0 = |name: &str| name == ELIGIBLE_LEADER_REPLICAS_FEATURE;
+        let told = FEATURES.iter().filter(|(name, level)| *level >= least && (least == 0 || !may_be_0(name)));
+        let supported = told.map(|(name, level)| {
             SupportedFeatureKey::default()
                 .with_name(StrBytes::from_static_str(name))
-                .with_min_version(*level)
+                .with_min_version(if may_be_0(name) { 0 } else { *level })
                 .with_max_version(*level)
         });
         // What is at 0 is not finalized, as in Kafka.
-        let finalized = FEATURES.iter().filter(|(_, level)| *level > 0).map(|(name, level)| {
+        let finalized = FEATURES.iter().filter(|feature| finalized_level(feature) > 0).map(|feature| {
             FinalizedFeatureKey::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_min_version_level(*level)
-                .with_max_version_level(*level)
+                .with_name(StrBytes::from_static_str(feature.0))
+                .with_min_version_level(finalized_level(feature))
+                .with_max_version_level(finalized_level(feature))
         });
         response
             .with_supported_features(supported.collect())
@@ -94,7 +105,7 @@ const LEVEL_MAY_BE_0: i16 = 4;
 /// What says which protocols are served (`group.version`, `transaction.version`…) is at 0 until they are, and so is
 /// `kraft.version`, whose 1 means that the quorum's members can be changed.
 const FEATURES: &[(&str, i16)] = &[
-    ("eligible.leader.replicas.version", 0),
+    (ELIGIBLE_LEADER_REPLICAS_FEATURE, 1),
     ("group.version", 0),
     ("kraft.version", 0),
     ("metadata.version", 30),
