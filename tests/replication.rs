@@ -9,7 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::{CreateTopicsRequest, MetadataResponse};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::{
+    CreateTopicsRequest, FindCoordinatorRequest, GroupId, MetadataResponse, OffsetCommitRequest,
+    OffsetFetchRequest,
+};
 use kafka_protocol::protocol::StrBytes;
 use support::{Broker, Client, PATIENCE, batch, topic_name};
 use tempfile::TempDir;
@@ -24,15 +31,18 @@ struct Cluster {
     running: BTreeMap<i32, Broker>,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound").port()
+/// Ports that were free just now, each another one.
+fn free_ports(count: usize) -> Vec<u16> {
+    let bound: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("binds")).collect();
+    bound.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
 }
 
 impl Cluster {
     fn start() -> Self {
         let nodes = 1..=NODES;
         let folders = nodes.clone().map(|id| (id, tempfile::tempdir().expect("a folder"))).collect();
-        let ports = nodes.clone().map(|id| (id, (free_port(), free_port()))).collect();
+        let free = free_ports(2 * nodes.clone().count());
+        let ports = nodes.clone().zip(free.chunks(2).map(|pair| (pair[0], pair[1]))).collect();
         let mut cluster = Self { folders, ports, running: BTreeMap::new() };
         let started: Vec<(i32, Broker)> = std::thread::scope(|scope| {
             let starting: Vec<_> = nodes
@@ -132,6 +142,53 @@ impl Producer {
     }
 }
 
+const GROUP: &str = "a-group";
+
+fn group_id() -> GroupId {
+    GroupId(StrBytes::from_static_str(GROUP))
+}
+
+/// Asks the coordinator of the group, once there is one that answers.
+fn coordinator<T>(
+    cluster: &Cluster,
+    what: &str,
+    ask: impl Fn(&mut Client) -> std::io::Result<Option<T>>,
+) -> T {
+    until(what, || {
+        let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str(GROUP));
+        let found = cluster.client().call(&request, 3).ok().filter(|found| found.error_code == 0)?;
+        let node = cluster.running.get(&found.node_id.0)?;
+        ask(&mut Client::connect(node.address).ok()?).ok()?
+    })
+}
+
+fn commit(cluster: &Cluster, offset: i64) {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic =
+        OffsetCommitRequestTopic::default().with_name(topic_name(TOPIC)).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group_id())
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    coordinator(cluster, "an offset is committed", |client| {
+        let response = client.call(&request, 8)?;
+        Ok((response.topics[0].partitions[0].error_code == 0).then_some(()))
+    });
+}
+
+fn committed(cluster: &Cluster) -> i64 {
+    let topic =
+        OffsetFetchRequestTopic::default().with_name(topic_name(TOPIC)).with_partition_indexes(vec![0]);
+    let request = OffsetFetchRequest::default().with_group_id(group_id()).with_topics(Some(vec![topic]));
+    coordinator(cluster, "what is committed is told", |client| {
+        let response = client.call(&request, 7)?;
+        // Nothing is told while the coordinator loads.
+        let partition = response.topics.first().and_then(|topic| topic.partitions.first());
+        let partition = partition.filter(|partition| response.error_code == 0 && partition.error_code == 0);
+        Ok(partition.map(|partition| partition.committed_offset))
+    })
+}
+
 /// All segments of the partition, one behind the other.
 fn log_bytes(folder: &Path) -> Vec<u8> {
     let folder = folder.join(format!("{TOPIC}-0"));
@@ -164,12 +221,14 @@ fn what_three_brokers_acknowledged_is_on_all_of_them_though_leaders_are_killed()
     });
     let id = until("a producer id", || std::panic::catch_unwind(|| cluster.client().producer_id()).ok());
     let mut producer = Producer { id, client: None, acknowledged: Vec::new() };
-    for _ in 0..3 {
+    for round in 0..3 {
         for _ in 0..30 {
             producer.produce(&cluster);
         }
+        commit(&cluster, 30 + round);
         let (leader, _) = until("there is a leader", || cluster.leader());
         cluster.kill(leader);
+        assert_eq!(committed(&cluster), 30 + round, "a group goes on with what it has committed");
         for _ in 0..30 {
             producer.produce(&cluster);
         }
