@@ -7,6 +7,9 @@ mod support;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_quorum_response::ReplicaState;
+use kafka_protocol::messages::{DescribeQuorumRequest, TopicName};
 use raftsman::controller::{ConfigChange, ConfigOperation, CreateTopics, IncrementalAlterConfigs, NewTopic};
 use raftsman::metadata::{ConfigResource, MetadataImage};
 use raftsman::types::{NodeId, TopicId};
@@ -204,5 +207,33 @@ fn a_broker_that_nobody_hears_leads_only_what_nobody_else_holds() {
     cluster.wait_for("it is heard again", |_| broker.lease.holds());
     cluster.wait_for("all are there", |image| image.brokers().values().all(|broker| broker.is_active()));
     drop(broker);
+    cluster.stop_all();
+}
+
+#[test]
+fn every_node_says_of_the_quorum_what_its_leader_knows() {
+    let cluster = TestCluster::start(3, &[]);
+    let leader = cluster.controller();
+    let topic = TopicData::default()
+        .with_topic_name(TopicName("__cluster_metadata".into()))
+        .with_partitions(vec![PartitionData::default()]);
+    let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
+    for id in 1..=3 {
+        let client = std::cell::RefCell::new(support::Client::connect(cluster.address(id)).unwrap());
+        cluster.wait_for("the voters' folders are known", |_| {
+            let described = client.borrow_mut().call(&request, 2).unwrap();
+            let partition = &described.topics[0].partitions[0];
+            let voters: Vec<_> = partition.current_voters.iter().map(|voter| voter.replica_id.0).collect();
+            let is_heard_of = |voter: &ReplicaState| {
+                !voter.replica_directory_id.is_nil()
+                    && voter.last_fetch_timestamp > 0
+                    && voter.log_end_offset > 0
+            };
+            let listeners = described.nodes.iter().map(|node| node.listeners[0].name.as_str());
+            assert!(listeners.eq(["CONTROLLER"; 3]) || described.nodes.is_empty());
+            (partition.leader_id.0, voters) == (leader, vec![1, 2, 3])
+                && partition.current_voters.iter().all(is_heard_of)
+        });
+    }
     cluster.stop_all();
 }

@@ -132,7 +132,10 @@ mod tests {
         assert!(text("listeners=SSL://:9092").contains("only PLAINTEXT"));
         assert!(text("listeners=CONTROLLER://:9092").contains("no listener for clients"));
         assert!(text("listeners=HERE://:9092").contains("as in HERE:PLAINTEXT"));
+        assert!(text("process.roles=controller").contains("set process.roles=broker,controller"));
         assert!(text("process.roles=broker").contains("set process.roles=broker,controller"));
+        assert!(text("controller.quorum.voters=2@a:1").contains("node.id=1 must be one of"));
+        assert!(text("controller.quorum.voters=1@a:1").contains("listeners has none"));
         assert!(text("log.dirs=/a,/b").contains("one data folder"));
         assert!(text("controller.quorum.voters=1@localhost").contains("such as 1@127.0.0.1:9093"));
         assert!(text("controller.quorum.voters=1@a:1,1@b:1").contains("named twice"));

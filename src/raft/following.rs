@@ -41,7 +41,7 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// How long the leader may take to answer that.
 const ASK_LIMIT: Duration = Duration::from_millis(400);
 /// How long the leader may be silent before it is taken for dead.
-const SILENCE: Duration = Duration::from_millis(1200);
+const SILENCE: Duration = Duration::from_millis(1050);
 /// How long a try takes to find out whether somebody listens where the leader did.
 const DIAL_LIMIT: Duration = Duration::from_millis(300);
 /// One voter stands so much after the one before it.
@@ -333,7 +333,9 @@ impl Following {
                     return;
                 }
             }
+            // The one that is taken for dead was asked just now; whether it is back is worth waiting for later.
             let others = voters.iter().filter(|id| **id != own).map(|id| node_id(*id));
+            let others = others.filter(|id| attempt > 0 || Some(*id) != suspect);
             let states = self.states(others.collect()).await;
             // It is back, or was never away.
             if suspect.is_some_and(|suspect| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -66,6 +67,8 @@ pub(super) enum QuorumRequest {
     State,
     /// The same, of the leader, by one who follows it or wants to.
     Follow(Follower),
+    /// What does its leader know of all members?
+    Status,
 }
 
 /// A sign of life to the leader.
@@ -312,6 +315,16 @@ impl Links {
         request: &QuorumRequest,
         limit: Duration,
     ) -> Result<QuorumState, CallError> {
+        self.ask_for(target, request, limit).await
+    }
+
+    /// The answer of another node to a question about the quorum.
+    pub async fn ask_for<T: DeserializeOwned>(
+        &self,
+        target: NodeId,
+        request: &QuorumRequest,
+        limit: Duration,
+    ) -> Result<T, CallError> {
         let payload = serde_json::to_vec(request).map_err(|error| CallError::Malformed(error.to_string()))?;
         let way = (Purpose::QuorumState, InternalKey::QuorumState);
         let answered = tokio::time::timeout(limit, self.call(target, way, &payload, limit)).await;

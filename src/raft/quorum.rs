@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use openraft::error::Fatal;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::metadata::{MetadataDelta, MetadataImage};
 use crate::types::NodeId;
 
 /// What DescribeQuorum answers. Offsets are indexes of the metadata log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumStatus {
     pub leader_id: Option<NodeId>,
     /// The term of the quorum.
@@ -54,7 +55,7 @@ pub struct QuorumHealth {
 }
 
 /// How far a node's copy of the metadata log is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     pub id: NodeId,
     /// Offset after the last entry; -1 when not known here.

@@ -4,6 +4,7 @@
 //! whole before it is installed: one that is damaged is refused, where openraft would take it for a broken disk.
 
 use std::io::IoSlice;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use super::links::{Followed, Links, QuorumRequest, QuorumState};
 use super::network::ChunkHead;
-use super::quorum::node_id;
+use super::quorum::{QuorumStatus, node_id};
 use super::snapshot::{self, SnapshotFile};
 use super::{MetadataQuorum, Types};
 use crate::protocol::internal::{Answer, Head, InternalKey, Refusal};
@@ -26,6 +27,9 @@ pub(super) struct Receiving {
     file: SnapshotFile,
     end: u64,
 }
+
+/// How long the leader may take to say how all are.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 fn unavailable(why: impl std::fmt::Display) -> Refusal {
     Refusal::Unavailable(why.to_string())
@@ -61,6 +65,12 @@ impl MetadataQuorum {
             InternalKey::QuorumState => {
                 match read(&payload)? {
                     QuorumRequest::State => {}
+                    QuorumRequest::Status => {
+                        return match self.leader() == Some(self.node_id()) {
+                            true => write(&self.status()),
+                            false => Err(unavailable("it does not lead the quorum")),
+                        };
+                    }
                     QuorumRequest::Follow(follower) => {
                         self.note_follower(&head, follower.endpoints, follower.last_index)?;
                     }
@@ -185,6 +195,14 @@ impl MetadataQuorum {
         let received = Snapshot { meta: chunk.meta, snapshot: Box::new(receiving.file) };
         let installed = self.inner.raft.install_full_snapshot(chunk.vote, received).await;
         write(&Some(installed.map_err(unavailable)?))
+    }
+
+    /// What the leader of the quorum knows of its members, where this node does not lead: only the leader
+    /// knows how far each is. `None`: nobody leads, or the leader does not answer.
+    pub async fn leaders_status(&self) -> Option<QuorumStatus> {
+        let links = self.inner.links.as_deref()?;
+        let asked = links.ask_for(self.leader()?, &QuorumRequest::Status, STATUS_LIMIT).await;
+        asked.inspect_err(|error| tracing::debug!(%error, "the leader does not say how the quorum is")).ok()
     }
 
     /// The quorum as this node sees it.

@@ -38,7 +38,7 @@ macro_rules! rooms {
             /// Reads what is set, or the defaults.
             pub(super) fn read(values: BrokerValues) -> Result<Self, ConfigError> {
                 let config = Self { $($field: <$room>::read(&values)?,)+ accepts_missing_data: false, values };
-                config.node.check()?;
+                config.node.check(&config.quorum, &config.listeners)?;
                 config.listeners.check()?;
                 config.storage.check()?;
                 Ok(config)

@@ -2,6 +2,8 @@
 
 use crate::config::declaration::config;
 use crate::config::key::ConfigError;
+use crate::config::rooms::listeners::ListenersConfig;
+use crate::config::rooms::quorum::QuorumConfig;
 
 config! {
     /// Who the node is in its cluster, and how its process runs.
@@ -12,7 +14,7 @@ config! {
         broker_id: i32 = "broker.id", ReadOnly, Int(-1, i32::MAX), default -1;
         /// Rack of this broker, for the placement of replicas.
         rack: Option<String> = "broker.rack", ReadOnly, Text, via not_empty;
-        /// Roles of this node; a single node has both.
+        /// Roles of this node; each has both.
         roles: Vec<String> =
             "process.roles", ReadOnly, List(&["broker", "controller"]), default "broker,controller";
         /// Address of the HTTP listener for /metrics, /healthz and /readyz; empty is none.
@@ -28,13 +30,33 @@ fn not_empty(text: Option<String>) -> Option<String> {
 }
 
 impl NodeConfig {
-    /// Refuses what this version does not serve.
-    pub(in crate::config) fn check(&self) -> Result<(), ConfigError> {
-        if !["broker", "controller"].iter().all(|role| self.roles.iter().any(|set| set == role)) {
-            return Err(ConfigError::Refused(format!(
-                "process.roles={}: this version runs a single node that has both roles; set process.roles=broker,controller",
-                self.roles.join(",")
-            )));
+    fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|set| set == role)
+    }
+
+    /// Refuses what does not fit together, and what this version does not serve.
+    pub(in crate::config) fn check(
+        &self,
+        quorum: &QuorumConfig,
+        listeners: &ListenersConfig,
+    ) -> Result<(), ConfigError> {
+        let roles = self.roles.join(",");
+        let refused = |reason: String| Err(ConfigError::Refused(format!("process.roles={roles}: {reason}")));
+        if !self.has_role("broker") || !self.has_role("controller") {
+            return refused(
+                "every node has both roles in this version; set process.roles=broker,controller".to_owned(),
+            );
+        }
+        let (voters, id) = (&quorum.voters.0, self.id);
+        if voters.is_empty() {
+            return Ok(());
+        }
+        if !voters.contains_key(&id) {
+            return refused(format!("node.id={id} must be one of controller.quorum.voters"));
+        }
+        if listeners.of_controllers().is_empty() {
+            let names = listeners.controller_names.join(",");
+            return refused(format!("listeners has none that controller.listener.names={names} names"));
         }
         Ok(())
     }

@@ -11,10 +11,10 @@ use crate::protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
 use crate::protocol::messages::{BrokerId, DescribeQuorumRequest, DescribeQuorumResponse};
-use crate::raft::ReplicaStatus;
+use crate::raft::{QuorumStatus, ReplicaStatus};
 use crate::server::Broker;
 use crate::server::api::{
-    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, Need, Operation, Request,
+    AnswerLater, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, Need, Operation, Request,
     Resource,
 };
 use crate::server::errors::error_codes;
@@ -30,7 +30,7 @@ pub(super) const API: Api = Api {
     served_on: BROKERS_AND_CONTROLLERS,
     answered_by: AnsweredBy::ActiveController,
     needs: &[Need(Operation::Describe, Resource::Cluster)],
-    handler: Handler::now::<DescribeQuorumRequest>(),
+    handler: Handler::later::<DescribeQuorumRequest>(),
 };
 
 error_codes!(DescribeQuorumResponse: [] [topics partitions]);
@@ -47,43 +47,69 @@ impl Answered for DescribeQuorumRequest {
     }
 }
 
-impl AnswerNow for DescribeQuorumRequest {
-    fn answer(self, broker: &Arc<Broker>, request: &Request) -> DescribeQuorumResponse {
-        let topics = self.topics.iter().map(|asked| {
-            let partitions = asked.partitions.iter().map(|partition| {
-                let index = partition.partition_index;
-                if asked.topic_name.as_str() != METADATA_TOPIC || index != 0 {
-                    let error = ResponseError::UnknownTopicOrPartition;
-                    return PartitionData::default()
-                        .with_partition_index(index)
-                        .with_error_code(error.code());
-                }
-                describe(broker, request.version)
-            });
-            TopicData::default()
-                .with_topic_name(asked.topic_name.clone())
-                .with_partitions(partitions.collect())
-        });
-        let response = DescribeQuorumResponse::default().with_topics(topics.collect());
-        if request.version < 2 {
-            return response;
-        }
-        let image = broker.image();
-        let nodes = image.brokers().values().map(|known| {
-            let listeners = known.listeners.iter().map(|listener| {
-                Listener::default()
-                    .with_name(text(&listener.name))
-                    .with_host(text(&listener.host))
-                    .with_port(listener.port)
-            });
-            Node::default().with_node_id(BrokerId(known.id.0)).with_listeners(listeners.collect())
-        });
-        response.with_nodes(nodes.collect())
+impl AnswerLater for DescribeQuorumRequest {
+    fn answer_now(&self, broker: &Arc<Broker>, request: &Request) -> Option<DescribeQuorumResponse> {
+        let status = broker.quorum.status();
+        (status.leader_id == Some(broker.node)).then(|| answer(self, Some(&status), broker, request.version))
+    }
+
+    /// Only the leader knows how far the others are.
+    async fn answer(self, broker: Arc<Broker>, request: Request) -> DescribeQuorumResponse {
+        let status = broker.quorum.leaders_status().await;
+        answer(&self, status.as_ref(), &broker, request.version)
     }
 }
 
-fn describe(broker: &Broker, version: i16) -> PartitionData {
-    let status = broker.quorum.status();
+/// The answer; without a status nobody leads, and whoever asks asks again.
+fn answer(
+    request: &DescribeQuorumRequest,
+    status: Option<&QuorumStatus>,
+    broker: &Broker,
+    version: i16,
+) -> DescribeQuorumResponse {
+    let topics = request.topics.iter().map(|asked| {
+        let partitions = asked.partitions.iter().map(|partition| {
+            let index = partition.partition_index;
+            let refused = |error: ResponseError| {
+                PartitionData::default().with_partition_index(index).with_error_code(error.code())
+            };
+            if asked.topic_name.as_str() != METADATA_TOPIC || index != 0 {
+                return refused(ResponseError::UnknownTopicOrPartition);
+            }
+            match status {
+                Some(status) => describe(status, broker, version),
+                None => refused(ResponseError::NotLeaderOrFollower),
+            }
+        });
+        TopicData::default().with_topic_name(asked.topic_name.clone()).with_partitions(partitions.collect())
+    });
+    let response = DescribeQuorumResponse::default().with_topics(topics.collect());
+    match status {
+        Some(status) if version >= 2 => response.with_nodes(controllers(status, broker)),
+        _ => response,
+    }
+}
+
+/// Where the controllers are. One that is alone has no listener of its own for them: clients' will do.
+fn controllers(status: &QuorumStatus, broker: &Broker) -> Vec<Node> {
+    let listener = |name: &str, host: &str, port: u16| {
+        Listener::default().with_name(text(name)).with_host(text(host)).with_port(port)
+    };
+    let image = broker.image();
+    let nodes = status.voters.iter().map(|voter| {
+        let mut listeners: Vec<_> =
+            voter.endpoints.iter().map(|one| listener(&one.name, &one.host, one.port)).collect();
+        if listeners.is_empty()
+            && let Some(known) = image.broker(voter.id)
+        {
+            listeners.extend(known.listeners.iter().map(|one| listener(&one.name, &one.host, one.port)));
+        }
+        Node::default().with_node_id(BrokerId(voter.id.0)).with_listeners(listeners)
+    });
+    nodes.collect()
+}
+
+fn describe(status: &QuorumStatus, broker: &Broker, version: i16) -> PartitionData {
     let replicas = |members: &[ReplicaStatus]| {
         let states = members.iter().map(|member| {
             let state = ReplicaState::default()
@@ -96,10 +122,11 @@ fn describe(broker: &Broker, version: i16) -> PartitionData {
             } else {
                 state
             };
-            if version >= 2 && member.id == broker.node {
-                return state.with_replica_directory_id(broker.partitions.data.directory_id());
+            let own = || (member.id == broker.node).then(|| broker.partitions.data.directory_id());
+            match member.directory_id.or_else(own) {
+                Some(directory_id) if version >= 2 => state.with_replica_directory_id(directory_id),
+                _ => state,
             }
-            state
         });
         states.collect()
     };
