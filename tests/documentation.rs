@@ -131,7 +131,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
 /// the quorum that it is part of.
 #[test]
 fn the_containers_are_configured_by_keys_that_there_are() {
-    const FILES: &[(&str, usize)] = &[("docker/compose.yaml", 0)];
+    const FILES: &[(&str, usize)] = &[("docker/compose.yaml", 0), ("docker/compose-three.yaml", 3)];
     for (file, nodes) in FILES {
         let compose = text(file);
         let variables = compose.lines().filter_map(|line| line.trim().split_once(": "));
