@@ -538,6 +538,13 @@ var probes = []probe{
 			}
 		}
 	}},
+	{64, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrUnregisterBrokerRequest()
+		r.BrokerID = 4711
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		Same(code(kerr.BrokerIDNotRegistered), response.(*kmsg.UnregisterBrokerResponse).ErrorCode, "error")
+	}},
 	{74, func(s subject, v int16) kmsg.Request {
 		r := kmsg.NewPtrListConfigResourcesRequest()
 		if v >= 1 {
