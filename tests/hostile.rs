@@ -260,6 +260,13 @@ fn who_drips_while_memory_is_short_goes_and_what_was_held_is_given_back() {
     let chunk = vec![0; 200_000];
     let ended = std::sync::atomic::AtomicBool::new(false);
     let is_ended = || ended.load(std::sync::atomic::Ordering::Relaxed);
+    // Also when an assertion fails: else the scope below would wait for ever.
+    struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Each sends some megabytes, and drips then.
@@ -274,6 +281,7 @@ fn who_drips_while_memory_is_short_goes_and_what_was_held_is_given_back() {
                 std::thread::sleep(Duration::from_millis(if round < 30 { 5 } else { 100 }));
             }
         });
+        let _ends = Ends(&ended);
         let deadline = std::time::Instant::now() + support::PATIENCE;
         let refused = r#"raftsman_connections_refused_total{reason="too slow"}"#;
         for round in 0.. {
@@ -284,7 +292,6 @@ fn who_drips_while_memory_is_short_goes_and_what_was_held_is_given_back() {
             }
             assert!(std::time::Instant::now() < deadline, "{} went", broker.metric(refused));
         }
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     drop(slow);
     let deadline = std::time::Instant::now() + support::PATIENCE;
