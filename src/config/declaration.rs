@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A row is: meaning, field, the type that it is read into ([`Value`]), Kafka's name, how it may be changed
-//! ([`UpdateMode`]), type and range ([`Kind`]), the default (none: the field is an `Option`), and with `via` a function
+//! ([`UpdateMode`]), type and range ([`Kind`](super::key::Kind)), the default (none: the field is an `Option`), and with `via` a function
 //! for what is kept otherwise than it is written. A value that does not fit the field is refused where it is set.
 //! `ConnectionsConfig::max` is the row itself, for code that has to name a key.
 

@@ -10,7 +10,7 @@
 //! 5. **serve**: accept clients, answer monitors, and do what is done by the clock ([`maintenance`]).
 //!
 //! It stops against that order, each step waiting for the one before: give away what it leads and others have
-//! ([`hand_over`]), accept no more, give waiting members their answer, let
+//! ([`mod@hand_over`]), accept no more, give waiting members their answer, let
 //! what is under way end, close the connections, end what is done by the clock, decide nothing any more, follow the
 //! metadata no more, close the logs and leave the marker of a clean shutdown, close the quorum. No task of a node that has
 //! stopped is left.
