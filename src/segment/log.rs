@@ -1,6 +1,6 @@
 //! A partition's log: its segments, and what is known of their producers and leader epochs.
 //!
-//! Locks, in the order they are taken: `cleaning`, `flushing`, `writer`, `epochs_file`, then any of the small ones
+//! Locks, in the order they are taken: that of `compaction`, `flushing`, `writer`, that of `epochs`, then any of the small ones
 //! (`segments`, a segment's state, `epochs`, `queue`), which are held for moments and never while a disk is asked.
 //! Readers take small ones only.
 
@@ -8,15 +8,17 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::oneshot;
 
+use super::compaction::Compaction;
+use super::epoch_file::EpochFile;
 use super::file_cache::{FileCache, FileKind};
-use super::leader_epochs::{self, LeaderEpochs};
 use super::leadership::{EpochBack, Leadership};
 use super::producer_state::{ProducerState, ProducerSummary};
+use super::removals::Removals;
 use super::room::Room;
 use super::segment_file::{Files, Segment, State, file_name};
 use super::{AppendError, AppendRequest, Appended, LogConfig};
@@ -59,7 +61,7 @@ pub struct Log {
     pub(super) config: RwLock<Arc<LogConfig>>,
     /// Never empty; sorted by base offset. The last is the one appended to.
     pub(super) segments: RwLock<Vec<Arc<Segment>>>,
-    pub(super) epochs: RwLock<LeaderEpochs>,
+    pub(super) epochs: EpochFile,
     pub(super) log_start_offset: AtomicI64,
     pub(super) log_end_offset: AtomicI64,
     pub(super) recovery_point: AtomicI64,
@@ -82,24 +84,8 @@ pub struct Log {
     /// The last segment may have been cut without a sync: what was cut off must not come back once the segment is not
     /// looked at any more.
     pub(super) is_cut_unsynced: AtomicBool,
-    /// The epochs changed since they were written.
-    pub(super) are_epochs_unwritten: AtomicBool,
-    /// The file differs from the epochs in some without a record: they are written once there is one.
-    pub(super) do_epochs_await_record: AtomicBool,
-    /// The file holds the epochs, though not durably.
-    pub(super) are_epochs_noted: AtomicBool,
-    /// Held by who writes the file of the epochs.
-    pub(super) epochs_file: Mutex<()>,
-    /// Held by who compacts the log.
-    pub(super) cleaning: Mutex<()>,
-    /// Truncations so far: what compaction learnt before one is worth nothing after it.
-    pub(super) truncations: AtomicU64,
-    /// What lies below was compacted; -1 while that never happened.
-    pub(super) first_dirty_offset: AtomicI64,
-    /// Compaction failed, and is not tried again until the next start.
-    pub(super) is_uncleanable: AtomicBool,
-    /// Renamed files with the time (ms) when they are to go.
-    pub(super) removals: Mutex<Vec<(i64, PathBuf)>>,
+    pub(super) compaction: Compaction,
+    pub(super) removals: Removals,
 }
 
 /// What only who appends needs.
@@ -299,9 +285,7 @@ impl Log {
         let mut writer = self.lock_writer();
         let begun = writer.leadership.follow(epoch);
         begun.inspect_err(|_| writer.leadership.end())?;
-        if self.epochs.write().truncate_to(self.log_end_offset().0) {
-            self.do_epochs_await_record.store(true, Ordering::Release);
-        }
+        self.epochs.forget_without_records(self.log_end_offset().0);
         Ok(())
     }
 
@@ -322,63 +306,18 @@ impl Log {
             // Leaders and followers have been held to it before they wrote.
             tracing::error!(log = %self.files.dir.read().display(), %error, "an epoch could not be noted");
         }
-        if self.do_epochs_await_record.load(Ordering::Acquire)
-            && self.do_epochs_await_record.swap(false, Ordering::AcqRel)
-        {
-            self.are_epochs_unwritten.store(true, Ordering::Release);
-        }
-        if self.are_epochs_unwritten.load(Ordering::Acquire)
-            && !self.are_epochs_noted.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.note_epochs()
-        {
+        if let Err(error) = self.epochs.appended(&self.files) {
             tracing::warn!(log = %self.files.dir.read().display(), %error, "the leader epochs could not be noted");
         }
     }
 
-    fn note_epochs(&self) -> io::Result<()> {
-        let _one_at_a_time = self.epochs_file.lock();
-        let content = self.epochs.read().encode();
-        let path = self.files.path(leader_epochs::FILE_NAME);
-        let temporary = self.files.path(leader_epochs::TEMPORARY_FILE_NAME);
-        let file = self.files.disk.open(&temporary, OpenMode::Create)?;
-        file.set_len(0)?;
-        file.write_all_at(&mut [io::IoSlice::new(content.as_bytes())], 0)?;
-        self.files.disk.rename(&temporary, &path)
-    }
-
     fn assign_epoch(&self, epoch: i32, offset: i64) -> Result<(), EpochBack> {
-        if self
-            .epochs
-            .read()
-            .latest()
-            .is_some_and(|latest| latest.epoch == epoch && offset >= latest.start_offset)
-        {
-            return Ok(());
-        }
-        let mut epochs = self.epochs.write();
-        let end = self.log_end_offset().0;
-        let with_records = epochs.count_below(end);
-        if epochs.assign(epoch, offset)? {
-            self.are_epochs_noted.store(false, Ordering::Release);
-            let awaits_record = offset >= end && epochs.count_below(end) == with_records;
-            let changed =
-                if awaits_record { &self.do_epochs_await_record } else { &self.are_epochs_unwritten };
-            changed.store(true, Ordering::Release);
-        }
-        Ok(())
+        self.epochs.assign(epoch, offset, self.log_end_offset().0)
     }
 
     /// Writes the epochs, durably, if they changed.
     pub(super) fn write_epochs(&self) -> io::Result<()> {
-        let _one_at_a_time = self.epochs_file.lock();
-        if self.are_epochs_unwritten.swap(false, Ordering::AcqRel) {
-            let content = self.epochs.read().encode();
-            let path = self.files.path(leader_epochs::FILE_NAME);
-            self.files.disk.write_atomic(&path, content.as_bytes()).inspect_err(|_| {
-                self.are_epochs_unwritten.store(true, Ordering::Release);
-            })?;
-        }
-        Ok(())
+        self.epochs.write(&self.files)
     }
 
     /// The idempotent producers that it knows.

@@ -7,10 +7,10 @@
 //! <base offset>.index                 offset -> position, sparse                    (index)
 //! <base offset>.timeindex             timestamp -> offset, sparse                   (index)
 //! <offset>.snapshot                   producers as of that offset                   (producer_state)
-//! leader-epoch-checkpoint             where each leader epoch began                 (leader_epochs)
+//! leader-epoch-checkpoint             where each leader epoch began                 (epoch_file)
 //! partition.metadata                  the topic's id                                (data_dir)
 //! *.cleaned, *.swap                   a compaction under way                        (cleaner)
-//! *.deleted                           on their way out
+//! *.deleted                           on their way out                              (removals)
 //! *.log.set-aside                     what recovery found behind damage             (set_aside)
 //! <offset>.missing                    records from there on are missing, as accepted (missing)
 //! ```
@@ -29,9 +29,11 @@ pub mod checkpoint;
 pub mod cleaner;
 #[cfg(test)]
 mod closed_tests;
+mod compaction;
 #[cfg(test)]
 mod damage_tests;
 pub mod data_dir;
+mod epoch_file;
 #[cfg(test)]
 mod fault_tests;
 pub mod file_cache;
@@ -47,6 +49,7 @@ mod power_cuts;
 pub mod producer_state;
 mod reading;
 mod recovery;
+mod removals;
 mod retention;
 mod room;
 pub mod scan;

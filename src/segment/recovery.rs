@@ -25,6 +25,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::LogConfig;
 use super::cleaner::finish_swaps;
+use super::compaction::Compaction;
+use super::epoch_file::EpochFile;
 use super::file_cache::FileKind;
 use super::index::{self, Entry, Index, OffsetEntry, TimeEntry};
 use super::leader_epochs::{self, LeaderEpochs};
@@ -32,6 +34,7 @@ use super::leadership::Leadership;
 use super::log::{Log, LogPlace, Writer};
 use super::missing::{self, Expected, Missing};
 use super::producer_state::ProducerState;
+use super::removals::Removals;
 use super::room::Room;
 use super::scan;
 use super::segment_file::{Files, Found, Segment, State, file_name, offset_of};
@@ -163,7 +166,7 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         clock: place.clock,
         config: RwLock::new(Arc::new(config)),
         segments: RwLock::new(segments),
-        epochs: RwLock::new(epochs),
+        epochs: EpochFile::new(epochs, are_epochs_unwritten, written_of_records != written_epochs),
         log_start_offset: AtomicI64::new(start),
         log_end_offset: AtomicI64::new(end),
         recovery_point: AtomicI64::new(recovered_to),
@@ -186,15 +189,8 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         checkpointed_end: AtomicI64::new(end),
         is_dir_unsynced: AtomicBool::new(!was_closed),
         is_cut_unsynced: AtomicBool::new(!was_closed),
-        are_epochs_unwritten: AtomicBool::new(are_epochs_unwritten),
-        do_epochs_await_record: AtomicBool::new(written_of_records != written_epochs),
-        are_epochs_noted: AtomicBool::new(false),
-        epochs_file: Mutex::default(),
-        cleaning: Mutex::default(),
-        truncations: AtomicU64::new(0),
-        first_dirty_offset: AtomicI64::new(place.first_dirty_offset.map_or(-1, |offset| offset.0)),
-        is_uncleanable: AtomicBool::new(false),
-        removals: Mutex::default(),
+        compaction: Compaction::new(place.first_dirty_offset),
+        removals: Removals::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use super::log::{Log, Writer};
 use super::producer_state::ProducerState;
 use super::recovery;
+use super::removals;
 use super::room::Room;
 use super::segment_file::{Segment, file_name, offset_of};
 use super::{LeadershipEnded, LogConfig};
@@ -44,10 +45,8 @@ impl Log {
     }
 
     fn advance_start(&self, offset: i64) {
-        if self.log_start_offset.fetch_max(offset, Ordering::AcqRel) < offset
-            && self.epochs.write().advance_start(offset)
-        {
-            self.are_epochs_unwritten.store(true, Ordering::Release);
+        if self.log_start_offset.fetch_max(offset, Ordering::AcqRel) < offset {
+            self.epochs.advance_start(offset);
         }
     }
 
@@ -203,37 +202,18 @@ impl Log {
 
     /// Renames the files of a segment that is retired; they are removed when due.
     pub(super) fn rename_away(&self, base_offset: i64, due_ms: i64) -> io::Result<()> {
-        // The log last: an index without a log is a leftover, a log without an index is a segment.
-        for extension in ["log", "index", "timeindex"] {
-            let name = file_name(base_offset, extension);
-            let (from, to) = (self.files.path(&name), self.files.path(&format!("{name}.deleted")));
-            match self.files.disk.rename(&from, &to) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => {
-                    other?;
-                    self.removals.lock().push((due_ms, to));
-                }
-            }
-        }
+        self.removals.rename_away(&self.files, base_offset, due_ms)?;
         self.is_dir_unsynced.store(true, Ordering::Release);
         Ok(())
     }
 
     pub(super) fn remove_file(&self, path: PathBuf) -> io::Result<()> {
-        match self.files.disk.remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        removals::remove(&*self.files.disk, &path)
     }
 
     /// Removes the renamed files whose time has come.
     pub fn remove_due(&self, now_ms: i64) {
-        let due: Vec<_> = self.removals.lock().extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect();
-        for (_, path) in due {
-            if let Err(error) = self.remove_file(path.clone()) {
-                tracing::warn!(path = %path.display(), %error, "a file on its way out could not be removed");
-            }
-        }
+        self.removals.remove_due(&*self.files.disk, now_ms);
     }
 
     /// Removes the records from `offset` on, as the leader of `epoch` asks its follower to; whole batches, so also what
@@ -264,8 +244,7 @@ impl Log {
         let cut = found.as_ref().map_or(offset.0, |batch| batch.header.base_offset.min(offset.0));
         lower(Offset(cut))?;
         self.recovery_point.fetch_min(cut, Ordering::AcqRel);
-        self.truncations.fetch_add(1, Ordering::AcqRel);
-        self.first_dirty_offset.fetch_min(cut, Ordering::AcqRel);
+        self.compaction.truncates(cut);
         let done = self.cut(&mut writer, &segment, found.map(|batch| batch.position));
         done.inspect_err(|error| self.fail("a truncation", error))?;
         Ok(())
@@ -296,8 +275,7 @@ impl Log {
         let least = offset.min(self.segments.read()[0].base_offset);
         lower(Offset(least))?;
         self.recovery_point.fetch_min(least, Ordering::AcqRel);
-        self.truncations.fetch_add(1, Ordering::AcqRel);
-        self.first_dirty_offset.fetch_min(least, Ordering::AcqRel);
+        self.compaction.truncates(least);
         self.start_anew(writer, offset).inspect_err(|error| self.fail("a truncation", error))?;
         Ok(())
     }
@@ -335,9 +313,7 @@ impl Log {
         writer.room = Room::default();
         self.log_end_offset.store(log_end, Ordering::Release);
         self.log_start_offset.fetch_min(log_end, Ordering::AcqRel);
-        if self.epochs.write().truncate_to(log_end) {
-            self.are_epochs_unwritten.store(true, Ordering::Release);
-        }
+        self.epochs.cut(log_end);
         self.write_epochs()?;
         let (producers, snapshot) = recovery::producers_again(self)?;
         (writer.producers, writer.snapshot_offset) = (producers, snapshot);
@@ -373,8 +349,7 @@ impl Log {
         };
         self.log_end_offset.store(offset, Ordering::Release);
         self.log_start_offset.store(offset, Ordering::Release);
-        self.epochs.write().clear();
-        self.are_epochs_unwritten.store(true, Ordering::Release);
+        self.epochs.clear();
         self.write_epochs()?;
         self.sync_metadata()?;
         self.sync_dir()?;

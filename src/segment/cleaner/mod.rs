@@ -31,7 +31,6 @@ use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::LogConfig;
 use super::log::Log;
@@ -117,26 +116,26 @@ struct Group {
 impl Log {
     /// What lies below was compacted; `None` while nothing was.
     pub fn first_dirty_offset(&self) -> Option<Offset> {
-        Some(Offset(self.first_dirty_offset.load(Ordering::Acquire))).filter(|offset| offset.0 >= 0)
+        self.compaction.first_dirty_offset()
     }
 
     /// Takes over what was noted; `None` forgets it.
     pub fn set_first_dirty_offset(&self, offset: Option<Offset>) {
-        self.first_dirty_offset.store(offset.map_or(-1, |offset| offset.0), Ordering::Release);
+        self.compaction.set_first_dirty_offset(offset);
     }
 
     /// Whether compaction failed on this log: it is not tried again until the next start.
     pub fn is_uncleanable(&self) -> bool {
-        self.is_uncleanable.load(Ordering::Acquire)
+        self.compaction.is_given_up()
     }
 
     pub fn set_uncleanable(&self) {
-        self.is_uncleanable.store(true, Ordering::Release);
+        self.compaction.give_up();
     }
 
     /// Whether somebody compacts it right now.
     pub fn is_being_cleaned(&self) -> bool {
-        self.cleaning.is_locked()
+        self.compaction.is_running()
     }
 
     /// What may be compacted, below `last_stable_offset`.
@@ -222,7 +221,7 @@ impl Log {
         options: &CleanOptions,
         pace: Pace<'_>,
     ) -> Result<CleanStats, Stop> {
-        let Some(_cleaning) = self.cleaning.try_lock() else { return Err(Stop::Aborted) };
+        let Some(_cleaning) = self.compaction.begin() else { return Err(Stop::Aborted) };
         let round = cleanable.round;
         let read = Cell::new(0);
         let watched = |bytes: u64| {

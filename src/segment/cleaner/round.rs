@@ -1,7 +1,6 @@
 //! How long a round of compaction goes on: until it is told to stop, or the log changed below it.
 
 use std::io;
-use std::sync::atomic::Ordering;
 
 use crate::segment::log::Log;
 
@@ -26,12 +25,12 @@ pub(super) struct Round {
 
 impl Round {
     pub(super) fn begin(log: &Log) -> Self {
-        Self { truncations: log.truncations.load(Ordering::Acquire) }
+        Self { truncations: log.compaction.truncations() }
     }
 
     pub(super) fn is_valid(&self, log: &Log) -> bool {
         log.check_usable().is_ok()
-            && log.truncations.load(Ordering::Acquire) == self.truncations
+            && log.compaction.truncations() == self.truncations
             && log.config().cleanup.compact
     }
 }

@@ -457,7 +457,7 @@ fn check_offsets(log: &Log) -> BTreeMap<Vec<u8>, i64> {
 
 #[test]
 fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
-    use std::sync::atomic::{AtomicBool, AtomicI64};
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig { segment_bytes: 3000, cleanup: CleanupPolicy::COMPACT, ..LogConfig::default() };
     let log = Log::open(place(dir.path()), config.clone()).unwrap();
