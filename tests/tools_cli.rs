@@ -439,8 +439,27 @@ fn the_cluster_tells_its_id_its_brokers_and_what_they_serve() {
         "metadata.version", "4.3-IV0", "4.3-IV0", "4.3-IV0"
     );
     assert!(features.lines().any(|feature| feature.starts_with(&line)), "{features}");
-    let upgrade = ["--bootstrap-server", &cluster.address, "upgrade", "--feature", "group.version=1"];
-    cluster.scripts.run("kafka-features.sh", &upgrade).ended(1).says("cannot be changed yet");
+    let elr = "eligible.leader.replicas.version";
+    for (action, feature, code, said) in [
+        ("upgrade", format!("{elr}=1"), 0, format!("{elr} was upgraded to 1.")),
+        (
+            "upgrade",
+            format!("{elr}=0"),
+            1,
+            format!("Could not upgrade {elr} to 0. The update failed for all"),
+        ),
+        ("downgrade", format!("{elr}=0"), 0, format!("{elr} was downgraded to 0.")),
+        ("upgrade", "unheard.of=1".to_owned(), 1, "1 out of 1 operation(s) failed.".to_owned()),
+        ("disable", elr.to_owned(), 0, format!("{elr} was disabled.")),
+    ] {
+        let arguments = ["--bootstrap-server", &cluster.address, action, "--feature", &feature];
+        let done = cluster.scripts.run("kafka-features.sh", &arguments).ended(code);
+        assert!((done.stdout + &done.stderr).contains(&said), "{said}");
+    }
+    let dry = ["upgrade", "--release-version", "4.3", "--dry-run"];
+    let dry = [&["--bootstrap-server", &cluster.address], &dry[..]].concat();
+    let dry = cluster.scripts.run("kafka-features.sh", &dry).ended(0).stdout;
+    assert!(dry.contains("metadata.version can be upgraded to 30."), "{dry}");
     let served = cluster.run("kafka-broker-api-versions.sh", &[]).ended(0).stdout;
     assert!(served.starts_with(&format!("{} (id: ", cluster.address)), "{served}");
     assert!(served.contains("\tFetch(1): 4 to ") && served.contains("[usable: "), "{served}");

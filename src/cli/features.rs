@@ -1,15 +1,16 @@
-//! `raftsman features` (kafka-features): which features the cluster has, and at which levels.
+//! `raftsman features` (kafka-features): which features the cluster has, and at which levels; and other levels for them.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, UpdateFeaturesRequest};
 use serde_json::json;
 
 use super::output::{CliError, Output};
 use super::quorum::GlobalReach;
-use crate::client::{ClientError, text};
+use crate::client::{Client, ClientError, text};
 
 /// Arguments of `raftsman features`.
 #[derive(Debug, Args)]
@@ -19,6 +20,7 @@ use crate::client::{ClientError, text};
     arg_required_else_help = true,
     after_help = "Examples:
   raftsman features describe
+  raftsman features upgrade --feature eligible.leader.replicas.version=1 --dry-run
   raftsman features --bootstrap-server 127.0.0.1:9092 describe --json"
 )]
 pub struct FeaturesArguments {
@@ -39,15 +41,12 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Refused: there is one level of everything
-    #[command(hide = true)]
-    Upgrade(Rest),
-    /// Refused: there is one level of everything
-    #[command(hide = true)]
-    Downgrade(Rest),
-    /// Refused: there is one level of everything
-    #[command(hide = true)]
-    Disable(Rest),
+    /// Bring features to higher levels
+    Upgrade(Change),
+    /// Bring features to lower levels
+    Downgrade(Downgrade),
+    /// Bring features to level 0: as if they were not there
+    Disable(Disable),
     /// Refused
     #[command(hide = true)]
     VersionMapping(Rest),
@@ -56,11 +55,55 @@ pub enum Action {
     FeatureDependencies(Rest),
 }
 
+/// Which features, and how.
+#[derive(Debug, Args)]
+pub struct Change {
+    /// The level of metadata.version, as a number or a name such as 4.3-IV0
+    #[arg(long, value_name = "LEVEL", hide = true)]
+    pub metadata: Option<String>,
+    /// The levels that features have in a release of Kafka, such as 4.3
+    #[arg(long, value_name = "RELEASE")]
+    pub release_version: Option<String>,
+    /// A feature with its level; may be repeated
+    #[arg(long, short, value_name = "FEATURE=LEVEL")]
+    pub feature: Vec<String>,
+    /// Only say what would become of it
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Downgrade {
+    #[command(flatten)]
+    pub change: Change,
+    /// Even where something is lost
+    #[arg(long = "unsafe")]
+    pub may_lose: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Disable {
+    /// A feature; may be repeated
+    #[arg(long, short, value_name = "FEATURE", required = true)]
+    pub feature: Vec<String>,
+    /// Even where something is lost
+    #[arg(long = "unsafe")]
+    pub may_lose: bool,
+    /// Only say what would become of it
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<String>,
 }
+
+/// Kinds of change on the wire.
+const UPGRADE: i8 = 1;
+const SAFE_DOWNGRADE: i8 = 2;
+const UNSAFE_DOWNGRADE: i8 = 3;
 
 /// The feature whose levels have names.
 const METADATA_VERSION: &str = "metadata.version";
@@ -94,14 +137,179 @@ fn level_text(feature: &str, level: i16) -> String {
     }
 }
 
+/// The level of `metadata.version` with Kafka's name, such as `4.3-IV0`, `4.3` or `30`.
+fn level_named(name: &str) -> Option<i16> {
+    if let Ok(level) = name.parse() {
+        return Some(level);
+    }
+    let is_named = |level: &i16| {
+        let text = level_text(METADATA_VERSION, *level);
+        text == name || RELEASES.iter().any(|(first, release)| first == level && *release == name)
+    };
+    (RELEASES.first()?.0..=NEWEST_LEVEL).find(is_named)
+}
+
+/// The levels of Kafka's features in the release of the newest `metadata.version`.
+const NEWEST_RELEASE: &[(&str, i16)] = &[
+    ("eligible.leader.replicas.version", 1),
+    ("group.version", 1),
+    ("kraft.version", 1),
+    ("share.version", 1),
+    ("streams.version", 1),
+    ("transaction.version", 2),
+];
+
+impl Change {
+    /// What is asked for, by feature.
+    fn levels(&self, supported: &BTreeMap<String, i16>) -> Result<BTreeMap<String, i16>, CliError> {
+        let metadata = |text: &str| {
+            let wrong =
+                || CliError::Usage(format!("{text}: no version of Kafka's metadata, such as 4.3-IV0"));
+            level_named(text).ok_or_else(wrong)
+        };
+        if let Some(release) = &self.release_version {
+            if !self.feature.is_empty() || self.metadata.is_some() {
+                let why = "Can not specify `release-version` with other feature flags.";
+                return Err(CliError::Usage(why.to_owned()));
+            }
+            let level = metadata(release)?;
+            let mut levels = BTreeMap::from([(METADATA_VERSION.to_owned(), level)]);
+            if level == NEWEST_LEVEL {
+                // As far as the cluster has them.
+                let has = |(name, level): &(&str, i16)| {
+                    let most = supported.get(*name).copied().unwrap_or_default().min(*level);
+                    (most > 0).then(|| ((*name).to_owned(), most))
+                };
+                levels.extend(NEWEST_RELEASE.iter().filter_map(has));
+            }
+            return Ok(levels);
+        }
+        let mut levels = BTreeMap::new();
+        if let Some(text) = &self.metadata {
+            levels.insert(METADATA_VERSION.to_owned(), metadata(text)?);
+        }
+        for text in &self.feature {
+            let wrong = || {
+                CliError::Usage(format!("Can't parse feature=level string {text}: equals sign not found."))
+            };
+            let (name, level) = text.split_once('=').ok_or_else(wrong)?;
+            let (name, level) = (name.trim(), level.trim());
+            let number = || {
+                CliError::Usage(format!(
+                    "Can't parse feature=level string {text}: unable to parse {level} as a short."
+                ))
+            };
+            let level = match name == METADATA_VERSION {
+                true => metadata(level)?,
+                false => level.parse().map_err(|_| number())?,
+            };
+            if levels.insert(name.to_owned(), level).is_some() {
+                return Err(CliError::Usage(format!("Feature {name} was specified more than once.")));
+            }
+        }
+        match levels.is_empty() {
+            true => {
+                let why = "You must specify at least one feature to change: --feature FEATURE=LEVEL, or --release-version";
+                Err(CliError::Usage(why.to_owned()))
+            }
+            false => Ok(levels),
+        }
+    }
+}
+
+/// Has levels changed, and says what became of each.
+async fn change(
+    client: &Client,
+    verb: &str,
+    kind: i8,
+    levels: BTreeMap<String, i16>,
+    dry_run: bool,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let updates = levels.iter().map(|(name, level)| {
+        FeatureUpdateKey::default()
+            .with_feature(text(name))
+            .with_max_version_level(*level)
+            .with_upgrade_type(kind)
+    });
+    let request = UpdateFeaturesRequest::default()
+        .with_timeout_ms(REQUEST_TIMEOUT_MS)
+        .with_feature_updates(updates.collect())
+        .with_validate_only(dry_run);
+    let response = client.call_any(&request).await?;
+    let error = ClientError::check(response.error_code, response.error_message.as_deref()).err();
+    let message = match &error {
+        Some(ClientError::Refused { message: Some(message), .. }) => Some(message.clone()),
+        other => other.as_ref().map(ToString::to_string),
+    };
+    let is_disabled = verb == "disable";
+    for (name, level) in &levels {
+        match &message {
+            Some(why) => {
+                let cannot = if dry_run { "Can not" } else { "Could not" };
+                let what =
+                    if is_disabled { format!("disable {name}") } else { format!("{verb} {name} to {level}") };
+                writeln!(out, "{cannot} {what}. {why}")?;
+            }
+            None => {
+                let done = if dry_run { "can be" } else { "was" };
+                let what = if is_disabled { "disabled".to_owned() } else { format!("{verb}d to {level}") };
+                writeln!(out, "{name} {done} {what}.")?;
+            }
+        }
+    }
+    match message {
+        Some(_) => {
+            let count = levels.len();
+            Err(CliError::Failed(format!("{count} out of {count} operation(s) failed.")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The most that each feature can be at.
+async fn supported(client: &Client) -> Result<BTreeMap<String, i16>, CliError> {
+    let described = describe(client, None).await?;
+    let most = described.supported_features.iter();
+    Ok(most.map(|feature| (feature.name.to_string(), feature.max_version)).collect())
+}
+
+/// How long a change may take.
+const REQUEST_TIMEOUT_MS: i32 = 30_000;
+
+async fn describe(client: &Client, node_id: Option<i32>) -> Result<ApiVersionsResponse, ClientError> {
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(text("raftsman"))
+        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
+    let asked = client.retry(async || {
+        let connection = match node_id {
+            Some(id) => client.broker(id).await?,
+            None => client.any().await?,
+        };
+        let response = connection.call(&request).await?;
+        ClientError::check(response.error_code, None)?;
+        Ok(response)
+    });
+    asked.await
+}
+
 pub async fn run(arguments: FeaturesArguments, out: &mut Output) -> Result<(), CliError> {
+    let client = arguments.reach.client()?;
     let (node_id, as_json) = match arguments.action {
         Action::Describe { node_id, json } => (node_id, json),
-        Action::Upgrade(_) | Action::Downgrade(_) | Action::Disable(_) => {
-            return Err(CliError::Failed(
-                "features cannot be changed yet: there is one level of each (raftsman features describe)"
-                    .to_owned(),
-            ));
+        Action::Upgrade(asked) => {
+            let levels = asked.levels(&supported(&client).await?)?;
+            return change(&client, "upgrade", UPGRADE, levels, asked.dry_run, out).await;
+        }
+        Action::Downgrade(Downgrade { change: asked, may_lose }) => {
+            let levels = asked.levels(&supported(&client).await?)?;
+            let kind = if may_lose { UNSAFE_DOWNGRADE } else { SAFE_DOWNGRADE };
+            return change(&client, "downgrade", kind, levels, asked.dry_run, out).await;
+        }
+        Action::Disable(Disable { feature, may_lose, dry_run }) => {
+            let levels = feature.into_iter().map(|name| (name, 0)).collect();
+            let kind = if may_lose { UNSAFE_DOWNGRADE } else { SAFE_DOWNGRADE };
+            return change(&client, "disable", kind, levels, dry_run, out).await;
         }
         Action::VersionMapping(_) | Action::FeatureDependencies(_) => {
             return Err(CliError::Failed(
@@ -110,21 +318,7 @@ pub async fn run(arguments: FeaturesArguments, out: &mut Output) -> Result<(), C
             ));
         }
     };
-    let client = arguments.reach.client()?;
-    let request = ApiVersionsRequest::default()
-        .with_client_software_name(text("raftsman"))
-        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
-    let response = client
-        .retry(async || {
-            let connection = match node_id {
-                Some(id) => client.broker(id).await?,
-                None => client.any().await?,
-            };
-            let response = connection.call(&request).await?;
-            ClientError::check(response.error_code, None)?;
-            Ok(response)
-        })
-        .await?;
+    let response = describe(&client, node_id).await?;
     let finalized: BTreeMap<_, _> = response
         .finalized_features
         .iter()
@@ -178,5 +372,9 @@ mod tests {
             assert_eq!(level_text(METADATA_VERSION, level), name);
         }
         assert_eq!(level_text("group.version", 7), "7");
+        for (name, level) in [("4.3", 30), ("4.2-IV1", 29), ("3.3-IV3", 7), ("8", 8)] {
+            assert_eq!(level_named(name), Some(level), "{name}");
+        }
+        assert_eq!(level_named("5.0"), None);
     }
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_quorum_response::ReplicaState;
-use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
+use kafka_protocol::messages::{DescribeClusterRequest, DescribeQuorumRequest, DescribeQuorumResponse};
 use serde_json::json;
 
 use super::output::{CliError, Output};
@@ -36,25 +37,26 @@ pub struct QuorumArguments {
 /// Where the cluster is, by the options of Kafka's tools that take them before their action.
 #[derive(Debug, Args)]
 pub struct GlobalReach {
-    /// Brokers to ask first, host:port[,host:port…]
-    #[arg(long, global = true, value_name = "HOST:PORT,…", default_value = "127.0.0.1:9092")]
-    pub bootstrap_server: String,
+    /// Brokers to ask first, host:port[,host:port…] [default: 127.0.0.1:9092]
+    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    pub bootstrap_server: Option<String>,
     /// File of client properties
     #[arg(long, global = true, value_name = "FILE")]
     pub command_config: Option<PathBuf>,
-    #[arg(long, global = true, hide = true)]
+    /// Controllers to ask in their place
+    #[arg(long, global = true, value_name = "HOST:PORT,…")]
     pub bootstrap_controller: Option<String>,
 }
 
 impl GlobalReach {
     pub fn client(self) -> Result<crate::client::Client, CliError> {
-        if self.bootstrap_controller.is_some() {
-            return Err(CliError::Usage(
-                "--bootstrap-controller: ask a broker, with --bootstrap-server".to_owned(),
-            ));
+        let (server, controller) = (self.bootstrap_server, self.bootstrap_controller);
+        if server.is_some() && controller.is_some() {
+            let why = "only one of --bootstrap-server and --bootstrap-controller says whom to ask";
+            return Err(CliError::Usage(why.to_owned()));
         }
         let connection = ConnectionArguments {
-            bootstrap_server: self.bootstrap_server,
+            bootstrap_server: server.or(controller).unwrap_or_else(|| "127.0.0.1:9092".to_owned()),
             command_config: self.command_config,
             command_property: Vec::new(),
         };
@@ -152,8 +154,7 @@ pub async fn run(arguments: QuorumArguments, out: &mut Output) -> Result<(), Cli
 
 async fn ask(reach: GlobalReach) -> Result<Quorum, CliError> {
     let client = reach.client()?;
-    let metadata = client.retry(async || client.fetch_metadata(Some(&[])).await).await?;
-    let cluster_id = metadata.cluster_id.as_ref().map_or_else(String::new, ToString::to_string);
+    let cluster_id = cluster_id(&client).await?;
     let topic = TopicData::default()
         .with_topic_name(topic_name("__cluster_metadata"))
         .with_partitions(vec![PartitionData::default()]);
@@ -181,6 +182,28 @@ async fn ask(reach: GlobalReach) -> Result<Quorum, CliError> {
         observers: members(&partition.observers),
     })
 }
+
+/// The id of the cluster, which brokers and controllers tell.
+async fn cluster_id(client: &crate::client::Client) -> Result<String, ClientError> {
+    let described = client
+        .retry(async || {
+            let connection = client.any().await?;
+            // Either kind is right where it is the one that was asked.
+            let mut kinds = [DescribeClusterRequest::default(), DescribeClusterRequest::default()];
+            kinds[1].endpoint_type = CONTROLLER_ENDPOINTS;
+            let mut answered = connection.call(&kinds[0]).await?;
+            if answered.error_code == ResponseError::MismatchedEndpointType.code() {
+                answered = connection.call(&kinds[1]).await?;
+            }
+            ClientError::check(answered.error_code, answered.error_message.as_deref())?;
+            Ok(answered)
+        })
+        .await?;
+    Ok(described.cluster_id.to_string())
+}
+
+/// What DescribeCluster is asked for on a controller's listener.
+const CONTROLLER_ENDPOINTS: i8 = 2;
 
 fn member(state: &ReplicaState, response: &DescribeQuorumResponse) -> Member {
     let node = response.nodes.iter().find(|node| node.node_id == state.replica_id);

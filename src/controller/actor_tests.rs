@@ -43,6 +43,7 @@ pub(super) fn registration(id: i32) -> BrokerRegistration {
         listeners: Vec::new(),
         rack: None,
         log_directories: Vec::new(),
+        features: Default::default(),
         is_first: true,
         previous_epoch: -1,
         accepts_missing_data: false,

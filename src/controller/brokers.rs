@@ -66,6 +66,7 @@ impl Decider<'_> {
             log_directories: request.log_directories.clone(),
             fenced: !request.unfence,
             in_controlled_shutdown: false,
+            features: request.features.clone(),
         }));
         Decision { records, response: Ok(epoch), is_atomic: false }
     }

@@ -134,6 +134,9 @@ requests! {
     AlterPartitionReassignments -> Result<Answers<(String, i32), ()>, ControllerError>,
         repeat: false, urgent: false,
         |request, decider| decider.alter_partition_reassignments(request);
+    // A level that is reached stays as it is.
+    UpdateFeatures -> Result<(), ControllerError>, repeat: true, urgent: false,
+        |request, decider| decider.update_features(request);
     // Once more there is nothing left to do.
     RebalanceLeaders -> (), repeat: true, urgent: false,
         |request, decider| decider.rebalance_leaders(request.moves_to_preferred, REBALANCED_MAX);

@@ -322,4 +322,9 @@ impl ControllerHandle {
     ) -> Result<Answers<PartitionName, ()>, ControllerError> {
         self.ask(request).await?
     }
+
+    /// Brings features to other levels.
+    pub async fn update_features(&self, request: UpdateFeatures) -> Result<(), ControllerError> {
+        self.ask(request).await?
+    }
 }

@@ -179,6 +179,7 @@ mod tests {
                 log_directories: vec![Uuid::from_u128(*id as u128)],
                 fenced: *fenced,
                 in_controlled_shutdown: false,
+                features: Default::default(),
             })
         };
         MetadataImage::default().with(&epochs.iter().map(record).collect::<Vec<_>>()).unwrap()
@@ -220,6 +221,7 @@ mod tests {
         let request = |incarnation: u128, folder: u128, is_first| BrokerRegistration {
             incarnation_id: Uuid::from_u128(incarnation),
             log_directories: vec![Uuid::from_u128(folder)],
+            features: Default::default(),
             is_first,
             ..super::super::actor_tests::registration(2)
         };

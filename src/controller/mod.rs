@@ -16,6 +16,7 @@ mod actor_tests;
 mod balancing;
 mod brokers;
 mod configs;
+mod features;
 mod forwarding;
 #[cfg(test)]
 mod forwarding_tests;

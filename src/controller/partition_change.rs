@@ -205,7 +205,7 @@ impl Decider<'_> {
 
     /// Whether the cluster keeps eligible leader replicas (KIP-966).
     pub(super) fn keeps_eligible_leaders(&self) -> bool {
-        self.image.features().get(ELIGIBLE_LEADER_REPLICAS_FEATURE).is_some_and(|level| *level > 0)
+        self.image.feature_level(ELIGIBLE_LEADER_REPLICAS_FEATURE) > 0
     }
 }
 

@@ -49,6 +49,7 @@ impl World {
         let request = BrokerRegistration {
             incarnation_id: Uuid::from_u128(u128::from(self.epoch(id).unsigned_abs()) + 100),
             log_directories: vec![Uuid::from_u128(directory)],
+            features: Default::default(),
             previous_epoch: if is_clean { self.epoch(id) } else { -1 },
             unfence: false,
             ..registration(id, 1, None)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::metadata::{ConfigResource, Listener};
+use crate::metadata::{ConfigResource, Listener, SupportedFeatures};
 use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 
 /// A topic to create.
@@ -140,6 +140,9 @@ pub struct BrokerRegistration {
     pub rack: Option<String>,
     /// Ids of its data folders.
     pub log_directories: Vec<Uuid>,
+    /// The features that its software has.
+    #[serde(default)]
+    pub features: SupportedFeatures,
     /// The broker epoch of the process before, when that one shut down in order; -1 otherwise (KIP-966).
     pub previous_epoch: i64,
     /// Its operator said that it goes on without what it had.
@@ -285,6 +288,42 @@ pub struct OngoingReassignment {
     pub replicas: Vec<NodeId>,
     pub adding: Vec<NodeId>,
     pub removing: Vec<NodeId>,
+}
+
+/// Which way the level of a feature may go (KIP-584). Numbers on the wire: 1 to 3 in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeatureChange {
+    Upgrade,
+    /// Refused where something would be lost.
+    SafeDowngrade,
+    UnsafeDowngrade,
+}
+
+impl FeatureChange {
+    pub fn from_number(number: i8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Upgrade,
+            2 => Self::SafeDowngrade,
+            3 => Self::UnsafeDowngrade,
+            _ => return None,
+        })
+    }
+}
+
+/// A feature that shall have another level.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeatureUpdate {
+    pub name: String,
+    pub level: i16,
+    /// `None`: of a kind that is not known.
+    pub change: Option<FeatureChange>,
+}
+
+/// Features shall have other levels, all or none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateFeatures {
+    pub updates: Vec<FeatureUpdate>,
+    pub validate_only: bool,
 }
 
 /// What the active controller asks itself by the clock.

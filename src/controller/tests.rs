@@ -92,6 +92,7 @@ pub(super) fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> Br
         }],
         rack: rack.map(str::to_owned),
         log_directories: vec![Uuid::from_u128(id.unsigned_abs().into())],
+        features: Default::default(),
         is_first: true,
         previous_epoch: -1,
         accepts_missing_data: false,

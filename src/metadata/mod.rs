@@ -15,16 +15,18 @@
 //! leader epochs and partition epochs of a partition never go back.
 
 mod delta;
+mod features;
 mod image;
 mod record;
 
 pub use delta::{MetadataDelta, TopicDelta};
+pub use features::{FEATURES, Feature, KAFKA_METADATA_FEATURE, KRAFT_FEATURE};
 pub use image::{
     BrokerImage, Configs, GROUP_METADATA_TOPIC, MetadataImage, PartitionImage, ReplayError, TopicImage,
     is_internal_topic,
 };
 pub use record::{
-    BrokerChange, ConfigResource, ConfigResourceType, ELIGIBLE_LEADER_REPLICAS_FEATURE, Listener,
+    BrokerChange, ConfigResource, ConfigResourceType, ELIGIBLE_LEADER_REPLICAS_FEATURE, Levels, Listener,
     METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord, PartitionChange, PartitionRegistration,
-    RegisterBroker,
+    RegisterBroker, SupportedFeatures,
 };

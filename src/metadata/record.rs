@@ -5,6 +5,7 @@
 //! variant needs a feature level first, since a reader that does not know it must not skip it.
 //! The words are those of Kafka's metadata records (KIP-631).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,16 @@ pub const ELIGIBLE_LEADER_REPLICAS_FEATURE: &str = "eligible.leader.replicas.ver
 
 /// The highest level that this version of the software knows.
 pub const METADATA_VERSION: i16 = 1;
+
+/// Levels of a feature, as a node says that it has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Levels {
+    pub min: i16,
+    pub max: i16,
+}
+
+/// The levels of features that a node supports, by their names.
+pub type SupportedFeatures = BTreeMap<String, Levels>;
 
 /// One fact about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +118,9 @@ pub struct RegisterBroker {
     pub fenced: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     pub in_controlled_shutdown: bool,
+    /// The features that its software has; empty for one that does not say.
+    #[serde(default, skip_serializing_if = "SupportedFeatures::is_empty")]
+    pub features: SupportedFeatures,
 }
 
 /// What changed about a registered broker; what is `None` stays.

@@ -46,7 +46,7 @@ use crate::controller::{
 };
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
-use crate::metadata::{Listener as AdvertisedListener, MetadataDelta};
+use crate::metadata::{Feature, Listener as AdvertisedListener, MetadataDelta};
 use crate::partition::cleaning::LogCleaner;
 use crate::partition::lease::Lease;
 use crate::partition::{PartitionManager, Work};
@@ -354,6 +354,7 @@ async fn join_quorum(
         listeners: advertised(config, &bound.addresses, &*surroundings.network),
         rack: config.node.rack.clone(),
         log_directories: vec![storage.data.directory_id()],
+        features: Feature::supported(),
         is_first: true,
         previous_epoch: storage.data.closed_epoch(),
         accepts_missing_data: config.accepts_missing_data,

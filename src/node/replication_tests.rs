@@ -49,6 +49,7 @@ impl Follower {
             listeners: Vec::new(),
             rack: Some("b".to_owned()),
             log_directories: vec![uuid::Uuid::from_u128(2)],
+            features: Default::default(),
             is_first: true,
             previous_epoch: -1,
             accepts_missing_data: false,

@@ -11,7 +11,7 @@ use super::controller_side::{ControllerSide, part_in_quorum};
 use super::{Bound, StartError};
 use crate::config::BrokerConfig;
 use crate::env::{Disk, Surroundings};
-use crate::metadata::{ConfigResource, ELIGIBLE_LEADER_REPLICAS_FEATURE, MetadataRecord};
+use crate::metadata::{ConfigResource, Feature, MetadataRecord};
 use crate::raft::{self, Formation, Member, MetadataQuorum, QuorumConfig};
 use crate::segment::ownership::{self, OwnershipError};
 use crate::segment::{DataDir, DataDirError, DataDirOptions, OpenedLog};
@@ -128,19 +128,18 @@ pub(super) async fn open_storage(
     }
 }
 
-/// What the metadata of a new cluster of several nodes begins with: eligible leader replicas are kept (KIP-966), and
-/// `min.insync.replicas`, which they depend on, is set for the whole cluster, as Kafka does it.
-fn first_records(config: &BrokerConfig) -> [MetadataRecord; 2] {
+/// What the metadata of a new cluster of several nodes begins with: its features at their first levels, and
+/// `min.insync.replicas`, which eligible leader replicas (KIP-966) depend on, for the whole cluster, as Kafka does it.
+fn first_records(config: &BrokerConfig) -> Vec<MetadataRecord> {
     const KEY: &str = "min.insync.replicas";
     let value = config.values.get(KEY).map_or("1", |(value, _)| value);
-    [
-        MetadataRecord::FeatureLevel { name: ELIGIBLE_LEADER_REPLICAS_FEATURE.to_owned(), level: 1 },
-        MetadataRecord::Config {
-            resource: ConfigResource::all_brokers(),
-            key: KEY.to_owned(),
-            value: Some(value.to_owned()),
-        },
-    ]
+    let mut records = Feature::first_records(false);
+    records.push(MetadataRecord::Config {
+        resource: ConfigResource::all_brokers(),
+        key: KEY.to_owned(),
+        value: Some(value.to_owned()),
+    });
+    records
 }
 
 /// Refuses folders that are another's, or have lost what belongs to them.

@@ -25,7 +25,7 @@ use super::snapshot::{SnapshotError, SnapshotStore};
 use super::state_machine::{Shared, StateMachine};
 use super::{LogId, MetadataQuorum, Metrics, NewerVersion, ProposeError, Raft, Types};
 use crate::env::{Blocking, Chance, Clock, Disk, WorkPanicked};
-use crate::metadata::{METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
+use crate::metadata::{Feature, METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
 use crate::types::{NodeId, uuid_to_base64};
 
 /// Entries after which a snapshot is taken, however small they are.
@@ -351,7 +351,9 @@ impl MetadataQuorum {
         if image.cluster_id().is_none() {
             let cluster_id = config.cluster_id.clone();
             let cluster_id = cluster_id.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
-            self.propose(vec![MetadataRecord::ClusterId { cluster_id }, version]).await?;
+            let mut records = vec![MetadataRecord::ClusterId { cluster_id }, version];
+            records.extend(Feature::first_records(is_alone));
+            self.propose(records).await?;
         } else if is_alone && found < METADATA_VERSION {
             // There is nobody who could not read what this version writes.
             match self.propose(vec![version]).await {

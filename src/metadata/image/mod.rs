@@ -6,9 +6,10 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdMap, Vector};
 use uuid::Uuid;
 
+use super::features::Feature;
 use super::record::{
     BrokerChange, ConfigResource, ConfigResourceType, Listener, METADATA_VERSION_FEATURE, MetadataRecord,
-    PartitionChange, PartitionRegistration, RegisterBroker,
+    PartitionChange, PartitionRegistration, RegisterBroker, SupportedFeatures,
 };
 use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
 
@@ -45,6 +46,8 @@ pub struct BrokerImage {
     pub log_directories: Vec<Uuid>,
     pub fenced: bool,
     pub in_controlled_shutdown: bool,
+    /// The features that its software has; empty for one that does not say.
+    pub features: SupportedFeatures,
 }
 
 /// A topic with its partitions and its own configurations. (`Eq` matters: pointers to types that have it
@@ -154,6 +157,12 @@ impl MetadataImage {
     /// Finalised feature levels, by name.
     pub fn features(&self) -> &OrdMap<String, i16> {
         &self.features
+    }
+
+    /// The level at which the cluster has a feature; 0 for one that it does not have.
+    pub fn feature_level(&self, name: &str) -> i16 {
+        let unrecorded = || Feature::named(name).map_or(0, |feature| feature.unrecorded);
+        self.features.get(name).copied().unwrap_or_else(unrecorded)
     }
 
     /// The level of [`METADATA_VERSION_FEATURE`].
@@ -356,6 +365,7 @@ impl MetadataImage {
             log_directories: registration.log_directories.clone(),
             fenced: registration.fenced,
             in_controlled_shutdown: registration.in_controlled_shutdown,
+            features: registration.features.clone(),
         };
         self.brokers.insert(registration.broker_id, Arc::new(broker));
     }
@@ -530,6 +540,7 @@ impl BrokerImage {
             log_directories: self.log_directories.clone(),
             fenced: self.fenced,
             in_controlled_shutdown: self.in_controlled_shutdown,
+            features: self.features.clone(),
         })
     }
 }

@@ -66,6 +66,7 @@ fn any_record() -> impl Strategy<Value = MetadataRecord> {
                 log_directories: vec![],
                 fenced,
                 in_controlled_shutdown: false,
+                features: Default::default(),
             })
         }),
         (1..3, 1..9i64).prop_map(|(id, broker_epoch)| MetadataRecord::UnregisterBroker {

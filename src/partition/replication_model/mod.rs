@@ -995,6 +995,7 @@ fn registration(at: usize, incarnation: u64, unfence: bool) -> BrokerRegistratio
         listeners: Vec::new(),
         rack: None,
         log_directories: Vec::new(),
+        features: Default::default(),
         is_first: true,
         previous_epoch: -1,
         accepts_missing_data: false,

@@ -4,16 +4,14 @@
 //! (KIP-511). Produce is advertised from version 0 though 3 is the lowest served, as some clients
 //! take compression support from it (KIP-896).
 //!
-//! Features (KIP-584) are told with one level each, as nothing here can be up- or downgraded: what `kafka-features describe`
-//! shows is what this broker does. Only eligible leader replicas are kept by a cluster of several nodes from its
-//! beginning on, and by no other. Kafka 4.3's others are told with level 0, "not there", from version 4 on; earlier
-//! clients take a range from 0 for an error.
+//! Features (KIP-584) are told as the software has them and as the cluster is at them ([`crate::metadata::Feature`]). Those that can be
+//! at level 0 are told from version 4 on.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use crate::metadata::ELIGIBLE_LEADER_REPLICAS_FEATURE;
+use crate::metadata::FEATURES;
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -66,28 +64,21 @@ impl AnswerNow for ApiVersionsRequest {
         if request.version < NAMES_SOFTWARE {
             return response;
         }
-        let least = if request.version >= LEVEL_MAY_BE_0 { 0 } else { 1 };
         let image = broker.image();
-        // What a cluster may have from its beginning on, or not.
-        let finalized_level =
-            |(name, level): &(&'static str, i16)| match *name == ELIGIBLE_LEADER_REPLICAS_FEATURE {
-                true => image.features().get(*name).copied().unwrap_or(0),
-                false => *level,
-            };
-        let may_be_0 = |name: &str| name == ELIGIBLE_LEADER_REPLICAS_FEATURE;
-        let told = FEATURES.iter().filter(|(name, level)| *level >= least && (least == 0 || !may_be_0(name)));
-        let supported = told.map(|(name, level)| {
+        // Earlier clients take a range from 0 for an error.
+        let may_be_0 = request.version >= LEVEL_MAY_BE_0;
+        let told = FEATURES.iter().filter(|feature| may_be_0 || *feature.levels.start() > 0);
+        let supported = told.map(|feature| {
             SupportedFeatureKey::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_min_version(if may_be_0(name) { 0 } else { *level })
-                .with_max_version(*level)
+                .with_name(StrBytes::from_static_str(feature.name))
+                .with_min_version(*feature.levels.start())
+                .with_max_version(*feature.levels.end())
         });
         // What is at 0 is not finalized, as in Kafka.
-        let finalized = FEATURES.iter().filter(|feature| finalized_level(feature) > 0).map(|feature| {
-            FinalizedFeatureKey::default()
-                .with_name(StrBytes::from_static_str(feature.0))
-                .with_min_version_level(finalized_level(feature))
-                .with_max_version_level(finalized_level(feature))
+        let finalized = FEATURES.iter().filter_map(|feature| {
+            let level = Some(image.feature_level(feature.name)).filter(|level| *level > 0)?;
+            let key = FinalizedFeatureKey::default().with_name(StrBytes::from_static_str(feature.name));
+            Some(key.with_min_version_level(level).with_max_version_level(level))
         });
         response
             .with_supported_features(supported.collect())
@@ -98,21 +89,6 @@ impl AnswerNow for ApiVersionsRequest {
 
 /// The first version whose clients know that a feature may be at level 0.
 const LEVEL_MAY_BE_0: i16 = 4;
-
-/// Kafka 4.3's features, and how far this broker has them. A cluster of Kafka 4.3.0 is formatted with
-/// `metadata.version` 30 (4.3-IV0), which is finalized here too. Kafka supports 7 to 30, as it can be told to keep to an
-/// earlier one; this broker cannot.
-/// What says which protocols are served (`group.version`, `transaction.version`…) is at 0 until they are, and so is
-/// `kraft.version`, whose 1 means that the quorum's members can be changed.
-const FEATURES: &[(&str, i16)] = &[
-    (ELIGIBLE_LEADER_REPLICAS_FEATURE, 1),
-    ("group.version", 0),
-    ("kraft.version", 0),
-    ("metadata.version", 30),
-    ("share.version", 0),
-    ("streams.version", 0),
-    ("transaction.version", 0),
-];
 
 /// The answer to a version that is not served, in version 0.
 pub fn unsupported_version() -> Body {

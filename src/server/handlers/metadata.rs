@@ -298,6 +298,7 @@ mod tests {
             log_directories: Vec::new(),
             fenced: false,
             in_controlled_shutdown: false,
+            features: Default::default(),
         };
         let records = [crate::metadata::MetadataRecord::RegisterBroker(registration)];
         let image = MetadataImage::default().with(&records).unwrap();

@@ -39,6 +39,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod unregister_broker;
+mod update_features;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -86,6 +87,7 @@ pub static APIS: &[Api] = &[
     list_partition_reassignments::API,
     offset_delete::API,
     describe_quorum::API,
+    update_features::API,
     describe_cluster::API,
     describe_producers::API,
     unregister_broker::API,

@@ -511,6 +511,16 @@ var probes = []probe{
 		Same(1, len(p.CurrentVoters), "voters")
 		Same(p.LeaderID, p.CurrentVoters[0].ReplicaID, "leader")
 	}},
+	{57, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrUpdateFeaturesRequest()
+		f := kmsg.NewUpdateFeaturesRequestFeatureUpdate()
+		f.Feature, f.MaxVersionLevel, f.UpgradeType = "metadata.version", 4711, 1
+		r.FeatureUpdates, r.ValidateOnly = append(r.FeatureUpdates, f), true
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		r := response.(*kmsg.UpdateFeaturesResponse)
+		Same(code(kerr.InvalidUpdateVersion), r.ErrorCode, "error")
+	}},
 	{60, func(s subject, v int16) kmsg.Request {
 		return kmsg.NewPtrDescribeClusterRequest()
 	}, func(s subject, v int16, response kmsg.Response) {
