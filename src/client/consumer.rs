@@ -89,6 +89,9 @@ struct Position {
     topic: Arc<str>,
     topic_id: Uuid,
     leader: Option<i32>,
+    /// In which epoch it leads, as far as is known; -1: not said. One of before answers nothing that counts: the replica that
+    /// led then may lack what this consumer has read.
+    current_leader_epoch: i32,
     offset: i64,
     /// Of the last batch read; -1: none yet.
     leader_epoch: i32,
@@ -161,6 +164,7 @@ impl Consumer {
                 topic,
                 topic_id: Uuid::nil(),
                 leader: None,
+                current_leader_epoch: -1,
                 offset,
                 leader_epoch: -1,
                 added_in: self.additions,
@@ -308,7 +312,7 @@ impl Consumer {
             topic.partitions.push(
                 FetchPartition::default()
                     .with_partition(key.1)
-                    .with_current_leader_epoch(-1)
+                    .with_current_leader_epoch(position.current_leader_epoch)
                     .with_fetch_offset(position.offset)
                     .with_last_fetched_epoch(-1)
                     .with_log_start_offset(-1)
@@ -336,10 +340,18 @@ impl Consumer {
         for topic in &response.topics {
             let name = topic.name.as_ref().map(|name| name.to_string()).unwrap_or_default();
             for partition in &topic.partitions {
-                if let Some(position) = self.positions.get_mut(&(name.clone(), partition.partition_index)) {
-                    position.topic_id = topic.topic_id;
-                    position.leader = (partition.leader_id.0 >= 0).then_some(partition.leader_id.0);
+                let Some(position) = self.positions.get_mut(&(name.clone(), partition.partition_index))
+                else {
+                    continue;
+                };
+                // A broker may be behind the one that was asked before it.
+                let is_same_topic = position.topic_id == topic.topic_id;
+                if is_same_topic && (0..position.current_leader_epoch).contains(&partition.leader_epoch) {
+                    continue;
                 }
+                position.topic_id = topic.topic_id;
+                position.leader = (partition.leader_id.0 >= 0).then_some(partition.leader_id.0);
+                position.current_leader_epoch = partition.leader_epoch;
             }
         }
         let leaderless = self

@@ -345,6 +345,86 @@ async fn a_consumer_is_sent_to_the_replica_in_its_rack_which_shows_it_what_is_co
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_was_told_more_than_a_new_leader_knows_of_is_told_to_wait_even_if_it_does_not() {
+    use crate::protocol::messages::FetchRequest;
+    use crate::protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+
+    let node = leader(&[]).await;
+    let follower = Follower::start(&node, SimDisk::new(2)).await;
+    let partition = create(&node, "t", &[]).await;
+    follower.kill().await;
+    for _ in 0..3 {
+        produce(&partition, "x", Acks::Leader).await;
+    }
+    let image = node.broker.image();
+    let known = image.partition("t", 0).unwrap();
+    let again = crate::metadata::PartitionImage {
+        leader_epoch: crate::types::LeaderEpoch(known.leader_epoch.0 + 1),
+        partition_epoch: known.partition_epoch + 100,
+        isr: vec![LEADER, FOLLOWER],
+        ..(**known).clone()
+    };
+    partition.apply(&again).unwrap();
+    assert!(partition.is_behind_epoch_start());
+    let network = &*node.broker.surroundings.network;
+    let address = node.addresses[0].to_string();
+    let connection =
+        crate::client::Connection::open(network, &address, "test", PATIENCE, 10_000).await.unwrap();
+    let partition = FetchPartition::default().with_fetch_offset(3).with_partition_max_bytes(1_000);
+    let topic =
+        FetchTopic::default().with_topic_id(image.topic("t").unwrap().id.0).with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_session_epoch(-1)
+        .with_max_bytes(1_000)
+        .with_max_wait_ms(0)
+        .with_topics(vec![topic]);
+    let response = connection.call(&request).await.unwrap();
+    let error = response.responses[0].partitions[0].error_code;
+    assert_eq!(error, kafka_protocol::ResponseError::OffsetNotAvailable.code());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_does_not_lose_its_place_to_a_replica_that_led_before_and_has_less_than_it_has_read() {
+    use crate::client::consumer::{Consumer, ConsumerOptions};
+    use crate::client::{Client, ClientOptions};
+
+    let node = leader(&[]).await;
+    let follower = Follower::start(&node, SimDisk::new(2)).await;
+    let partition = create(&node, "t", &[]).await;
+    for _ in 0..3 {
+        produce(&partition, "x", Acks::All).await;
+    }
+    let options =
+        ClientOptions { bootstrap_servers: vec![node.addresses[0].to_string()], ..ClientOptions::default() };
+    let client = Arc::new(Client::new(options, &node.broker.surroundings).unwrap());
+    let options = ConsumerOptions { reset_to: None, fetch_max_wait_ms: 50, ..ConsumerOptions::default() };
+    let starts = std::collections::BTreeMap::from([(("t".to_owned(), 0), 0)]);
+    let mut consumer = Consumer::new(client, options, starts);
+    let mut read = 0;
+    while read < 3 {
+        read += consumer.next().await.unwrap().len();
+    }
+    // Another one leads; what this one has beyond it is cut off.
+    let known = node.broker.image().partition("t", 0).unwrap().clone();
+    let epoch = crate::types::LeaderEpoch(known.leader_epoch.0 + 1);
+    let moved = crate::metadata::PartitionImage {
+        leader: Some(FOLLOWER),
+        leader_epoch: epoch,
+        partition_epoch: known.partition_epoch + 100,
+        ..(*known).clone()
+    };
+    partition.apply(&moved).unwrap();
+    partition.truncate(&node.broker.partitions.data, Offset(1), epoch).unwrap();
+    for _ in 0..10 {
+        assert_eq!(consumer.next().await.unwrap().len(), 0);
+    }
+    assert_eq!(consumer.positions().next().unwrap().1, 3);
+    follower.kill().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fetches_of_an_earlier_process_or_of_no_replica_count_for_nothing() {
     let node = leader(&[]).await;
     let follower = Follower::start(&node, SimDisk::new(2)).await;

@@ -403,21 +403,20 @@ impl Fetch {
             };
             drop(registered);
             if is_over {
-                let (mut answers, _) = self.read(false);
-                if self.version >= OFFSET_NOT_AVAILABLE {
-                    for answer in
-                        answers.iter_mut().filter(|answer| answer.is_ahead && answer.error.is_none())
-                    {
-                        *answer = Answer::failed(ResponseError::OffsetNotAvailable);
-                    }
-                }
+                let (answers, _) = self.read(false);
                 return self.warm_body(answers).await;
             }
         }
     }
 
     /// The response, with holes that slices of files fill.
-    fn body(self, answers: Vec<Answer>) -> Body {
+    fn body(self, mut answers: Vec<Answer>) -> Body {
+        if self.version >= OFFSET_NOT_AVAILABLE {
+            // Whatever ended the wait: the high watermark that it would be told lies behind what it was told before.
+            for answer in answers.iter_mut().filter(|answer| answer.is_ahead && answer.error.is_none()) {
+                *answer = Answer::failed(ResponseError::OffsetNotAvailable);
+            }
+        }
         for (answer, partition) in answers.iter().zip(&self.partitions) {
             if let (Some(slice), Ok(partition)) = (&answer.slice, partition) {
                 let traffic = &partition.topic.traffic;
