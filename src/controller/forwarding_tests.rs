@@ -22,6 +22,8 @@ struct Nodes {
     handles: Arc<Mutex<BTreeMap<NodeId, ControllerHandle>>>,
     /// So many of the next answers get lost.
     losing: Arc<AtomicU64>,
+    /// So many of the next requests are never answered.
+    silent: Arc<AtomicU64>,
     asked: Arc<Mutex<Vec<NodeId>>>,
 }
 
@@ -38,8 +40,11 @@ impl ControllerChannel for Nodes {
             self.asked.lock().push(controller);
             let handle = self.handles.lock().get(&controller).cloned();
             let handle = handle.ok_or_else(|| ChannelError::NotSent("connection refused".into()))?;
-            let answer = handle.answer_forwarded(0, &request).await.unwrap();
             let lose = |left: u64| left.checked_sub(1);
+            if self.silent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+                std::future::pending::<()>().await;
+            }
+            let answer = handle.answer_forwarded(0, &request).await.unwrap();
             if self.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
                 return Err(ChannelError::Lost("the connection was closed".into()));
             }
@@ -134,6 +139,19 @@ fn a_request_whose_answer_got_lost_is_repeated_only_where_that_does_no_harm() {
         let registered = three.cluster.running[&2].image().broker(NodeId(2)).map(|broker| broker.epoch);
         assert_eq!(registered, Some(epoch), "one registration, one epoch");
         assert_eq!(three.nodes.asked.lock().len(), 4);
+        three.stop().await;
+    });
+}
+
+#[test]
+fn a_registration_that_a_machine_took_along_when_it_lost_its_power_is_sent_again() {
+    run(async {
+        let three = Three::start(6).await;
+        three.nodes.silent.store(1, Ordering::SeqCst);
+        let asked = tokio::time::Instant::now();
+        three.handle(2).within(Duration::from_secs(60)).register_broker(registration(2)).await.unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        assert_eq!(three.nodes.asked.lock().len(), 2);
         three.stop().await;
     });
 }

@@ -28,6 +28,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// asks earlier when another node is seen to lead.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
+/// How long one node is waited for where the request can be repeated. A machine that lost its power closes no connection, and
+/// nothing tells whoever waits for its answer that it is there again.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may yet come from a node that leads no more, where the request cannot be repeated.
 const LATE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -187,7 +190,10 @@ impl ControllerHandle {
         let Some(channel) = &self.channel else {
             return Ok(undecided(None, &format!("node {leader} leads, and cannot be reached from here")));
         };
-        let within = deadline.saturating_duration_since(Instant::now());
+        let mut within = deadline.saturating_duration_since(Instant::now());
+        if R::MAY_REPEAT {
+            within = within.min(ATTEMPT_TIMEOUT);
+        }
         let frame = forwarding::encode(within, request.to_any())?;
         let replaced = async {
             self.quorum.leader_after(Some(leader)).await;
