@@ -124,8 +124,12 @@ impl Following {
         self.links.note_members(metrics.membership_config.membership().nodes());
     }
 
+    /// Who leads; nobody, once the quorum has ended on this node, whatever it knew last.
     fn leader(&self) -> Option<NodeId> {
-        self.quorum.inner.raft.metrics().borrow().current_leader.map(node_id)
+        let raft = &self.quorum.inner.raft;
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.current_leader.filter(|_| metrics.running_state.is_ok()).map(node_id)
     }
 
     /// Waits until somebody else leads than now, the members change, or the time is over.
