@@ -17,6 +17,11 @@ pub enum Planted {
     LostCommits,
 }
 
+impl Planted {
+    pub const ALL: [Self; 4] =
+        [Self::SkippedSync, Self::EarlyAcknowledgement, Self::ForgottenProducers, Self::LostCommits];
+}
+
 #[cfg(any(test, feature = "sim"))]
 mod switch {
     use super::Planted;

@@ -128,9 +128,9 @@ impl Workers {
         if found != partitions {
             self.checker.violated(format!("{name} has {found} partitions, not {partitions}"));
         }
-        let is_synced = is_synced || self.is_all_synced;
+        let outlives_cuts = is_synced || self.is_all_synced;
         self.checker
-            .topic_created(id, Topic { name: name.to_owned(), partitions, is_synced, is_dying: false });
+            .topic_created(id, Topic { name: name.to_owned(), partitions, outlives_cuts, is_dying: false });
         Some(id)
     }
 
@@ -197,7 +197,7 @@ impl Workers {
         .await;
         match asked {
             Ok(()) => {
-                self.checker.with(|model| model.counts.topics_deleted += 1);
+                self.checker.topic_deleted(id);
                 self.expect(client, name, None).await;
                 true
             }
@@ -216,17 +216,7 @@ impl Workers {
     }
 
     fn batch(&self, ids: &[RecordId], options: BatchOptions) -> Bytes {
-        let now_ms = self.surroundings.clock.now_ms();
-        let records: Vec<Record> = ids
-            .iter()
-            .map(|id| Record {
-                timestamp: now_ms,
-                key: Some(format!("k{}", id.number % 7).into()),
-                value: Some(id.value().into()),
-                headers: Vec::new(),
-            })
-            .collect();
-        encode(&records, options).expect("small records")
+        batch(self.surroundings.clock.now_ms(), ids, options)
     }
 
     /// Each batch is sent once, whatever becomes of it.
@@ -322,7 +312,7 @@ impl Workers {
                     Delivered::No(error) => {
                         self.checker.with(|model| model.counts.restarts += 1);
                         let was_cut = !self.checker.with(|model| {
-                            model.topics.get(&place.topic).is_some_and(|topic| topic.is_synced)
+                            model.topics.get(&place.topic).is_some_and(|topic| topic.outlives_cuts)
                                 || model.cuts == 0
                         });
                         // What a power cut took is missing in the sequence. With several batches under way, the broker
@@ -403,7 +393,8 @@ impl Workers {
         let Some((id, partitions)) = self.look_up(&client, name).await else {
             return self.checker.violated(format!("{name} is not there"));
         };
-        let is_synced = self.checker.with(|model| model.topics.get(&id).is_some_and(|topic| topic.is_synced));
+        let is_synced =
+            self.checker.with(|model| model.topics.get(&id).is_some_and(|topic| topic.outlives_cuts));
         while !self.checker.is_stopping() {
             let starts = (0..partitions).map(|partition| ((name.to_owned(), partition), 0)).collect();
             let options = ConsumerOptions {
@@ -567,7 +558,7 @@ impl Workers {
     }
 }
 
-enum Delivered {
+pub(crate) enum Delivered {
     Yes,
     TopicGone,
     /// It cannot be, under this producer id.
@@ -575,16 +566,30 @@ enum Delivered {
 }
 
 /// Topics go by their ids.
-const VERSION: i16 = 13;
+pub(crate) const VERSION: i16 = 13;
 
-fn request(place: Place, bytes: Bytes, acks: i16) -> ProduceRequest {
+/// Records as one batch.
+pub(crate) fn batch(now_ms: i64, ids: &[RecordId], options: BatchOptions) -> Bytes {
+    let records: Vec<Record> = ids
+        .iter()
+        .map(|id| Record {
+            timestamp: now_ms,
+            key: Some(format!("k{}", id.number % 7).into()),
+            value: Some(id.value().into()),
+            headers: Vec::new(),
+        })
+        .collect();
+    encode(&records, options).expect("small records")
+}
+
+pub(crate) fn request(place: Place, bytes: Bytes, acks: i16) -> ProduceRequest {
     let partition = PartitionProduceData::default().with_index(place.partition).with_records(Some(bytes));
     let topic = TopicProduceData::default().with_topic_id(place.topic).with_partition_data(vec![partition]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(2000).with_topic_data(vec![topic])
 }
 
 /// The offset that a batch got.
-fn outcome(answer: &kafka_protocol::messages::ProduceResponse) -> Result<i64, ClientError> {
+pub(crate) fn outcome(answer: &kafka_protocol::messages::ProduceResponse) -> Result<i64, ClientError> {
     let partition = answer.responses.first().and_then(|topic| topic.partition_responses.first());
     let partition = partition.expect("one partition was asked for");
     ClientError::check(partition.error_code, partition.error_message.as_ref().map(|text| text.as_str()))?;

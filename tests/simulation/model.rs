@@ -75,8 +75,8 @@ struct Partition {
 pub(crate) struct Topic {
     pub name: String,
     pub partitions: i32,
-    /// Each record is synced before it is acknowledged.
-    pub is_synced: bool,
+    /// What is acknowledged outlives the power cuts of this run: it is synced before, or enough replicas have it.
+    pub outlives_cuts: bool,
     /// Somebody has asked for its deletion.
     pub is_dying: bool,
 }
@@ -109,9 +109,11 @@ pub(crate) struct Model {
     pub topics: BTreeMap<Uuid, Topic>,
     partitions: BTreeMap<Place, Partition>,
     commits: BTreeMap<(String, Place), Commit>,
+    /// Topics whose deletion was acknowledged.
+    pub deleted: BTreeSet<Uuid>,
     producer_ids: BTreeSet<(i64, i16)>,
-    /// Whether the offsets topic is synced at each commit.
-    pub are_commits_synced: bool,
+    /// The same of commits.
+    pub do_commits_outlive_cuts: bool,
     /// Power cuts so far.
     pub cuts: u64,
     /// The topics are there that stay; faults may begin.
@@ -150,8 +152,8 @@ const UNDER_WAY_MS_MAX: u64 = 15_000;
 const CLIENTS: u32 = 99;
 
 impl Checker {
-    pub(crate) fn new(trace: Trace, are_commits_synced: bool) -> Self {
-        Self { model: Arc::new(Mutex::new(Model { are_commits_synced, ..Model::default() })), trace }
+    pub(crate) fn new(trace: Trace, do_commits_outlive_cuts: bool) -> Self {
+        Self { model: Arc::new(Mutex::new(Model { do_commits_outlive_cuts, ..Model::default() })), trace }
     }
 
     pub(crate) fn with<T>(&self, with: impl FnOnce(&mut Model) -> T) -> T {
@@ -195,13 +197,13 @@ impl Checker {
         self.with(|model| {
             model.cuts += 1;
             for (place, partition) in &mut model.partitions {
-                if !model.topics.get(&place.topic).is_some_and(|topic| topic.is_synced) {
+                if !model.topics.get(&place.topic).is_some_and(|topic| topic.outlives_cuts) {
                     partition.acknowledged.clear();
                     partition.known.clear();
                     partition.high_watermark = 0;
                 }
             }
-            if !model.are_commits_synced {
+            if !model.do_commits_outlive_cuts {
                 model.commits.values_mut().for_each(|commit| commit.acknowledged = 0);
             }
         });
@@ -222,6 +224,13 @@ impl Checker {
             if let Some(topic) = model.topics.get_mut(&id) {
                 topic.is_dying = true;
             }
+        });
+    }
+
+    pub(crate) fn topic_deleted(&self, id: Uuid) {
+        self.with(|model| {
+            model.deleted.insert(id);
+            model.counts.topics_deleted += 1;
         });
     }
 
@@ -254,7 +263,7 @@ impl Checker {
     /// Whether what was asked when there had been `cuts` power cuts says anything of now.
     fn still_counts(model: &Model, place: Place, cuts: u64) -> bool {
         let topic = model.topics.get(&place.topic);
-        topic.is_some_and(|topic| !topic.is_dying && (topic.is_synced || model.cuts == cuts))
+        topic.is_some_and(|topic| !topic.is_dying && (topic.outlives_cuts || model.cuts == cuts))
     }
 
     /// A batch is acknowledged at an offset; `cuts`: power cuts when it was sent.
@@ -334,7 +343,7 @@ impl Checker {
     pub(crate) fn committed(&self, group: &str, place: Place, offset: i64, cuts: u64) {
         self.with(|model| {
             model.counts.commits += 1;
-            if model.are_commits_synced || model.cuts == cuts {
+            if model.do_commits_outlive_cuts || model.cuts == cuts {
                 self.trace.note(CLIENTS, &Said::Committed(group, &place, offset));
                 model.commits.entry((group.to_owned(), place)).or_default().acknowledged = offset;
             }
@@ -355,7 +364,7 @@ impl Checker {
     pub(crate) fn found_committed(&self, group: &str, place: Place, offset: Option<i64>, cuts: u64) {
         let offset = offset.unwrap_or(0);
         let violation = self.with(|model| {
-            if !model.are_commits_synced && model.cuts != cuts {
+            if !model.do_commits_outlive_cuts && model.cuts != cuts {
                 return None;
             }
             self.trace.note(CLIENTS, &Said::Found(group, &place, offset));

@@ -1,21 +1,17 @@
 //! One run: a broker and its clients in a world, faults, and at last peace.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use raftsman::config::BrokerConfig;
 use raftsman::env::planted::{self, Planted};
 use raftsman::env::sim::Faults;
 use raftsman::env::sim::net::Link;
-use raftsman::env::sim::trace::Trace;
 use raftsman::env::sim::world::{MachineId, World};
 use raftsman::node::Node;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::clients::Workers;
-use crate::model::{Checker, Counts};
+use crate::harness::{self, Outcome};
+use crate::model::Checker;
 
 /// Rounds of work with a fault behind each.
 const ROUNDS: u64 = 5;
@@ -25,43 +21,6 @@ const FAULT_MS_MAX: u64 = 1500;
 const REFUSALS_MS: u64 = 4000;
 /// Within it a broker without faults starts, and clients are done.
 const PATIENCE_MS: u64 = 60_000;
-
-/// What a run came to.
-pub(crate) struct Outcome {
-    pub hash: u64,
-    pub events: u64,
-    pub virtual_ms: u64,
-    pub counts: Counts,
-    pub faults: BTreeMap<&'static str, u32>,
-}
-
-/// What became of panics of tasks, which tokio keeps to itself.
-static PANICKED: Mutex<Option<String>> = Mutex::new(None);
-
-fn note_panics() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if let Ok(mut panicked) = PANICKED.lock() {
-            panicked.get_or_insert_with(|| info.to_string());
-        }
-        default(info);
-    }));
-}
-
-thread_local! {
-    /// For the time in front of what the broker says.
-    static TRACE: RefCell<Option<Trace>> = const { RefCell::new(None) };
-}
-
-/// Virtual time, for logs.
-pub(crate) struct VirtualTime;
-
-impl FormatTime for VirtualTime {
-    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        let now_ms = TRACE.with_borrow(|trace| trace.as_ref().map_or(0, Trace::now_ms));
-        write!(out, "{now_ms:>6}")
-    }
-}
 
 struct Run {
     world: World,
@@ -75,14 +34,9 @@ struct Run {
 
 /// Runs one seed; an error is a violation.
 pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
-    note_panics();
     planted::plant(bug);
     let mut world = World::new(seed);
-    TRACE.set(Some(world.trace().clone()));
-    if let Ok(path) = std::env::var("TRACE") {
-        let file = std::fs::File::create(&path).map_err(|error| format!("{path}: {error}"))?;
-        world.trace().write_to(Box::new(std::io::BufWriter::new(file)));
-    }
+    harness::follow(world.trace())?;
     // Who promises what: every record synced; none, but for a topic; none, and no power cuts either.
     let kind = world.random().below(3);
     let is_all_synced = kind == 0;
@@ -131,14 +85,8 @@ pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
         run.stop_broker()?;
         run.start_broker();
     }
-    let trace = run.world.trace();
-    Ok(Outcome {
-        hash: trace.hash(),
-        events: trace.count(),
-        virtual_ms: run.world.now_ms(),
-        counts: run.checker.with(|model| model.counts),
-        faults: run.faults,
-    })
+    let counts = run.checker.with(|model| model.counts);
+    Ok(Outcome::of(&run.world, format!("{counts:?}, {:?}", run.faults)))
 }
 
 impl Run {
@@ -171,7 +119,7 @@ impl Run {
         if let Some(violation) = self.checker.violation() {
             return Err(violation);
         }
-        if let Some(panicked) = PANICKED.lock().ok().and_then(|panicked| panicked.clone()) {
+        if let Some(panicked) = harness::panicked() {
             return Err(panicked);
         }
         match self.world.take_ended(self.broker) {
