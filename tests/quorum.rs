@@ -64,6 +64,7 @@ impl Cluster {
             cluster_id: cluster_id.map(str::to_owned),
             directory_id: place.directory_id,
             voters: BTreeMap::new(),
+            first_records: Vec::new(),
             disk,
             clock,
             chance,
@@ -113,7 +114,7 @@ impl Cluster {
             quorum
         });
         let joining = quorum.clone();
-        runtime.spawn(async move { joining.join_others(&config, &[], &CancellationToken::new()).await });
+        runtime.spawn(async move { joining.join_others(&config, &CancellationToken::new()).await });
         self.places.get_mut(&id).unwrap().running = Some(Running { quorum, runtime });
     }
 

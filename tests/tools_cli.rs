@@ -466,6 +466,51 @@ fn the_cluster_tells_its_id_its_brokers_and_what_they_serve() {
 }
 
 #[test]
+fn a_folder_is_formatted_with_an_id_and_its_node_is_of_that_cluster() {
+    let (scripts, folder) = (Scripts::new(), tempfile::tempdir().unwrap());
+    let (data, config) = (folder.path().join("data"), folder.path().join("server.properties"));
+    let lines = [
+        &format!("log.dirs={}", data.display()),
+        "node.id=3",
+        "process.roles=broker,controller",
+        "listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0",
+        "controller.quorum.bootstrap.servers=localhost:9093",
+    ];
+    std::fs::write(&config, lines.join("\n")).unwrap();
+    let config = config.to_str().unwrap();
+    let storage = |arguments: &[&str]| scripts.run("kafka-storage.sh", arguments);
+    let id = storage(&["random-uuid"]).ended(0).stdout.trim().to_owned();
+    assert_eq!(id.len(), 22);
+    let info = storage(&["info", "-c", config]).ended(1).stdout;
+    assert_eq!(info, format!("Found problem:\n  {} does not exist\n\n", data.display()));
+    storage(&["format", "-c", config, "-t", &id]).ended(1).says("you must specify one of the following");
+    let format = ["format", "-c", config, "-t", &id, "--standalone"];
+    let formatted = storage(&format).ended(0).stdout;
+    let line = format!(
+        "Formatting dynamic metadata voter directory {} with metadata.version 4.3-IV0.",
+        data.display()
+    );
+    assert!(formatted.contains("metadata.version=30") && formatted.contains(&line), "{formatted}");
+    storage(&format).ended(1).says("is already formatted. Use --ignore-formatted");
+    let ignored = storage(&[&format[..], &["--ignore-formatted"]].concat()).ended(0).stdout;
+    assert_eq!(ignored, "All of the log directories are already formatted.\n");
+    let info = storage(&["info", "-c", config]).ended(0).stdout;
+    assert!(info.contains(&format!("Found metadata: {{cluster.id={id}, directory.id=")), "{info}");
+    assert!(info.ends_with(", node.id=3, version=1}\n\n"), "{info}");
+    storage(&["format", "-c", config, "-t", &id, "-S", "SCRAM-SHA-256=[name=a,password=b]"])
+        .ended(1)
+        .says("--add-scram");
+
+    let overrides = ["raftsman.admin.listener=127.0.0.1:0"];
+    let arguments = [config, "--override", overrides[0]];
+    let broker = Broker::run(&data, &arguments);
+    let shown =
+        scripts.run("kafka-cluster.sh", &["cluster-id", "--bootstrap-server", &broker.address.to_string()]);
+    assert_eq!(shown.ended(0).stdout, format!("Cluster ID: {id}\n"));
+    broker.stop();
+}
+
+#[test]
 fn shells_and_man_get_what_they_need() {
     let raftsman = |arguments: &[&str]| Done::of(Command::new(RAFTSMAN).args(arguments)).ended(0).stdout;
     for shell in ["bash", "zsh", "fish"] {

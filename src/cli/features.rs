@@ -122,10 +122,10 @@ const RELEASES: &[(i16, &str)] = &[
     (30, "4.3"),
 ];
 /// The newest level that has a name here.
-const NEWEST_LEVEL: i16 = 30;
+pub const NEWEST_LEVEL: i16 = 30;
 
 /// A feature's level as Kafka writes it.
-fn level_text(feature: &str, level: i16) -> String {
+pub fn level_text(feature: &str, level: i16) -> String {
     let release = RELEASES.iter().rev().find(|(first, _)| *first <= level);
     match release {
         Some((first, name)) if feature == METADATA_VERSION && level <= NEWEST_LEVEL => {
@@ -138,7 +138,7 @@ fn level_text(feature: &str, level: i16) -> String {
 }
 
 /// The level of `metadata.version` with Kafka's name, such as `4.3-IV0`, `4.3` or `30`.
-fn level_named(name: &str) -> Option<i16> {
+pub fn level_named(name: &str) -> Option<i16> {
     if let Ok(level) = name.parse() {
         return Some(level);
     }
@@ -159,20 +159,35 @@ const NEWEST_RELEASE: &[(&str, i16)] = &[
     ("transaction.version", 2),
 ];
 
+fn metadata_level(text: &str) -> Result<i16, CliError> {
+    let wrong = || CliError::Usage(format!("{text}: no version of Kafka's metadata, such as 4.3-IV0"));
+    level_named(text).ok_or_else(wrong)
+}
+
+/// Reads `feature=level`.
+pub fn level_of(text: &str) -> Result<(String, i16), CliError> {
+    let wrong = |why: &str| CliError::Usage(format!("Can't parse feature=level string {text}: {why}"));
+    let (name, level) = text.split_once('=').ok_or_else(|| wrong("equals sign not found."))?;
+    let (name, level) = (name.trim(), level.trim());
+    let level = match name == METADATA_VERSION {
+        true => metadata_level(level)?,
+        false => level.parse().map_err(|_| wrong(&format!("unable to parse {level} as a short.")))?,
+    };
+    Ok((name.to_owned(), level))
+}
+
+/// Why there is no mapping from releases to features.
+pub const NO_MAPPING: &str = "features do not depend on one another here, and there is one release of them; raftsman features describe has their levels";
+
 impl Change {
     /// What is asked for, by feature.
     fn levels(&self, supported: &BTreeMap<String, i16>) -> Result<BTreeMap<String, i16>, CliError> {
-        let metadata = |text: &str| {
-            let wrong =
-                || CliError::Usage(format!("{text}: no version of Kafka's metadata, such as 4.3-IV0"));
-            level_named(text).ok_or_else(wrong)
-        };
         if let Some(release) = &self.release_version {
             if !self.feature.is_empty() || self.metadata.is_some() {
                 let why = "Can not specify `release-version` with other feature flags.";
                 return Err(CliError::Usage(why.to_owned()));
             }
-            let level = metadata(release)?;
+            let level = metadata_level(release)?;
             let mut levels = BTreeMap::from([(METADATA_VERSION.to_owned(), level)]);
             if level == NEWEST_LEVEL {
                 // As far as the cluster has them.
@@ -186,24 +201,11 @@ impl Change {
         }
         let mut levels = BTreeMap::new();
         if let Some(text) = &self.metadata {
-            levels.insert(METADATA_VERSION.to_owned(), metadata(text)?);
+            levels.insert(METADATA_VERSION.to_owned(), metadata_level(text)?);
         }
         for text in &self.feature {
-            let wrong = || {
-                CliError::Usage(format!("Can't parse feature=level string {text}: equals sign not found."))
-            };
-            let (name, level) = text.split_once('=').ok_or_else(wrong)?;
-            let (name, level) = (name.trim(), level.trim());
-            let number = || {
-                CliError::Usage(format!(
-                    "Can't parse feature=level string {text}: unable to parse {level} as a short."
-                ))
-            };
-            let level = match name == METADATA_VERSION {
-                true => metadata(level)?,
-                false => level.parse().map_err(|_| number())?,
-            };
-            if levels.insert(name.to_owned(), level).is_some() {
+            let (name, level) = level_of(text)?;
+            if levels.insert(name.clone(), level).is_some() {
                 return Err(CliError::Usage(format!("Feature {name} was specified more than once.")));
             }
         }
@@ -312,10 +314,7 @@ pub async fn run(arguments: FeaturesArguments, out: &mut Output) -> Result<(), C
             return change(&client, "disable", kind, levels, dry_run, out).await;
         }
         Action::VersionMapping(_) | Action::FeatureDependencies(_) => {
-            return Err(CliError::Failed(
-                "this broker's features do not depend on one another; raftsman features describe has their levels"
-                    .to_owned(),
-            ));
+            return Err(CliError::Failed(NO_MAPPING.to_owned()));
         }
     };
     let response = describe(&client, node_id).await?;

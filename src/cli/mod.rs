@@ -30,6 +30,7 @@ pub mod quorum;
 pub mod reassign;
 pub mod record_text;
 pub mod scripts;
+pub mod storage;
 pub mod time;
 pub mod topics;
 
@@ -88,6 +89,8 @@ pub enum Command {
     Quorum(quorum::QuorumArguments),
     /// The features of the cluster with their levels (kafka-features)
     Features(features::FeaturesArguments),
+    /// Tell a new data folder its cluster, before its node first starts (kafka-storage)
+    Storage(storage::StorageArguments),
     /// Print or check the files of a log (kafka-dump-log)
     DumpLog(dump_log::DumpLogArguments),
     /// Measure a cluster: throughput, latency, and what its broker pays (kafka-producer-perf-test and others)
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::DeleteRecords(arguments) => block_on(delete_records::run(arguments, &mut out)),
         Command::Reassign(arguments) => block_on(reassign::run(arguments, &mut out)),
         Command::ElectLeaders(arguments) => block_on(elect_leaders::run(arguments, &mut out)),
+        Command::Storage(arguments) => storage::run(arguments, &mut out),
         Command::DumpLog(arguments) => dump_log::run(&arguments, &mut out),
         Command::Bench(arguments) => block_on_two_threads(bench::run(arguments, &mut out)),
         Command::Cluster(arguments) => block_on(cluster::run(arguments, &mut out)),

@@ -156,13 +156,7 @@ pub const SCRIPTS: &[Script] = &[
             "a broker ends in order on SIGTERM: kill the process of `raftsman server`, or systemctl stop",
         ),
     ),
-    script(
-        "kafka-storage",
-        Nothing(
-            "there is nothing to format: raftsman server makes its folder, with an id for the cluster, when it \
-             first starts; raftsman cluster cluster-id prints the id",
-        ),
-    ),
+    script("kafka-storage", Is(&["storage"], "")),
     script("kafka-acls", Nothing(SECURITY)),
     script("kafka-delegation-tokens", Nothing(SECURITY)),
     script("kafka-transactions", Nothing(TRANSACTIONS)),
@@ -269,6 +263,7 @@ const CLASSES: &[(&str, &str)] = &[
     ("tools.ClusterTool", "kafka-cluster"),
     ("tools.MetadataQuorumCommand", "kafka-metadata-quorum"),
     ("tools.FeatureCommand", "kafka-features"),
+    ("tools.StorageTool", "kafka-storage"),
 ];
 
 /// The script that runs what kafka-run-class is given.

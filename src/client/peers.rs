@@ -38,6 +38,8 @@ pub enum Purpose {
     RaftVote,
     /// Snapshots of the metadata.
     RaftSnapshot,
+    /// What the leader of the quorum has for a node that it does not call.
+    RaftTake,
     /// How the quorum is, and signs of life to its leader.
     QuorumState,
     /// Requests to the active controller that were asked of another node.
@@ -65,6 +67,7 @@ impl Purpose {
             Self::RaftAppend
             | Self::RaftVote
             | Self::RaftSnapshot
+            | Self::RaftTake
             | Self::QuorumState
             | Self::Controller
             | Self::BrokerLifecycle => Way::Controller,

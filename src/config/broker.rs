@@ -43,7 +43,8 @@ impl BrokerConfig {
     /// This configuration with what is set at run time, for all brokers and for this one.
     pub fn with_dynamic(&self, dynamic_default: Set, dynamic: Set) -> Result<Self, ConfigError> {
         let config = Self::read(BrokerValues { dynamic, dynamic_default, fixed: self.values.fixed.clone() })?;
-        Ok(Self { accepts_missing_data: self.accepts_missing_data, ..config })
+        let (accepts_missing_data, cluster_id) = (self.accepts_missing_data, self.cluster_id.clone());
+        Ok(Self { accepts_missing_data, cluster_id, ..config })
     }
 }
 
@@ -132,8 +133,21 @@ mod tests {
         assert!(text("listeners=SSL://:9092").contains("only PLAINTEXT"));
         assert!(text("listeners=CONTROLLER://:9092").contains("no listener for clients"));
         assert!(text("listeners=HERE://:9092").contains("as in HERE:PLAINTEXT"));
-        assert!(text("process.roles=controller").contains("set process.roles=broker,controller"));
-        assert!(text("process.roles=broker").contains("set process.roles=broker,controller"));
+        assert!(text("process.roles=controller").contains("listeners has none that"));
+        assert!(text("process.roles=broker").contains("says where the controllers are"));
+        assert!(text("process.roles=").contains("a broker, a controller, or both"));
+        let broker = "process.roles=broker\ncontroller.quorum.voters=1@a:1";
+        assert!(text(broker).contains("is only a broker, and must not be"));
+        let listens =
+            "process.roles=broker\ncontroller.quorum.voters=2@a:1\nlisteners=PLAINTEXT://:1,CONTROLLER://:2";
+        assert!(text(listens).contains("serves no controllers"));
+        let serves = "process.roles=controller\nlisteners=PLAINTEXT://:1,CONTROLLER://:2";
+        assert!(text(serves).contains("serves no clients"));
+        let broker = read("process.roles=broker\ncontroller.quorum.voters=2@a:1").unwrap().0;
+        assert!(broker.node.is_broker() && !broker.node.is_controller());
+        let controller = "process.roles=controller\nlisteners=CONTROLLER://:9093\n";
+        let controller = read(controller).unwrap().0;
+        assert_eq!((controller.node.is_broker(), controller.listeners.inter_broker()), (false, "PLAINTEXT"));
         assert!(text("controller.quorum.voters=2@a:1").contains("node.id=1 must be one of"));
         assert!(text("controller.quorum.voters=1@a:1").contains("listeners has none"));
         assert!(text("log.dirs=/a,/b").contains("one data folder"));

@@ -43,7 +43,7 @@ forgotten at the end of the process, as in Kafka. `RAFTSMAN_LOG` sets them for t
   recovery looks only at what is newer. `flush.ms` works as it says, without
   `log.flush.scheduler.interval.ms` (which is read as a default of `flush.ms`).
 - With `flush.messages=1`, consumers see records only once they are synced.
-- One data folder, PLAINTEXT listeners, and both roles in one node: anything else is refused.
+- One data folder and PLAINTEXT listeners: anything else is refused.
 - DescribeConfigs tells of the broker keys below (`producer.id.expiration.check.interval.ms` among them,
   which Kafka hides), not of Kafka's others, which have no meaning here.
   Kafka keys that Kafka changes at run time and this broker does not are read-only: `listeners`,

@@ -586,6 +586,7 @@ async fn what_the_controller_answers_is_in_the_image_and_survives_a_restart() {
             cluster_id: Some("c".into()),
             directory_id: uuid::Uuid::from_u128(1),
             voters: [(NodeId(1), crate::raft::Member::default())].into(),
+            first_records: Vec::new(),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             chance: Arc::new(RealChance),

@@ -4,6 +4,7 @@
 //! support, a new cluster begins with its first level, and whoever depends on it asks [`MetadataImage::feature_level`](super::MetadataImage::feature_level).
 //! The image holds the levels that were recorded; a feature without a record is as it was before it had one.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::record::{ELIGIBLE_LEADER_REPLICAS_FEATURE, Levels, MetadataRecord, SupportedFeatures};
@@ -53,17 +54,20 @@ impl Feature {
         FEATURES.iter().map(|feature| (feature.name.to_owned(), levels(feature))).collect()
     }
 
-    /// What the metadata of a new cluster begins with. One that is alone has no replicas that might be eligible to lead.
-    pub fn first_records(is_alone: bool) -> Vec<MetadataRecord> {
-        let recorded = |feature: &&Self| {
-            feature.first != feature.unrecorded
-                && !(is_alone && feature.name == ELIGIBLE_LEADER_REPLICAS_FEATURE)
+    /// What the metadata of a new cluster begins with, where somebody has chosen some levels. One that is alone has no replicas
+    /// that might be eligible to lead.
+    pub fn first_records(chosen: &BTreeMap<String, i16>, is_alone: bool) -> Vec<MetadataRecord> {
+        let level = |feature: &Self| match chosen.get(feature.name) {
+            Some(level) => *level,
+            None if is_alone && feature.name == ELIGIBLE_LEADER_REPLICAS_FEATURE => 0,
+            None => feature.first,
         };
+        let recorded = FEATURES.iter().filter(|feature| level(feature) != feature.unrecorded);
         let record = |feature: &Self| MetadataRecord::FeatureLevel {
             name: feature.name.to_owned(),
-            level: feature.first,
+            level: level(feature),
         };
-        FEATURES.iter().filter(recorded).map(record).collect()
+        recorded.map(record).collect()
     }
 }
 
@@ -80,8 +84,13 @@ mod tests {
         assert_eq!(level(&[], KAFKA_METADATA_FEATURE), 30);
         assert_eq!(level(&[], ELIGIBLE_LEADER_REPLICAS_FEATURE), 0);
         assert_eq!(level(&[], "unheard.of"), 0);
-        assert_eq!(level(&Feature::first_records(false), ELIGIBLE_LEADER_REPLICAS_FEATURE), 1);
-        assert_eq!(level(&Feature::first_records(true), ELIGIBLE_LEADER_REPLICAS_FEATURE), 0);
+        let first = |is_alone, chosen: &[(&str, i16)]| {
+            let chosen = chosen.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect();
+            level(&Feature::first_records(&chosen, is_alone), ELIGIBLE_LEADER_REPLICAS_FEATURE)
+        };
+        assert_eq!((first(false, &[]), first(true, &[])), (1, 0));
+        let chosen = |level| [(ELIGIBLE_LEADER_REPLICAS_FEATURE, level)];
+        assert_eq!((first(false, &chosen(0)), first(true, &chosen(1))), (0, 1));
     }
 
     #[test]

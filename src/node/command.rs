@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct ServerArguments {
     pub properties: Option<PathBuf>,
     /// Read properties from environment variables too, over the file's, named as for the container image of Apache Kafka:
     /// KAFKA_ and the key in capitals, with _ for a dot, __ for an underscore and ___ for a dash (KAFKA_NODE_ID is
-    /// node.id). Those for a JVM (KAFKA_HEAP_OPTS, KAFKA_OPTS, KAFKA_LOG4J_…, KAFKA_JMX_…) have no meaning.
+    /// node.id). CLUSTER_ID is the id of a new cluster. Those for a JVM (KAFKA_HEAP_OPTS, KAFKA_OPTS, KAFKA_LOG4J_…, KAFKA_JMX_…) have no meaning.
     #[arg(long)]
     pub environment: bool,
     /// Set a property, over the file's and the environment's: key=value. May be repeated.
@@ -133,7 +134,9 @@ fn banner(node: &Node, took: Duration) -> String {
     let broker = &node.broker;
     let log_dir = broker.config.storage.log_dir();
     let folder = std::path::absolute(log_dir).unwrap_or_else(|_| log_dir.to_owned());
-    let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+    let listed =
+        |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let roles = broker.config.node.roles.join(" and ");
     let try_at =
         node.addresses.first().map_or_else(String::new, |address| match address.ip().is_unspecified() {
             true => format!("127.0.0.1:{}", address.port()),
@@ -141,18 +144,24 @@ fn banner(node: &Node, took: Duration) -> String {
         });
     let (topics, partitions) = (broker.image().topic_count(), broker.image().partition_count());
     let mut text = format!(
-        "\nRaftsman {version}, node {node_id} of cluster {cluster}, ready after {milliseconds} ms\n\
-         \x20 clients   {addresses}\n\
-         \x20 data      {folder}  ({topics} topics, {partitions} partitions)\n",
+        "\nRaftsman {version}, node {node_id} ({roles}) of cluster {cluster}, ready after {milliseconds} ms\n",
         version = env!("CARGO_PKG_VERSION"),
         node_id = broker.node,
         cluster = broker.cluster_id,
         milliseconds = took.as_millis(),
-        addresses = addresses.join(", "),
-        folder = folder.display(),
     );
+    if !node.addresses.is_empty() {
+        text += &format!("  clients   {}\n", listed(&node.addresses));
+    }
+    if !node.controller_addresses.is_empty() {
+        text += &format!("  quorum    {}\n", listed(&node.controller_addresses));
+    }
+    text += &format!("  data      {}  ({topics} topics, {partitions} partitions)\n", folder.display());
     if let Some(admin) = node.admin_address {
         text += &format!("  metrics   http://{admin}/metrics  (also /healthz, /readyz)\n");
+    }
+    if node.addresses.is_empty() {
+        return text + "  stop      Ctrl-C\n\n";
     }
     text += &format!(
         "  try       raftsman topics --bootstrap-server {try_at} --create --topic hello --partitions 3\n\
@@ -179,8 +188,13 @@ fn read_config(
             text.map_err(|error| format!("the properties file {} cannot be read: {error}", path.display()))?;
         values = properties::parse(&text);
     }
+    let mut cluster_id = None;
     if arguments.environment {
-        let of_the_jvm = environment::lay_over(&mut values, of_kafka(variables)?);
+        let mut variables = of_kafka(variables)?;
+        if let Some(at) = variables.iter().position(|(name, _)| name == CLUSTER_ID) {
+            cluster_id = Some(variables.swap_remove(at).1.trim().to_owned()).filter(|id| !id.is_empty());
+        }
+        let of_the_jvm = environment::lay_over(&mut values, variables);
         if !of_the_jvm.is_empty() {
             let variables = of_the_jvm.join(", ");
             tracing::info!(
@@ -197,6 +211,10 @@ fn read_config(
     }
     let (mut config, remarks) = BrokerConfig::from_values(values).map_err(|error| error.to_string())?;
     config.accepts_missing_data = arguments.accept_missing_data;
+    if cluster_id.as_ref().is_some_and(|id| !id.chars().all(|c| c.is_ascii_graphic())) {
+        return Err(format!("{CLUSTER_ID} has characters that do not go into a properties file"));
+    }
+    config.cluster_id = cluster_id;
     if !remarks.without_meaning.is_empty() {
         tracing::info!(keys = remarks.without_meaning.join(", "), "these keys of Kafka have no meaning here");
     }
@@ -209,9 +227,13 @@ fn read_config(
     Ok(config)
 }
 
-/// The variables that begin with `KAFKA_`, as text.
+/// The id of the cluster that a new folder belongs to, as the container image of Apache Kafka takes it.
+const CLUSTER_ID: &str = "CLUSTER_ID";
+
+/// The variables that begin with `KAFKA_`, and that of the cluster, as text.
 fn of_kafka(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>, String> {
-    let own = variables.filter(|(name, _)| name.as_encoded_bytes().starts_with(b"KAFKA_"));
+    let own = variables
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"KAFKA_") || name.as_os_str() == CLUSTER_ID);
     let own = own.map(|(name, value)| {
         let wrong = || format!("the environment variable {} is not UTF-8", Path::new(&name).display());
         match (name.to_str(), value.to_str()) {
@@ -273,6 +295,10 @@ mod tests {
             (config.node.id, config.topics.num_partitions, config.node.rack.as_deref()),
             (3, 2, Some("of the file"))
         );
+        assert_eq!(config.cluster_id, None);
+        let with_id = [&variables[..], &[("CLUSTER_ID", "mine")]].concat();
+        assert_eq!(read(file, &with_id, arguments(true)).unwrap().cluster_id.as_deref(), Some("mine"));
+        assert_eq!(read(file, &with_id, arguments(false)).unwrap().cluster_id, None);
         let config = read(file, &variables, arguments(false)).unwrap();
         assert_eq!((config.node.id, config.topics.num_partitions), (3, 1));
     }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Bound;
+use super::formatting::{FirstQuorum, InitialController};
 use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::config::rooms::listeners::Listener;
@@ -69,6 +70,7 @@ impl ControllerSide {
 /// How this node takes part in the quorum; `None`: it is alone, and nobody can come.
 pub(super) fn part_in_quorum(
     config: &BrokerConfig,
+    first: &FirstQuorum,
     side: &ControllerSide,
     controller_addresses: &[SocketAddr],
     network: &Arc<dyn Network>,
@@ -82,20 +84,42 @@ pub(super) fn part_in_quorum(
         voters.iter().map(|(id, address)| (NodeId(*id), address.clone())).filter(|(id, _)| *id != own),
     );
     let endpoints = endpoints(config, controller_addresses, &**network);
-    let formation = if voters.contains_key(&config.node.id) {
-        let voters = voters.keys().filter_map(|id| u64::try_from(*id).ok());
-        Formation::Voters(voters.map(|id| (id, Member::default())).collect())
-    } else if voters.is_empty() && is_only_bootstrap_server(config, &endpoints, &**network) {
-        Formation::Alone(Member::default())
-    } else {
-        Formation::Joins
+    let listener_name = config.listeners.controller_names.first().cloned().unwrap_or_default();
+    let formation = match first {
+        _ if !config.node.is_controller() => Formation::Joins,
+        _ if voters.contains_key(&config.node.id) => {
+            let voters = voters.keys().filter_map(|id| u64::try_from(*id).ok());
+            Formation::Voters(voters.map(|id| (id, Member::default())).collect())
+        }
+        FirstQuorum::Joins => Formation::Joins,
+        FirstQuorum::Standalone => Formation::Alone(Member::default()),
+        FirstQuorum::InitialControllers(controllers) => {
+            let voter = |named: &InitialController| {
+                let (host, port) = (named.host.clone(), named.port);
+                let endpoint = Endpoint { name: listener_name.clone(), host, port };
+                let member = Member::new(Some(named.directory_id), vec![endpoint]);
+                Some((u64::try_from(named.id).ok()?, member))
+            };
+            let others = controllers.iter().filter(|named| named.id != config.node.id);
+            let address = |named: &InitialController| {
+                let endpoint = Endpoint { name: String::new(), host: named.host.clone(), port: named.port };
+                (NodeId(named.id), endpoint.address())
+            };
+            side.peers.set_controllers(others.map(address));
+            Formation::Voters(controllers.iter().filter_map(voter).collect())
+        }
+        // Nobody else is named who could take it in.
+        FirstQuorum::AsConfigured if is_only_bootstrap_server(config, &endpoints, &**network) => {
+            Formation::Alone(Member::default())
+        }
+        FirstQuorum::AsConfigured => Formation::Joins,
     };
     let reach = Reach {
         peers: side.peers.clone(),
         network: network.clone(),
         endpoints,
         bootstrap_servers: bootstrap_servers.clone(),
-        listener_name: config.listeners.controller_names.first().cloned().unwrap_or_default(),
+        listener_name,
     };
     Some((reach, formation))
 }

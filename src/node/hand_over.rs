@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn hand_over(broker: &Broker) {
     let image = broker.image();
     let others = image.brokers().values().any(|other| other.id != broker.node && other.is_active());
-    if !broker.config.registration.controlled_shutdown || !others {
+    if !broker.config.node.is_broker() || !broker.config.registration.controlled_shutdown || !others {
         return;
     }
     let started = broker.monotonic_ms();

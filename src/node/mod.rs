@@ -19,6 +19,7 @@ mod applier;
 pub mod command;
 mod controller_side;
 mod controllers;
+pub mod formatting;
 mod hand_over;
 mod maintenance;
 mod registration;
@@ -42,7 +43,8 @@ use crate::client::peers::Peers;
 use crate::config::BrokerConfig;
 use crate::config::rooms::node::NodeConfig;
 use crate::controller::{
-    Balancing, BrokerRegistration, Controller, ControllerConfig, ControllerError, ControllerOptions,
+    Balancing, BrokerIdentity, BrokerRegistration, Controller, ControllerConfig, ControllerError,
+    ControllerOptions,
 };
 use crate::coordinator::group::GroupCoordinator;
 use crate::env::{Acceptor, ListenOptions, Network, Surroundings, Tasks};
@@ -134,7 +136,10 @@ struct Bound {
 struct Member {
     peers: Peers,
     controller: Controller,
-    registration: Registration,
+    identity: watch::Receiver<BrokerIdentity>,
+    lease: Lease,
+    /// None for a node that is only a controller.
+    registration: Option<Registration>,
 }
 
 /// What follows the metadata on this node.
@@ -348,6 +353,11 @@ async fn join_quorum(
         broker_listener: config.listeners.inter_broker().to_owned(),
     };
     let controller = Controller::start(storage.quorum.clone(), options, surroundings);
+    let (lease, peers) = (Lease::new(surroundings.clock.clone()), peers.clone());
+    if !config.node.is_broker() {
+        let (_, identity) = watch::channel(BrokerIdentity { id, epoch: -1 });
+        return Ok(Member { peers, controller, identity, lease, registration: None });
+    }
     let registration = BrokerRegistration {
         id,
         incarnation_id: surroundings.chance.kafka_uuid(),
@@ -365,10 +375,12 @@ async fn join_quorum(
         session_timeout: Duration::from_millis(config.registration.session_timeout_ms),
         registration_timeout: Duration::from_millis(config.registration.timeout_ms),
     };
-    let lease = Lease::new(surroundings.clock.clone());
     let quorum = storage.quorum.clone();
-    match Registration::new(controller.handle(), quorum, rhythm, registration, lease).await {
-        Ok(registration) => Ok(Member { peers: peers.clone(), controller, registration }),
+    match Registration::new(controller.handle(), quorum, rhythm, registration, lease.clone()).await {
+        Ok(registration) => {
+            let identity = registration.identity();
+            Ok(Member { peers, controller, identity, lease, registration: Some(registration) })
+        }
         Err(error) => {
             controller.stop().await;
             Err(error.into())
@@ -393,7 +405,7 @@ async fn take_over(
         storage.logs,
         dynamic.shared(),
         Work::new(surroundings.blocking.clone(), tasks.background.clone())
-            .while_it_holds(member.registration.lease()),
+            .while_it_holds(member.lease.clone()),
     ));
     let taking_over = {
         let (partitions, image) = (partitions.clone(), subscription.image().clone());
@@ -434,7 +446,7 @@ fn replicate(
     member: &Member,
     tasks: &NodeTasks,
 ) -> Replication {
-    let (quorum, identity) = (quorum.clone(), member.registration.identity());
+    let (quorum, identity) = (quorum.clone(), member.identity.clone());
     let context = Arc::new(replication::Context {
         config: config.replication.clone(),
         listener: config.listeners.inter_broker().to_owned(),
@@ -461,14 +473,13 @@ fn serve(
 ) -> Node {
     let Following { quorum, cluster_id, dynamic, connections, partitions, replication, groups, applied } =
         following;
-    let Member { peers, controller, registration } = member;
-    let registered = registration.identity();
+    let Member { peers, controller, identity: registered, lease, registration } = member;
     let listeners = config.listeners.of_clients().chain(config.listeners.of_controllers());
     let broker = Arc::new(Broker {
         cluster_id,
         node: NodeId(config.node.id),
         registered,
-        lease: registration.lease(),
+        lease,
         listener_names: listeners.map(|listener| listener.name.clone()).collect(),
         broker_listeners: config.listeners.of_clients().count(),
         peers,
@@ -494,7 +505,9 @@ fn serve(
         address
     });
     maintenance::start(&broker, &connections, &tasks.background);
-    tasks.background.spawn_until_stopped(registration.keep(broker.applied.clone()));
+    if let Some(registration) = registration {
+        tasks.background.spawn_until_stopped(registration.keep(broker.applied.clone()));
+    }
     for (index, acceptor) in bound.acceptors.into_iter().enumerate() {
         let accepting = listener::accept(broker.clone(), connections.clone(), acceptor, index);
         tasks.front.spawn_until_stopped(accepting);

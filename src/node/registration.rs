@@ -86,11 +86,6 @@ impl Registration {
         self.identity.subscribe()
     }
 
-    /// Until when this broker may lead.
-    pub fn lease(&self) -> Lease {
-        self.lease.clone()
-    }
-
     /// Keeps this broker registered and heard of; `applied` is how far it follows the metadata. Never ends.
     pub async fn keep(mut self, mut applied: watch::Receiver<u64>) {
         loop {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::controller_side::{ControllerSide, part_in_quorum};
+use super::formatting::{self, Bootstrap};
 use super::{Bound, StartError};
 use crate::config::BrokerConfig;
 use crate::env::{Disk, Surroundings};
-use crate::metadata::{ConfigResource, Feature, MetadataRecord};
+use crate::metadata::{ConfigResource, ELIGIBLE_LEADER_REPLICAS_FEATURE, Feature, MetadataRecord};
 use crate::raft::{self, Formation, Member, MetadataQuorum, QuorumConfig};
 use crate::segment::ownership::{self, OwnershipError};
 use crate::segment::{DataDir, DataDirError, DataDirOptions, OpenedLog};
@@ -58,14 +59,23 @@ pub(super) async fn open_storage(
         move || check_folders(&*disk, &config)
     };
     surroundings.blocking.run(checking).await.map_err(|error| DataDirError::stopped(&error))??;
-    let part = part_in_quorum(config, side, &bound.controller_addresses, &surroundings.network);
+    let reading = {
+        let (disk, dir) = (surroundings.disk.clone(), config.storage.log_dir().to_owned());
+        move || formatting::read(&*disk, &dir).map_err(|error| DataDirError::Io { path: dir, error })
+    };
+    let bootstrap =
+        surroundings.blocking.run(reading).await.map_err(|error| DataDirError::stopped(&error))??;
+    let bootstrap = bootstrap.unwrap_or_default();
+    let network = &surroundings.network;
+    let part = part_in_quorum(config, &bootstrap.quorum, side, &bound.controller_addresses, network);
     let options = DataDirOptions {
         dir: config.storage.log_dir().to_owned(),
         node_id: node,
         // Who has others beside it is told.
-        cluster_id: match &part {
-            None | Some((_, Formation::Alone(_))) => uuid_to_base64(surroundings.chance.kafka_uuid()),
-            Some(_) => String::new(),
+        cluster_id: match (&config.cluster_id, &part) {
+            (Some(id), _) => id.clone(),
+            (None, None | Some((_, Formation::Alone(_)))) => uuid_to_base64(surroundings.chance.kafka_uuid()),
+            (None, Some(_)) => String::new(),
         },
         recovery_threads: config.storage.recovery_threads,
         open_files_max: surroundings.disk.open_files_max(),
@@ -77,12 +87,21 @@ pub(super) async fn open_storage(
     };
     let Surroundings { clock, disk, chance, blocking, .. } = surroundings;
     let data = blocking.run(taking).await.map_err(|error| DataDirError::stopped(&error))??;
+    if let Some(wanted) = config.cluster_id.as_deref().filter(|wanted| *wanted != data.cluster_id()) {
+        let found = data.cluster_id();
+        tracing::warn!(
+            wanted,
+            found,
+            "CLUSTER_ID is not the cluster of the data folder, which stays with its own"
+        );
+    }
     let quorum_config = QuorumConfig {
         dir: config.storage.metadata_log_dir(),
         node_id: node,
         cluster_id: Some(data.cluster_id().to_owned()).filter(|id| !id.is_empty()),
         directory_id: data.directory_id(),
         voters: BTreeMap::from([(node, Member::default())]),
+        first_records: first_records(config, &bootstrap, part.is_none()),
         disk: disk.clone(),
         clock: clock.clone(),
         chance: chance.clone(),
@@ -94,7 +113,7 @@ pub(super) async fn open_storage(
         let Some((reach, formation)) = part else { return MetadataQuorum::open(quorum_config).await };
         let quorum = MetadataQuorum::open_with_others(&quorum_config, reach, formation).await?;
         side.serve(&quorum);
-        match quorum.join_others(&quorum_config, &first_records(config), cancelled).await {
+        match quorum.join_others(&quorum_config, cancelled).await {
             Ok(()) => Ok(quorum),
             Err(error) => {
                 side.stop(Some(&quorum)).await;
@@ -128,12 +147,17 @@ pub(super) async fn open_storage(
     }
 }
 
-/// What the metadata of a new cluster of several nodes begins with: its features at their first levels, and
-/// `min.insync.replicas`, which eligible leader replicas (KIP-966) depend on, for the whole cluster, as Kafka does it.
-fn first_records(config: &BrokerConfig) -> Vec<MetadataRecord> {
+/// What the metadata of a new cluster begins with: its features at their first levels, or as they were chosen; and where
+/// eligible leader replicas (KIP-966) are kept, `min.insync.replicas`, which they depend on, for the whole cluster, as Kafka
+/// does it.
+fn first_records(config: &BrokerConfig, bootstrap: &Bootstrap, is_alone: bool) -> Vec<MetadataRecord> {
     const KEY: &str = "min.insync.replicas";
     let value = config.values.get(KEY).map_or("1", |(value, _)| value);
-    let mut records = Feature::first_records(false);
+    let mut records = Feature::first_records(&bootstrap.features, is_alone);
+    let keeps_eligible = |record: &MetadataRecord| matches!(record, MetadataRecord::FeatureLevel { name, .. } if name == ELIGIBLE_LEADER_REPLICAS_FEATURE);
+    if !records.iter().any(keeps_eligible) {
+        return records;
+    }
     records.push(MetadataRecord::Config {
         resource: ConfigResource::all_brokers(),
         key: KEY.to_owned(),

@@ -37,11 +37,19 @@ pub enum InternalKey {
     Controller = 20_004,
     /// How is the quorum, as you see it? Asked by all who follow its leader, as a sign of life.
     QuorumState = 20_005,
+    /// What has the leader for me? Asked by those who have no listener for controllers.
+    RaftTake = 20_006,
 }
 
 impl InternalKey {
-    pub const ALL: &[Self] =
-        &[Self::RaftAppend, Self::RaftVote, Self::RaftSnapshot, Self::Controller, Self::QuorumState];
+    pub const ALL: &[Self] = &[
+        Self::RaftAppend,
+        Self::RaftVote,
+        Self::RaftSnapshot,
+        Self::Controller,
+        Self::QuorumState,
+        Self::RaftTake,
+    ];
 
     pub fn of(key: i16) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| *known as i16 == key)

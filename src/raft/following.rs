@@ -285,7 +285,13 @@ impl Following {
         let last_index = self.quorum.inner.store.ends().1.map(|id| id.index);
         let follower = Follower { endpoints: self.links.reach.endpoints.clone(), last_index };
         match self.links.ask(leader, &QuorumRequest::Follow(follower), ASK_LIMIT).await {
-            Ok(state) => Look::Answers(state),
+            Ok(state) => {
+                if state.leader == Some(leader) {
+                    let is_other = |followed: &mut Option<NodeId>| followed.replace(leader) != Some(leader);
+                    self.links.followed.send_if_modified(is_other);
+                }
+                Look::Answers(state)
+            }
             // It is there, and has something against this node.
             Err(CallError::Refused(_)) => {
                 self.links.heard.lock().leader_at = Instant::now();
@@ -322,7 +328,8 @@ impl Following {
             let own = metrics.id;
             let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
             if !voters.contains(&own) || metrics.running_state.is_err() {
-                // One without a vote waits for the new leader, or looks for it.
+                // One without a vote looks for the new leader.
+                self.find_leader().await;
                 return self.changed(SEEK_EVERY).await;
             }
             let is_led = |leader: Option<u64>| leader.is_some() && leader.map(node_id) != suspect;
@@ -380,6 +387,12 @@ impl Following {
                 Err(error) => tracing::debug!(address, %error, "a controller does not answer"),
             }
         }
+        self.find_leader().await;
+        self.changed(SEEK_EVERY + self.links.chance.up_to(SEEK_EVERY / 2)).await;
+    }
+
+    /// Asks those whose addresses are known who leads, and tells that one that this node follows.
+    async fn find_leader(&self) {
         let known = self.links.reach.peers.controllers().into_iter().filter(|id| *id != self.links.node);
         let states = self.states(known.collect()).await;
         let newest = states.values().filter(|state| state.hears.is_some()).max_by_key(|state| state.term);
@@ -390,7 +403,6 @@ impl Following {
             // It will send entries, and with them this node knows that it leads.
             self.look(leader).await;
         }
-        self.changed(SEEK_EVERY + self.links.chance.up_to(SEEK_EVERY / 2)).await;
     }
 
     /// Asks a controller of which but the address is known where the others are.

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::mailbox::{LetterAnswer, Mailbox};
 use super::member::{Endpoint, Member};
 use super::receiving::Receiving;
 use super::state_machine::Shared;
@@ -108,6 +109,8 @@ pub(super) struct Heard {
 
 /// How long a leader that hears of no majority goes on to decide.
 pub(super) const CONTACT_LIMIT: Duration = Duration::from_millis(1000);
+/// Why a letter is given up.
+pub(super) const NOT_TAKEN: &str = "it has not taken what was there for it";
 /// How often the same trouble is told in the log.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
@@ -127,6 +130,10 @@ pub(super) struct Links {
     /// Somebody was heard of that the leader may have to note.
     pub news: Notify,
     pub receiving: tokio::sync::Mutex<Option<Receiving>>,
+    /// For members that have no listener for controllers.
+    mailboxes: Mutex<BTreeMap<NodeId, Arc<Mailbox>>>,
+    /// The leader that this node follows, or wants to.
+    pub followed: watch::Sender<Option<NodeId>>,
     pub tasks: Tasks,
 }
 
@@ -159,6 +166,8 @@ impl Links {
             heard: Mutex::new(heard),
             news: Notify::new(),
             receiving: Default::default(),
+            mailboxes: Mutex::default(),
+            followed: watch::Sender::new(None),
             tasks: Tasks::new(),
         }
     }
@@ -172,13 +181,17 @@ impl Links {
     /// Takes over what the log says of the members.
     pub fn note_members<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Member)>) {
         let (mut directories, mut addresses) = (BTreeMap::new(), Vec::new());
+        let mut before = std::mem::take(&mut *self.mailboxes.lock());
+        let mut mailboxes = BTreeMap::new();
         for (id, member) in members {
             let id = super::quorum::node_id(*id);
+            mailboxes.insert(id, before.remove(&id).unwrap_or_default());
             directories.extend(member.directory_id.map(|directory| (id, directory)));
             let named = member.endpoints.iter().find(|endpoint| endpoint.name == self.reach.listener_name);
             addresses.extend(named.or(member.endpoints.first()).map(|endpoint| (id, endpoint.address())));
         }
         *self.directories.lock() = directories;
+        *self.mailboxes.lock() = mailboxes;
         self.reach.peers.set_controllers(addresses);
     }
 
@@ -278,6 +291,25 @@ impl Links {
         called
     }
 
+    /// The mailbox of a member.
+    pub fn mailbox(&self, node: NodeId) -> Option<Arc<Mailbox>> {
+        self.mailboxes.lock().get(&node).cloned()
+    }
+
+    /// Where entries and snapshots for a node wait until it takes them: one that has no listener for controllers.
+    pub fn takes_letters(&self, node: NodeId) -> Option<Arc<Mailbox>> {
+        self.mailbox(node).filter(|mailbox| mailbox.is_asked())
+    }
+
+    /// What came of a letter.
+    pub fn letter_answer(
+        node: NodeId,
+        answer: Result<LetterAnswer, impl std::fmt::Display>,
+    ) -> Result<Bytes, CallError> {
+        let lost = |why: String| ClientError::Lost { address: format!("node {node}"), reason: why };
+        Ok(answer.map_err(|why| lost(why.to_string()))??)
+    }
+
     async fn call_unnoted(
         &self,
         target: NodeId,
@@ -285,6 +317,14 @@ impl Links {
         payload: &[u8],
         limit: Duration,
     ) -> Result<Bytes, CallError> {
+        if key == InternalKey::RaftSnapshot
+            && let Some(mailbox) = self.takes_letters(target)
+        {
+            let answer = mailbox.post(key as i16, Bytes::copy_from_slice(payload));
+            let answer = tokio::time::timeout(limit, answer).await;
+            let late = ClientError::Lost { address: format!("node {target}"), reason: NOT_TAKEN.to_owned() };
+            return Self::letter_answer(target, answer.map_err(|_| late)?);
+        }
         let body = self.request(Some(target), payload)?;
         let connection = self.reach.peers.connection(target, purpose).await?;
         let mut answer = connection.start_internal(key, body).await?;

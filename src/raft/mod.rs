@@ -35,6 +35,7 @@ mod links;
 mod log_index;
 mod log_store;
 mod log_store_error;
+mod mailbox;
 mod member;
 mod network;
 mod opening;
@@ -46,6 +47,7 @@ mod room;
 mod runtime;
 mod snapshot;
 mod state_machine;
+mod taking;
 #[cfg(test)]
 pub(crate) mod test_cluster;
 #[cfg(test)]

@@ -15,11 +15,12 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, Snapshot, Vote};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::links::{CallError, Links};
+use super::links::{CallError, Links, NOT_TAKEN};
+use super::mailbox::LetterAnswer;
 use super::member::Member;
 use super::quorum::node_id;
 use super::snapshot::Meta;
@@ -103,7 +104,14 @@ pub(super) struct ToOther {
     links: Arc<Links>,
     target: NodeId,
     /// Entries that were sent, and when.
-    unanswered: Option<(InternalAnswer, Instant)>,
+    unanswered: Option<(Sent, Instant)>,
+}
+
+/// How entries were sent.
+enum Sent {
+    Call(InternalAnswer),
+    /// Its node comes and takes them.
+    Letter(oneshot::Receiver<LetterAnswer>),
 }
 
 /// What a part of a snapshot begins with; its bytes follow behind a newline.
@@ -122,31 +130,44 @@ impl ToOther {
         Unreachable::new(error)
     }
 
-    fn read<T: DeserializeOwned>(&self, body: &Bytes) -> Result<T, CallError> {
-        let (_, payload) = self.links.payload(Some(self.target), body)?;
-        serde_json::from_slice(&payload).map_err(|error| CallError::Malformed(error.to_string()))
-    }
-
     async fn send_append(
         &mut self,
         request: &AppendEntriesRequest<Types>,
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
-        let payload = serde_json::to_vec(request).map_err(|error| CallError::Malformed(error.to_string()))?;
+        let failed = |error: serde_json::Error| CallError::Malformed(error.to_string());
+        let payload = serde_json::to_vec(request).map_err(failed)?;
         self.answered().await?;
-        let body = self.links.request(Some(self.target), &payload)?;
-        let connection = self.links.reach.peers.connection(self.target, Purpose::RaftAppend).await?;
-        let answer = connection.start_internal(InternalKey::RaftAppend, body).await?;
-        self.unanswered = Some((answer, Instant::now()));
-        let body = self.answered().await?.unwrap_or_default();
-        let response = self.read(&body)?;
+        let sent = match self.links.takes_letters(self.target) {
+            Some(mailbox) => Sent::Letter(mailbox.post(InternalKey::RaftAppend as i16, payload.into())),
+            None => {
+                let body = self.links.request(Some(self.target), &payload)?;
+                let connection = self.links.reach.peers.connection(self.target, Purpose::RaftAppend).await?;
+                Sent::Call(connection.start_internal(InternalKey::RaftAppend, body).await?)
+            }
+        };
+        self.unanswered = Some((sent, Instant::now()));
+        let answer = self.answered().await?.unwrap_or_default();
+        let response = serde_json::from_slice(&answer).map_err(failed)?;
         self.links.note(self.target, None);
         Ok(response)
     }
 
-    /// Waits for the answer that is due, if any is. Goes on where it was when it is dropped and called again.
+    /// Waits for the answer that is due, if any is, and gives its payload. Goes on where it was when it is dropped and called
+    /// again.
     async fn answered(&mut self) -> Result<Option<Bytes>, CallError> {
-        let Some((answer, since)) = &mut self.unanswered else { return Ok(None) };
-        let answered = answer.wait(APPEND_LIMIT.saturating_sub(since.elapsed())).await;
+        let Some((sent, since)) = &mut self.unanswered else { return Ok(None) };
+        let left = APPEND_LIMIT.saturating_sub(since.elapsed());
+        let answered = match sent {
+            Sent::Call(answer) => {
+                let body = answer.wait(left).await;
+                body.map_err(CallError::from)
+                    .and_then(|body| Ok(self.links.payload(Some(self.target), &body)?.1))
+            }
+            Sent::Letter(answer) => match tokio::time::timeout(left, answer).await {
+                Ok(answer) => Links::letter_answer(self.target, answer),
+                Err(_) => Links::letter_answer(self.target, Err(NOT_TAKEN)),
+            },
+        };
         self.unanswered = None;
         Ok(Some(answered?))
     }

@@ -23,9 +23,10 @@ use super::room::Room;
 use super::runtime::with_chance;
 use super::snapshot::{SnapshotError, SnapshotStore};
 use super::state_machine::{Shared, StateMachine};
+use super::taking::take_letters;
 use super::{LogId, MetadataQuorum, Metrics, NewerVersion, ProposeError, Raft, Types};
 use crate::env::{Blocking, Chance, Clock, Disk, WorkPanicked};
-use crate::metadata::{Feature, METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
+use crate::metadata::{METADATA_VERSION, METADATA_VERSION_FEATURE, MetadataRecord};
 use crate::types::{NodeId, uuid_to_base64};
 
 /// Entries after which a snapshot is taken, however small they are.
@@ -67,6 +68,8 @@ pub struct QuorumConfig {
     pub directory_id: Uuid,
     /// All voters when the cluster is formed. Later the log knows.
     pub voters: BTreeMap<NodeId, Member>,
+    /// What the metadata of a new cluster begins with, behind its id and version.
+    pub first_records: Vec<MetadataRecord>,
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,
@@ -203,6 +206,9 @@ impl MetadataQuorum {
             formation: is_new.then_some(formation),
         };
         links.tasks.spawn_until_stopped(following.run());
+        if links.reach.endpoints.is_empty() {
+            links.tasks.spawn_until_stopped(take_letters(quorum.clone(), links.clone()));
+        }
         Ok(quorum)
     }
 
@@ -280,7 +286,6 @@ impl MetadataQuorum {
     pub async fn join_others(
         &self,
         config: &QuorumConfig,
-        first_records: &[MetadataRecord],
         cancelled: &CancellationToken,
     ) -> Result<(), OpenError> {
         let mut told = tokio::time::Instant::now();
@@ -299,7 +304,7 @@ impl MetadataQuorum {
                     let known = config.cluster_id.clone().or_else(|| self.told_cluster_id());
                     let cluster_id = known.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
                     let mut records = vec![MetadataRecord::ClusterId { cluster_id }, version_record()];
-                    records.extend_from_slice(first_records);
+                    records.extend_from_slice(&config.first_records);
                     if let Err(error) = self.propose(records).await {
                         tracing::debug!(%error, "the first records of the cluster were not accepted yet");
                     }
@@ -352,7 +357,7 @@ impl MetadataQuorum {
             let cluster_id = config.cluster_id.clone();
             let cluster_id = cluster_id.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
             let mut records = vec![MetadataRecord::ClusterId { cluster_id }, version];
-            records.extend(Feature::first_records(is_alone));
+            records.extend_from_slice(&config.first_records);
             self.propose(records).await?;
         } else if is_alone && found < METADATA_VERSION {
             // There is nobody who could not read what this version writes.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::links::{Followed, Links, QuorumRequest, QuorumState};
+use super::mailbox;
 use super::network::ChunkHead;
 use super::quorum::{QuorumStatus, node_id};
 use super::snapshot::{self, SnapshotFile};
@@ -90,6 +91,19 @@ impl MetadataQuorum {
             InternalKey::RaftSnapshot => {
                 links.check_sender(&head)?;
                 self.receive_chunk(links, &head, payload).await
+            }
+            InternalKey::RaftTake => {
+                links.check_sender(&head)?;
+                if self.leader() != Some(self.node_id()) {
+                    return Err(unavailable("it does not lead the quorum"));
+                }
+                let (question, answer) = mailbox::split(&payload).map_err(unavailable)?;
+                let not_yet = || unavailable("the leader has not taken it in yet");
+                let letters = links.mailbox(head.node).ok_or_else(not_yet)?;
+                match letters.take(question, answer).await {
+                    Some((envelope, payload)) => mailbox::joined(&envelope, &payload).map_err(unavailable),
+                    None => Ok(Bytes::new()),
+                }
             }
             InternalKey::Controller => Err(unavailable("it is not the quorum's to answer")),
         }

@@ -51,6 +51,7 @@ pub(crate) fn config(disk: &SimDisk, id: i32, count: i32) -> QuorumConfig {
         node_id: NodeId(id),
         cluster_id: Some("the-cluster".into()),
         voters: (1..=count).map(|id| (NodeId(id), Member::default())).collect(),
+        first_records: Vec::new(),
         directory_id: uuid::Uuid::from_u128(id as u128),
         disk: Arc::new(disk.clone()),
         clock: SimClock::new(0),

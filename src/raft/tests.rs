@@ -41,6 +41,7 @@ fn config(dir: &Path) -> QuorumConfig {
         cluster_id: Some("the-cluster".into()),
         directory_id: uuid::Uuid::from_u128(1),
         voters: [(NodeId(1), Member::default())].into(),
+        first_records: Vec::new(),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock),
         chance: Arc::new(RealChance),

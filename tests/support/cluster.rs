@@ -20,13 +20,30 @@ use super::PATIENCE;
 struct Place {
     folder: TempDir,
     ports: [u16; 2],
+    /// `process.roles`
+    roles: &'static str,
     running: Option<(Node, Runtime)>,
 }
 
-/// Nodes 1 to n, each broker and controller.
+impl Place {
+    fn new(roles: &'static str) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), ports: free_ports(), roles, running: None }
+    }
+
+    fn has(&self, role: &str) -> bool {
+        self.roles.contains(role)
+    }
+}
+
+/// Both roles.
+pub(crate) const BOTH: &str = "broker,controller";
+
+/// Nodes 1 to n, each broker and controller unless told otherwise.
 pub(crate) struct TestCluster {
     places: BTreeMap<i32, Place>,
     overrides: Vec<(String, String)>,
+    /// The first node is a cluster by itself, and takes the others in.
+    is_dynamic: bool,
 }
 
 /// Ports that were free just now.
@@ -38,25 +55,85 @@ fn free_ports() -> [u16; 2] {
 impl TestCluster {
     /// All run, and none is fenced.
     pub(crate) fn start(count: i32, overrides: &[(&str, &str)]) -> Self {
-        let place =
-            |id| (id, Place { folder: tempfile::tempdir().unwrap(), ports: free_ports(), running: None });
+        Self::start_roles(&vec![BOTH; count as usize], overrides)
+    }
+
+    /// Nodes with these roles, and those that are controllers in `controller.quorum.voters`.
+    pub(crate) fn start_roles(roles: &[&'static str], overrides: &[(&str, &str)]) -> Self {
+        Self::begin(roles, overrides, false)
+    }
+
+    /// One node that others can join (`controller.quorum.bootstrap.servers`); see [`TestCluster::add`].
+    pub(crate) fn start_first(overrides: &[(&str, &str)]) -> Self {
+        Self::begin(&[BOTH], overrides, true)
+    }
+
+    fn begin(roles: &[&'static str], overrides: &[(&str, &str)], is_dynamic: bool) -> Self {
+        let places = (1..).zip(roles.iter().map(|roles| Place::new(roles))).collect();
         let overrides = overrides.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let mut cluster = Self { places: (1..=count).map(place).collect(), overrides };
-        cluster.start_nodes(&(1..=count).collect::<Vec<_>>());
-        cluster.wait_for("all brokers are there", |image| {
-            image.brokers().len() == count as usize && image.brokers().values().all(|it| it.is_active())
-        });
+        let mut cluster = Self { places, overrides, is_dynamic };
+        let all: Vec<_> = cluster.places.keys().copied().collect();
+        cluster.start_nodes(&all);
+        cluster.wait_for_brokers();
         cluster
+    }
+
+    /// Another node that joins, and waits until it is there.
+    pub(crate) fn add(&mut self, id: i32, roles: &'static str) {
+        self.places.insert(id, Place::new(roles));
+        self.start_nodes(&[id]);
+        self.wait_for_brokers();
+    }
+
+    /// Waits until all that run and are brokers are known as such.
+    pub(crate) fn wait_for_brokers(&self) {
+        let brokers: Vec<_> = self.running().filter(|id| self.places[id].has("broker")).collect();
+        self.wait_for("all brokers are there", |image| {
+            brokers.iter().all(|id| image.broker(NodeId(*id)).is_some_and(|broker| broker.is_active()))
+        });
+    }
+
+    /// Where the controller of a node listens.
+    pub(crate) fn controller_address(&self, id: i32) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.places[&id].ports[1]))
+    }
+
+    /// The folder of a node.
+    pub(crate) fn folder(&self, id: i32) -> &std::path::Path {
+        self.places[&id].folder.path()
+    }
+
+    /// Gives a node that does not run an empty folder.
+    pub(crate) fn wipe(&mut self, id: i32) {
+        self.places.get_mut(&id).unwrap().folder = tempfile::tempdir().unwrap();
     }
 
     fn config(&self, id: i32) -> BrokerConfig {
         let place = &self.places[&id];
-        let voters = self.places.iter().map(|(id, place)| format!("{id}@127.0.0.1:{}", place.ports[1]));
+        let controllers = || self.places.iter().filter(|(_, place)| place.has("controller"));
         let [port, controller_port] = place.ports;
+        let broker = format!("PLAINTEXT://127.0.0.1:{port}");
+        let controller = format!("CONTROLLER://127.0.0.1:{controller_port}");
+        let listeners = match (place.has("broker"), place.has("controller")) {
+            (true, true) => format!("{broker},{controller}"),
+            (true, false) => broker,
+            _ => controller,
+        };
+        let quorum = match self.is_dynamic {
+            true => {
+                let first = controllers().next().unwrap().1;
+                ("controller.quorum.bootstrap.servers", format!("127.0.0.1:{}", first.ports[1]))
+            }
+            false => {
+                let voters = controllers().map(|(id, place)| format!("{id}@127.0.0.1:{}", place.ports[1]));
+                ("controller.quorum.voters", voters.collect::<Vec<_>>().join(","))
+            }
+        };
         let own = [
             ("node.id", id.to_string()),
-            ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}")),
-            ("controller.quorum.voters", voters.collect::<Vec<_>>().join(",")),
+            ("process.roles", place.roles.to_owned()),
+            ("listeners", listeners),
+            quorum,
             ("raftsman.admin.listener", String::new()),
             ("log.dirs", place.folder.path().to_str().unwrap().to_owned()),
         ];
@@ -156,8 +233,9 @@ impl TestCluster {
 
     /// Stops all that run.
     pub(crate) fn stop_all(mut self) {
+        // Those that are only controllers come first, and are needed to the end.
         let running: Vec<i32> = self.running().collect();
-        for id in running {
+        for id in running.into_iter().rev() {
             self.stop(id);
         }
     }

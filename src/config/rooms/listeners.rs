@@ -123,19 +123,31 @@ impl ListenersConfig {
 
     /// Name of the listener by which brokers reach each other.
     pub fn inter_broker(&self) -> &str {
-        let first = || self.of_clients().next().map_or("", |first| &first.name);
+        // A node that is only a controller reaches the brokers by it.
+        let first = || self.of_clients().next().map_or("PLAINTEXT", |first| &first.name);
         self.inter_broker_name.as_deref().unwrap_or_else(first)
     }
 
-    /// Refuses what does not fit together, and what this version does not serve.
-    pub(in crate::config) fn check(&self) -> Result<(), ConfigError> {
+    /// Refuses what does not fit together and to the node's roles, and what this version does not serve.
+    pub(in crate::config) fn check(&self, is_broker: bool, is_controller: bool) -> Result<(), ConfigError> {
         let refused = |reason: String| {
             let all: Vec<_> = self.all.iter().map(Listener::to_string).collect();
             Err(ConfigError::Refused(format!("listeners={}: {reason}", all.join(","))))
         };
-        if self.of_clients().next().is_none() {
-            let reason = "no listener for clients; add one such as PLAINTEXT://127.0.0.1:9092";
-            return refused(reason.to_owned());
+        match self.of_clients().next() {
+            None if is_broker => {
+                let reason = "no listener for clients; add one such as PLAINTEXT://127.0.0.1:9092";
+                return refused(reason.to_owned());
+            }
+            Some(other) if !is_broker && is_controller => {
+                let names = self.controller_names.join(",");
+                return refused(format!(
+                    "{} is none that controller.listener.names={names} names, and a node that is only a controller \
+                     serves no clients",
+                    other.name
+                ));
+            }
+            _ => {}
         }
         let mut seen = BTreeSet::new();
         for listener in &self.all {
@@ -150,7 +162,7 @@ impl ListenersConfig {
         if let Some(name) = unknown.next() {
             return refused(format!("advertised.listeners names {name}, which is not one of them"));
         }
-        if !self.of_clients().any(|listener| listener.name == self.inter_broker()) {
+        if is_broker && !self.of_clients().any(|listener| listener.name == self.inter_broker()) {
             let name = self.inter_broker();
             return refused(format!("no such listener for clients as inter.broker.listener.name={name}"));
         }

@@ -27,6 +27,8 @@ macro_rules! rooms {
             /// Start although acknowledged data is missing, with what is there. Of one start (`--accept-missing-data`):
             /// no key sets it, so that nobody forgets it in a file.
             pub accepts_missing_data: bool,
+            /// The id that a new cluster gets, or the one that a new folder belongs to (`CLUSTER_ID` in the environment).
+            pub cluster_id: Option<String>,
             /// Every value that somebody set, and where; topic defaults are resolved from it.
             pub values: BrokerValues,
         }
@@ -37,9 +39,14 @@ macro_rules! rooms {
         impl BrokerConfig {
             /// Reads what is set, or the defaults.
             pub(super) fn read(values: BrokerValues) -> Result<Self, ConfigError> {
-                let config = Self { $($field: <$room>::read(&values)?,)+ accepts_missing_data: false, values };
+                let config = Self {
+                    $($field: <$room>::read(&values)?,)+
+                    accepts_missing_data: false,
+                    cluster_id: None,
+                    values,
+                };
                 config.node.check(&config.quorum, &config.listeners)?;
-                config.listeners.check()?;
+                config.listeners.check(config.node.is_broker(), config.node.is_controller())?;
                 config.storage.check()?;
                 Ok(config)
             }

@@ -9,7 +9,9 @@ use crate::protocol::guard::shapes;
 use crate::protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use crate::protocol::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use crate::server::Broker;
-use crate::server::api::{AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, Request};
+use crate::server::api::{
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Handler, ListenerRole, Request,
+};
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
@@ -42,36 +44,69 @@ impl Answered for DescribeClusterRequest {
 
 impl AnswerNow for DescribeClusterRequest {
     fn answer(self, broker: &Arc<Broker>, request: &Request) -> DescribeClusterResponse {
-        if self.endpoint_type != BROKER_ENDPOINTS {
-            let (error, reason) = match self.endpoint_type {
-                CONTROLLER_ENDPOINTS => (
-                    ResponseError::MismatchedEndpointType,
-                    "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".to_owned(),
-                ),
-                other => (ResponseError::UnsupportedEndpointType, format!("Unsupported endpoint type {other}")),
-            };
-            return self.error_response(request.version, &WireError::new(error, reason));
+        let (own, own_name) = match broker.listener_role(request.listener) {
+            ListenerRole::Broker => (BROKER_ENDPOINTS, "BROKER"),
+            ListenerRole::Controller => (CONTROLLER_ENDPOINTS, "CONTROLLER"),
+        };
+        let wanted_name = match self.endpoint_type {
+            BROKER_ENDPOINTS => "BROKER",
+            CONTROLLER_ENDPOINTS => "CONTROLLER",
+            other => {
+                let reason = format!("Unsupported endpoint type {other}");
+                let error = WireError::new(ResponseError::UnsupportedEndpointType, reason);
+                return self.error_response(request.version, &error);
+            }
+        };
+        if own_name != wanted_name {
+            let reason = format!(
+                "The request was sent to an endpoint of type {own_name}, but we wanted an endpoint of type {wanted_name}"
+            );
+            let error = WireError::new(ResponseError::MismatchedEndpointType, reason);
+            return self.error_response(request.version, &error);
         }
-        let image = broker.image();
         let listener = broker.listener_names.get(request.listener).map_or("", String::as_str);
-        let shown = image.brokers().values().filter(|known| self.include_fenced_brokers || !known.fenced);
-        let brokers = shown.filter_map(|known| {
-            let address = known.listener(listener)?;
-            let described = DescribeClusterBroker::default()
-                .with_broker_id(BrokerId(known.id.0))
-                .with_host(text(&address.host))
-                .with_port(i32::from(address.port))
-                .with_rack(known.rack.as_deref().map(text));
-            Some(if request.version >= 2 { described.with_is_fenced(known.fenced) } else { described })
-        });
+        let (nodes, controller) = match own {
+            CONTROLLER_ENDPOINTS => (controllers(broker, listener), broker.quorum.leader()),
+            _ => {
+                let brokers = brokers(broker, listener, request.version, self.include_fenced_brokers);
+                (brokers, broker.shown_controller())
+            }
+        };
         let response = DescribeClusterResponse::default()
-            .with_endpoint_type(BROKER_ENDPOINTS)
+            .with_endpoint_type(own)
             .with_cluster_id(text(&broker.cluster_id))
-            .with_controller_id(leader_id(broker.shown_controller()))
-            .with_brokers(brokers.collect());
+            .with_controller_id(leader_id(controller))
+            .with_brokers(nodes);
         match self.include_cluster_authorized_operations {
             true => response.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
             false => response,
         }
     }
+}
+
+/// The brokers, fenced ones too where they are asked for, that listen under this name.
+fn brokers(broker: &Broker, listener: &str, version: i16, with_fenced: bool) -> Vec<DescribeClusterBroker> {
+    let image = broker.image();
+    let shown = image.brokers().values().filter(|known| with_fenced || !known.fenced);
+    let brokers = shown.filter_map(|known| {
+        let address = known.listener(listener)?;
+        let described = DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(known.id.0))
+            .with_host(text(&address.host))
+            .with_port(i32::from(address.port))
+            .with_rack(known.rack.as_deref().map(text));
+        Some(if version >= 2 { described.with_is_fenced(known.fenced) } else { described })
+    });
+    brokers.collect()
+}
+
+/// The voters of the quorum, where their controllers listen under this name.
+fn controllers(broker: &Broker, listener: &str) -> Vec<DescribeClusterBroker> {
+    let voters = broker.quorum.status().voters.into_iter();
+    let controllers = voters.filter_map(|voter| {
+        let address = voter.endpoints.iter().find(|endpoint| endpoint.name == listener)?;
+        let described = DescribeClusterBroker::default().with_broker_id(BrokerId(voter.id.0));
+        Some(described.with_host(text(&address.host)).with_port(i32::from(address.port)))
+    });
+    controllers.collect()
 }
