@@ -4,11 +4,12 @@
 //!
 //! What must hold after each opening, whatever happened before:
 //! 1. Every batch below the last flushed offset is there, byte for byte.
-//! 2. What else is there was appended, at that offset, and without a gap (KIP-101's premise).
+//! 2. What else is there was appended, at that offset, without a gap, and epochs do not go down (KIP-101's premise).
 //! 3. The producers are those that a replay of the log gives (KIP-98).
 //! 4. Epochs, offsets and timestamps are found where the batches say (KIP-101, KIP-79).
 //! 5. After a process was killed (and no power cut), nothing that was acknowledged is missing.
-//! 6. What a truncation took does not come back, once it is done.
+//! 6. What a truncation took does not come back, once it is done. (Of one that died in its middle, what it took may,
+//!    until the log is synced again: a process that begins again finds it done, and a power cut undoes it.)
 //!
 //! A failure prints the command that repeats its seed ([`seeds`]).
 
@@ -42,8 +43,9 @@ struct World {
     config: LogConfig,
     log: Option<Log>,
     batches: Vec<Model>,
-    /// Batches whose append failed. They may turn up after a crash, as a request may that timed out.
-    failed: Vec<Model>,
+    /// Batches that are in no log, and may turn up after a crash: their append failed (as a request may that timed
+    /// out), or they were cut off or lost, and nothing was synced since then.
+    ghosts: Vec<Model>,
     /// Below it nothing may ever be lost.
     flushed: i64,
     /// What the data folder's checkpoint file would say.
@@ -76,7 +78,7 @@ impl World {
             config,
             log: None,
             batches: Vec::new(),
-            failed: Vec::new(),
+            ghosts: Vec::new(),
             flushed: 0,
             recovery_point: 0,
             epoch: 0,
@@ -148,7 +150,7 @@ impl World {
         let appended = match append_with(self.log(), batch.clone(), LeaderEpoch(self.epoch)) {
             Ok(appended) => appended,
             Err(error) => {
-                self.failed.push(model);
+                self.ghosts.push(model);
                 return Err(error);
             }
         };
@@ -182,7 +184,7 @@ impl World {
             56..60 => self.follow(),
             60..68 => self.flush(),
             68..73 => {
-                self.log().flush().unwrap();
+                self.flush();
                 self.log().checkpoint().unwrap();
                 self.recovery_point = self.log().recovery_point().0;
                 self.flushed = self.flushed.max(self.recovery_point);
@@ -204,6 +206,7 @@ impl World {
                         .is_err()
                 );
                 self.flushed = self.model_end();
+                self.ghosts.clear();
                 self.recovery_point = self.flushed;
                 self.closed = true;
                 if self.random.one_in(2) { self.kill() } else { self.power_cut() }
@@ -318,9 +321,13 @@ impl World {
     }
 
     fn flush(&mut self) {
+        let synced = self.log().recovery_point();
         let flushed = self.log().flush().unwrap();
         assert_eq!(flushed.0, self.model_end(), "seed {}", self.seed);
         self.flushed = flushed.0;
+        if flushed > synced {
+            self.ghosts.clear();
+        }
     }
 
     /// A failed append leaves nothing; the next one works (or says that the log is offline).
@@ -407,10 +414,15 @@ impl World {
             let offset = survivors.last().map_or(0, |b| b.header.next_offset());
             let bytes = read(self.log(), offset, 1, end);
             let same = |m: &&Model| m.bytes == bytes;
-            let model = self.batches.iter().chain(&self.failed).find(same);
+            let model = self.batches.iter().chain(&self.ghosts).find(same);
             let model =
                 model.unwrap_or_else(|| panic!("seed {seed}: what is at {offset} was never appended"));
             assert_eq!(model.header.base_offset, offset, "seed {seed}: there is a gap");
+            let epoch = |model: &Model| model.header.partition_leader_epoch;
+            assert!(
+                survivors.last().is_none_or(|last| epoch(last) <= epoch(model)),
+                "seed {seed}: an older epoch"
+            );
             survivors.push(model.clone());
         }
         let flushed = |b: &&Model| b.header.base_offset < self.flushed;
@@ -422,8 +434,10 @@ impl World {
                 .map(|b| &b.bytes)),
             "seed {seed}: what was flushed has changed"
         );
+        let is_gone = |batch: &Model| survivors.iter().all(|survivor| survivor.bytes != batch.bytes);
+        let gone = self.batches.drain(..).chain(self.ghosts.drain(..)).filter(is_gone).collect();
+        self.ghosts = gone;
         self.batches = survivors;
-        self.failed.clear();
         self.producers_go_on();
     }
 

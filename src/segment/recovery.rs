@@ -405,7 +405,8 @@ impl Opener<'_> {
         };
         let (state, is_torn, are_unsynced) = self.settle(base, next, found, &*file, walk)?;
         let segment = Segment::new(self.files, base, state, written_ms);
-        segment.are_indexes_unsynced.store(are_unsynced, Ordering::Release);
+        // Entries that hold may be in no more than the page cache: their writer died, or the log was cut since.
+        segment.are_indexes_unsynced.store(are_unsynced || !self.was_closed, Ordering::Release);
         Ok((segment, is_torn))
     }
 
@@ -440,6 +441,7 @@ impl Opener<'_> {
         let mut state = State::new(limit, next.unwrap_or(base));
         (state.offsets, state.times, state.largest) = (offsets, times, largest);
         let epochs = self.epochs.clone();
+        let mut epoch = -1;
         let mut walk = Walk {
             state,
             epochs,
@@ -466,9 +468,12 @@ impl Opener<'_> {
                 && next.is_none_or(|next| header.last_offset() < next)
                 && (batch.position > from || entered.is_none_or(|entered| entered == header.last_offset()));
             let is_synced = header.last_offset() < self.recovery_point;
-            if !follows || !is_synced && !scan::is_sound(file, &batch, &mut buffer)? {
+            // What was cut off, and came back behind what was written over its beginning, is of an older epoch.
+            let is_back = header.partition_leader_epoch < epoch;
+            if !follows || !is_synced && (is_back || !scan::is_sound(file, &batch, &mut buffer)?) {
                 break;
             }
+            epoch = header.partition_leader_epoch;
             walk.is_time_off |= largest.is_some_and(|(timestamp, offset)| {
                 (header.base_offset..=header.last_offset()).contains(&offset)
                     && (timestamp, offset) != (header.max_timestamp, header.last_offset())
