@@ -18,7 +18,7 @@ use super::epoch_file::EpochFile;
 use super::file_cache::{FileCache, FileKind};
 use super::leadership::{EpochBack, Leadership};
 use super::producer_state::{ProducerState, ProducerSummary};
-use super::removals::Removals;
+use super::removals::{Removals, remove};
 use super::room::Room;
 use super::segment_file::{Files, Segment, State, file_name};
 use super::{AppendError, AppendRequest, Appended, LogConfig};
@@ -436,8 +436,20 @@ impl Log {
         Ok(())
     }
 
-    /// Makes an empty segment's file.
+    /// Makes an empty segment's file; one that cannot be made whole leaves none.
     pub(super) fn new_segment(&self, base_offset: i64) -> io::Result<Segment> {
+        self.try_new_segment(base_offset).inspect_err(|_| {
+            // Were it to stay, the log would be taken to end there once it has grown over it.
+            let path = self.files.path(&file_name(base_offset, FileKind::Log.extension()));
+            self.files.forget(base_offset);
+            self.is_dir_unsynced.store(true, Ordering::Release);
+            if let Err(error) = remove(&*self.files.disk, &path) {
+                self.fail_above(self.log_end_offset(), "taking back a new segment", &error);
+            }
+        })
+    }
+
+    fn try_new_segment(&self, base_offset: i64) -> io::Result<Segment> {
         self.files.forget(base_offset);
         let file = self.files.open(base_offset, FileKind::Log, OpenMode::Create)?;
         file.set_len(0)?;
