@@ -7,8 +7,10 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Instant;
 
 use support::{Broker, PATIENCE, batch};
@@ -324,6 +326,16 @@ fn answers(client: &mut support::Client, partition: i32) -> [i16; 6] {
     [produced, fetched, by_id, listed, deleted, ends]
 }
 
+/// One record on its way to a partition.
+fn producing(broker: &Broker) -> std::process::Child {
+    let mut produce = std::process::Command::new(env!("CARGO_BIN_EXE_raftsman"));
+    produce.args(["produce", "--bootstrap-server", &broker.address.to_string(), "--topic", "t"]);
+    produce.args(["--partition", "0"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut producer = produce.spawn().unwrap();
+    producer.stdin.take().unwrap().write_all(b"d\n").unwrap();
+    producer
+}
+
 #[test]
 fn a_partition_that_lost_records_is_offline_until_they_are_back_or_given_up() {
     const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -351,13 +363,26 @@ fn a_partition_that_lost_records_is_offline_until_they_are_back_or_given_up() {
         // At every start, and it is taken when it is back.
         let broker = Broker::start(folder.path(), &[]);
         assert_eq!(broker.connect().fetch("t", 0, 0, 1000).0, KAFKA_STORAGE_ERROR);
+        // Who writes to it is told why that takes so long, and goes on then.
+        let mut producer = (damage == "cut").then(|| producing(&broker));
+        if let Some(producer) = &mut producer {
+            let mut said = String::new();
+            BufReader::new(producer.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+            let told = said.starts_with("warning: t-0 has no leader") && said.contains("trying for another");
+            assert!(told, "{said}");
+        }
         fs::write(&path, &content).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while broker.connect().fetch("t", 0, 0, 1000).0 == KAFKA_STORAGE_ERROR {
             assert!(Instant::now() < deadline, "the partition stays offline:\n{}", broker.log_text());
             std::thread::yield_now();
         }
-        assert_eq!(values(&broker), ["a", "b", "c"]);
+        let mut expected = vec!["a", "b", "c"];
+        if let Some(mut producer) = producer {
+            assert!(producer.wait().unwrap().success());
+            expected.push("d");
+        }
+        assert_eq!(values(&broker), expected);
         broker.stop();
     }
     fs::remove_file(&path).unwrap();

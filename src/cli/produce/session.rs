@@ -10,10 +10,14 @@ use tokio::time::Interval;
 use super::input::{Chunk, Parser, next_line};
 use crate::cli::output::CliError;
 use crate::cli::time;
+use crate::client::ClientError;
 use crate::client::producer::{Producer, ProducerError};
 
 /// How often the progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a partition may take no records before that is told: a new one has no leader for a moment.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// What is read, and how.
 pub(super) struct Input {
@@ -37,6 +41,8 @@ pub(super) struct Session {
     is_sync: bool,
     is_prompting: bool,
     progress: Progress,
+    /// The partition that was last said to take no records.
+    told: Option<String>,
     /// Why the input ended early. What was read before is still delivered.
     failure: Option<CliError>,
 }
@@ -57,6 +63,7 @@ impl Session {
             is_sync,
             is_prompting,
             progress,
+            told: None,
             failure: None,
         }
     }
@@ -127,7 +134,10 @@ impl Session {
         tokio::select! {
             event = self.producer.wait() => self.producer.handle(event).await?,
             chunk = self.input.chunks.recv(), if wants_input => self.take(chunk),
-            _ = tick.tick() => self.progress.show(&self.producer, false),
+            _ = tick.tick() => {
+                self.tell_what_is_held_up();
+                self.progress.show(&self.producer, false);
+            }
             _ = tokio::signal::ctrl_c(), if !self.is_ended => {
                 let interrupted = "interrupted; what was read so far has been sent";
                 let failure = (!self.input.is_typed).then(|| CliError::Failed(interrupted.to_owned()));
@@ -135,6 +145,30 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Says which partition takes no records, and why, once for each time that one does not.
+    fn tell_what_is_held_up(&mut self) {
+        let Some(held_up) = self.producer.held_up(TOLD_AFTER) else {
+            self.told = None;
+            return;
+        };
+        if self.told.as_ref() == Some(&held_up.partition) {
+            return;
+        }
+        let why = match held_up.error {
+            ClientError::NoLeader(partition) => {
+                format!(
+                    "{partition} has no leader (is its broker down, or its log offline? the broker's log tells)"
+                )
+            }
+            error => format!("{} takes no records: {error}", held_up.partition),
+        };
+        let line_start = if self.progress.is_terminal { "\r\x1b[K" } else { "" };
+        let left = held_up.left.as_secs();
+        // A warning that nobody can see is no failure.
+        drop(writeln!(io::stderr(), "{line_start}warning: {why}; trying for another {left} s"));
+        self.told = Some(held_up.partition);
     }
 
     fn take(&mut self, chunk: Option<Chunk>) {

@@ -77,6 +77,14 @@ pub enum Event {
     Due,
 }
 
+/// A partition that takes no records at the moment.
+pub struct HeldUp {
+    pub partition: String,
+    pub error: ClientError,
+    /// Until the producer gives up.
+    pub left: Duration,
+}
+
 /// The answer to one request.
 pub struct Answered {
     broker: i32,
@@ -143,6 +151,7 @@ impl Producer {
             refresh_at: Instant::now(),
             turn: 0,
         };
+        this.metadata_is_stale = this.topic.partitions.iter().any(|partition| partition.leader.is_none());
         this.apply_metadata();
         Ok(this)
     }
@@ -159,6 +168,23 @@ impl Producer {
     /// Whether the caller should wait before it appends more.
     pub fn is_full(&self) -> bool {
         self.buffered_bytes >= self.options.buffer_bytes
+    }
+
+    /// The partition that has kept a batch for longest, if it has for so long, and why it does not take it.
+    pub fn held_up(&self, for_at_least: Duration) -> Option<HeldUp> {
+        let now = Instant::now();
+        let kept = self.queues.iter().enumerate().filter_map(|(index, queue)| {
+            let first = queue.batches.iter().find(|batch| batch.sending == Sending::Ready)?;
+            let reason = match queue.leader {
+                None => Some(ClientError::NoLeader(format!("{}-{index}", self.topic.name))),
+                Some(_) => queue.last_error.clone(),
+            };
+            (now >= first.sealed + for_at_least).then_some((first.sealed, index, reason?))
+        });
+        let (sealed, index, error) = kept.min_by_key(|(sealed, ..)| *sealed)?;
+        let deadline = sealed + Duration::from_millis(self.options.delivery_timeout_ms);
+        let left = deadline.saturating_duration_since(now);
+        Some(HeldUp { partition: format!("{}-{index}", self.topic.name), error, left })
     }
 
     /// Whether everything appended has been acknowledged.
