@@ -92,6 +92,7 @@ impl Cluster {
                 true => vec![],
                 false => self.voters.iter().map(|id| address(*id)).collect(),
             },
+            joins_by_itself: false,
             listener_name: "CONTROLLER".into(),
         };
         if is_voter {

@@ -430,8 +430,18 @@ fn the_cluster_tells_its_id_its_brokers_and_what_they_serve() {
     let json: serde_json::Value = serde_json::from_str(&quorum(&["--status", "--json"])).unwrap();
     assert_eq!((&json["leader_id"], &json["current_voters"][0]["id"]), (&1.into(), &1.into()));
     cluster.scripts.run("kafka-metadata-quorum.sh", &["describe"]).ended(2).says("--status");
-    let add = ["--bootstrap-server", &cluster.address, "add-controller"];
-    cluster.scripts.run("kafka-metadata-quorum.sh", &add).ended(1).says("cannot be changed yet");
+    let quorum = |arguments: &[&str]| {
+        let arguments = [&["--bootstrap-server", &cluster.address], arguments].concat();
+        cluster.scripts.run("kafka-metadata-quorum.sh", &arguments)
+    };
+    quorum(&["add-controller"]).ended(1).says("You must supply the configuration file");
+    let directory = json["current_voters"][0]["directory_id"].as_str().unwrap().to_owned();
+    let remove = ["remove-controller", "-i", "1", "-d", &directory];
+    let dry = quorum(&[&remove[..], &["--dry-run"]].concat()).ended(0).stdout;
+    assert_eq!(dry, format!("DRY RUN of removing KRaft controller 1 with directory id {directory}\n"));
+    quorum(&remove).ended(1).says("this node is alone");
+    let unregister = ["unregister", "--bootstrap-server", &cluster.address, "--id", "4711"];
+    cluster.scripts.run("kafka-cluster.sh", &unregister).ended(1).says("not currently registered");
     let features = ["--bootstrap-server", &cluster.address, "describe"];
     let features = cluster.scripts.run("kafka-features.sh", &features).ended(0).stdout;
     let line = format!(

@@ -1,13 +1,17 @@
-//! `raftsman cluster` (kafka-cluster): the cluster's id, and where its brokers listen.
+//! `raftsman cluster` (kafka-cluster): the cluster's id, where its brokers and controllers listen, and brokers to forget.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use kafka_protocol::messages::{
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, UnregisterBrokerRequest,
+};
 use serde_json::json;
 
 use super::output::{CliError, Output};
 use super::properties::ConnectionArguments;
+use crate::client::{Client, ClientError};
 
 /// Arguments of `raftsman cluster`.
 #[derive(Debug, Args)]
@@ -17,7 +21,8 @@ use super::properties::ConnectionArguments;
     arg_required_else_help = true,
     after_help = "Examples:
   raftsman cluster cluster-id
-  raftsman cluster list-endpoints --bootstrap-server 127.0.0.1:9092 --json"
+  raftsman cluster list-endpoints --bootstrap-server 127.0.0.1:9092 --json
+  raftsman cluster unregister --id 3"
 )]
 pub struct ClusterArguments {
     #[command(subcommand)]
@@ -30,86 +35,121 @@ pub enum Action {
     ClusterId(Reach),
     /// Print the brokers with their addresses
     ListEndpoints(Reach),
-    /// Refused: there is no other broker to forget
-    #[command(hide = true)]
+    /// Forget a broker that does not come back
     Unregister {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+        /// The id of the broker
+        #[arg(long, short, value_name = "ID")]
+        id: i32,
     },
 }
 
 /// Where the cluster is, by the options of Kafka's tool.
 #[derive(Debug, Args)]
 pub struct Reach {
-    /// Brokers to ask first, host:port[,host:port…]
-    #[arg(long, short, value_name = "HOST:PORT,…", default_value = "127.0.0.1:9092")]
-    pub bootstrap_server: String,
+    /// Brokers to ask first, host:port[,host:port…] [default: 127.0.0.1:9092]
+    #[arg(long, short, value_name = "HOST:PORT,…")]
+    pub bootstrap_server: Option<String>,
     /// File of client properties
     #[arg(long, short, alias = "config", value_name = "FILE")]
     pub command_config: Option<PathBuf>,
-    /// Without effect with one node: a broker that is fenced is not there
-    #[arg(long, hide = true)]
+    /// Brokers that are fenced, too
+    #[arg(long)]
     pub include_fenced_brokers: bool,
-    #[arg(long, short = 'C', hide = true)]
+    /// Controllers to ask in place of brokers, and to print
+    #[arg(long, short = 'C', value_name = "HOST:PORT,…")]
     pub bootstrap_controller: Option<String>,
     /// JSON
     #[arg(long)]
     pub json: bool,
 }
 
+impl Reach {
+    fn client(&self) -> Result<Client, CliError> {
+        let (server, controller) = (&self.bootstrap_server, &self.bootstrap_controller);
+        if server.is_some() && controller.is_some() {
+            let why = "only one of --bootstrap-server and --bootstrap-controller says whom to ask";
+            return Err(CliError::Usage(why.to_owned()));
+        }
+        let address = server.as_ref().or(controller.as_ref());
+        let connection = ConnectionArguments {
+            bootstrap_server: address.map_or_else(|| "127.0.0.1:9092".to_owned(), Clone::clone),
+            command_config: self.command_config.clone(),
+            command_property: Vec::new(),
+        };
+        connection.client(&connection.properties(&[])?)
+    }
+
+    async fn describe(&self) -> Result<DescribeClusterResponse, CliError> {
+        let client = self.client()?;
+        let kind = if self.bootstrap_controller.is_some() { CONTROLLER_ENDPOINTS } else { BROKER_ENDPOINTS };
+        let request = DescribeClusterRequest::default()
+            .with_endpoint_type(kind)
+            .with_include_fenced_brokers(self.include_fenced_brokers);
+        let asked = client.retry(async || {
+            let response = client.any().await?.call(&request).await?;
+            ClientError::check(response.error_code, response.error_message.as_deref())?;
+            Ok(response)
+        });
+        Ok(asked.await?)
+    }
+}
+
+/// Kinds of endpoints on the wire (KIP-919).
+const BROKER_ENDPOINTS: i8 = 1;
+const CONTROLLER_ENDPOINTS: i8 = 2;
+
 pub async fn run(arguments: ClusterArguments, out: &mut Output) -> Result<(), CliError> {
-    let (reach, lists) = match arguments.action {
-        Action::ClusterId(reach) => (reach, false),
-        Action::ListEndpoints(reach) => (reach, true),
-        Action::Unregister { .. } => {
-            return Err(CliError::Failed(
-                "unregister: a cluster has one node yet, which is this one".to_owned(),
-            ));
+    match arguments.action {
+        Action::ClusterId(reach) => {
+            let id = reach.describe().await?.cluster_id.to_string();
+            match reach.json {
+                true => out.json(&json!({"cluster_id": id}))?,
+                false => writeln!(out, "Cluster ID: {id}")?,
+            }
         }
-    };
-    if reach.bootstrap_controller.is_some() {
-        return Err(CliError::Usage(
-            "--bootstrap-controller: ask a broker, with --bootstrap-server".to_owned(),
-        ));
-    }
-    let connection = ConnectionArguments {
-        bootstrap_server: reach.bootstrap_server,
-        command_config: reach.command_config,
-        command_property: Vec::new(),
-    };
-    let client = connection.client(&connection.properties(&[])?)?;
-    let metadata = client.retry(async || client.fetch_metadata(Some(&[])).await).await?;
-    if !lists {
-        let id = metadata.cluster_id.as_ref().map(ToString::to_string);
-        match id {
-            _ if reach.json => out.json(&json!({"cluster_id": id}))?,
-            Some(id) => writeln!(out, "Cluster ID: {id}")?,
-            None => writeln!(out, "No cluster ID found. The Kafka version is probably too old.")?,
+        Action::ListEndpoints(reach) => list_endpoints(&reach, out).await?,
+        Action::Unregister { reach, id } => {
+            let request = UnregisterBrokerRequest::default().with_broker_id(BrokerId(id));
+            let response = reach.client()?.any().await?.call(&request).await?;
+            ClientError::check(response.error_code, response.error_message.as_deref())?;
+            match reach.json {
+                true => out.json(&json!({"unregistered": id}))?,
+                false => writeln!(out, "Broker {id} is no longer registered.")?,
+            }
         }
-        return Ok(());
     }
-    let mut brokers = metadata.brokers;
-    brokers.sort_by_key(|broker| broker.node_id.0);
-    let width = brokers.iter().map(|broker| broker.host.chars().count()).max().unwrap_or(0).max(9);
+    Ok(())
+}
+
+async fn list_endpoints(reach: &Reach, out: &mut Output) -> Result<(), CliError> {
+    let mut nodes = reach.describe().await?.brokers;
+    nodes.sort_by_key(|node| node.broker_id.0);
+    let is_controller = reach.bootstrap_controller.is_some();
+    let kind = if is_controller { "controller" } else { "broker" };
+    let width = nodes.iter().map(|node| node.host.chars().count()).max().unwrap_or(0).max(9);
+    // Kafka's layout: controllers have no state.
+    let has_state = !is_controller;
     if !reach.json {
         let (id, host, port, rack) = ("ID", "HOST", "PORT", "RACK");
-        let (state, kind) = ("STATE", "ENDPOINT_TYPE");
-        writeln!(out, "{id:<10} {host:<width$} {port:<10} {rack:<10} {state:<10} {kind:<15}")?;
+        let state = if has_state { format!("{:<10} ", "STATE") } else { String::new() };
+        writeln!(out, "{id:<10} {host:<width$} {port:<10} {rack:<10} {state}{:<15}", "ENDPOINT_TYPE")?;
     }
-    for broker in &brokers {
-        let rack = broker.rack.as_ref().map(ToString::to_string);
+    for node in &nodes {
+        let rack = node.rack.as_ref().map(ToString::to_string);
+        let state = if node.is_fenced { "fenced" } else { "unfenced" };
+        let (id, host, port) = (node.broker_id.0, node.host.as_str(), node.port);
         if reach.json {
             out.json(&json!({
-                "id": broker.node_id.0, "host": broker.host.to_string(), "port": broker.port, "rack": rack,
-                "state": "unfenced", "endpoint_type": "broker",
+                "id": id, "host": host, "port": port, "rack": rack, "endpoint_type": kind,
+                "state": has_state.then_some(state),
             }))?;
             continue;
         }
-        let (id, host, port) = (broker.node_id.0, broker.host.as_str(), broker.port);
         let rack = rack.as_deref().unwrap_or("null");
-        // Metadata names those alone that are not fenced.
-        let (state, kind) = ("unfenced", "broker");
-        writeln!(out, "{id:<10} {host:<width$} {port:<10} {rack:<10} {state:<10} {kind:<15}")?;
+        let state = if has_state { format!("{state:<10} ") } else { String::new() };
+        writeln!(out, "{id:<10} {host:<width$} {port:<10} {rack:<10} {state}{kind:<15}")?;
     }
     Ok(())
 }

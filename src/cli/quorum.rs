@@ -1,4 +1,4 @@
-//! `raftsman quorum` (kafka-metadata-quorum): who leads the metadata quorum, and how far its members are.
+//! `raftsman quorum` (kafka-metadata-quorum): who leads the metadata quorum, how far its members are, and who has a vote.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,15 +6,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::add_raft_voter_request::Listener;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_quorum_response::ReplicaState;
-use kafka_protocol::messages::{DescribeClusterRequest, DescribeQuorumRequest, DescribeQuorumResponse};
+use kafka_protocol::messages::{
+    AddRaftVoterRequest, DescribeClusterRequest, DescribeQuorumRequest, DescribeQuorumResponse,
+    RemoveRaftVoterRequest,
+};
 use serde_json::json;
 
 use super::output::{CliError, Output};
 use super::properties::ConnectionArguments;
-use crate::client::{ClientError, topic_name};
-use crate::types::uuid_to_base64;
+use crate::client::{ClientError, text as text_of, topic_name};
+use crate::config::{BrokerConfig, properties};
+use crate::env::real;
+use crate::node::formatting;
+use crate::types::{uuid_from_base64, uuid_to_base64};
 
 /// Arguments of `raftsman quorum`.
 #[derive(Debug, Args)]
@@ -25,6 +32,8 @@ use crate::types::uuid_to_base64;
     after_help = "Examples:
   raftsman quorum describe --status
   raftsman quorum describe --replication --human-readable
+  raftsman quorum --command-config controller.properties add-controller
+  raftsman quorum remove-controller --controller-id 3 --controller-directory-id JEXY6aqzQY-32P5TStzaFg
   raftsman quorum --bootstrap-server 127.0.0.1:9092 describe --status --json"
 )]
 pub struct QuorumArguments {
@@ -81,17 +90,23 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Refused: the quorum's members cannot be changed yet
-    #[command(hide = true)]
+    /// Make a controller that follows the quorum one of its voters; --command-config is its configuration
     AddController {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
-    /// Refused: the quorum's members cannot be changed yet
-    #[command(hide = true)]
+    /// Take the vote of a controller away
     RemoveController {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
+        /// The id of the controller
+        #[arg(long, short = 'i', value_name = "ID")]
+        controller_id: i32,
+        /// The id of its folder
+        #[arg(long, short = 'd', value_name = "ID")]
+        controller_directory_id: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -120,11 +135,10 @@ struct Quorum {
 pub async fn run(arguments: QuorumArguments, out: &mut Output) -> Result<(), CliError> {
     let (status, human_readable, as_json) = match arguments.action {
         Action::Describe { status, human_readable, json, .. } => (status, human_readable, json),
-        Action::AddController { .. } | Action::RemoveController { .. } => {
-            return Err(CliError::Failed(
-                "the metadata quorum's members cannot be changed yet: it has those that it was made with"
-                    .to_owned(),
-            ));
+        Action::AddController { dry_run } => return add_controller(arguments.reach, dry_run, out).await,
+        Action::RemoveController { controller_id, controller_directory_id, dry_run } => {
+            let voter = (controller_id, controller_directory_id);
+            return remove_controller(arguments.reach, voter, dry_run, out).await;
         }
     };
     let quorum = ask(arguments.reach).await?;
@@ -149,6 +163,95 @@ pub async fn run(arguments: QuorumArguments, out: &mut Output) -> Result<(), Cli
         }
         (false, false) => print_replication(&quorum, human_readable, out)?,
     }
+    Ok(())
+}
+
+/// How long a change of the voters may take.
+const CHANGE_TIMEOUT_MS: i32 = 30_000;
+
+/// Adds the controller whose configuration `--command-config` names, as Kafka's tool does.
+async fn add_controller(reach: GlobalReach, dry_run: bool, out: &mut Output) -> Result<(), CliError> {
+    let failed = |why: String| CliError::Failed(why);
+    let path = reach.command_config.clone().ok_or_else(|| {
+        failed(
+            "You must supply the configuration file of the controller you are adding when using add-controller."
+                .to_owned(),
+        )
+    })?;
+    let shown = path.display();
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(format!("{shown}: {error}")))?;
+    let config = BrokerConfig::from_values(properties::parse(&text));
+    let config = config.map_err(|error| failed(format!("{shown}: {error}")))?.0;
+    if !config.node.is_controller() {
+        return Err(failed(format!("process.roles did not contain 'controller' in {shown}")));
+    }
+    let dir = config.storage.log_dir();
+    let meta = formatting::meta_properties(&*real::surroundings().disk, dir);
+    let meta = meta.map_err(|why| failed(format!("{}/meta.properties: {why}", dir.display())))?;
+    let meta = meta.ok_or_else(|| {
+        failed(format!(
+            "{} has no meta.properties: start the controller, or format its folder (raftsman storage format)",
+            dir.display()
+        ))
+    })?;
+    let listeners: Vec<_> = config
+        .listeners
+        .advertised_to_controllers()
+        .map(|listener| {
+            let host = if listener.host.is_empty() { "localhost" } else { &listener.host };
+            Listener::default()
+                .with_name(text_of(&listener.name))
+                .with_host(text_of(host))
+                .with_port(listener.port)
+        })
+        .collect();
+    if listeners.is_empty() {
+        return Err(failed(format!("listeners in {shown} has none that controller.listener.names names")));
+    }
+    let endpoints: Vec<_> =
+        listeners.iter().map(|it| format!("{}://{}:{}", it.name, it.host, it.port)).collect();
+    if !dry_run {
+        // The file is the controller's; what a client needs is not in it.
+        let client = GlobalReach { command_config: None, ..reach }.client()?;
+        let request = AddRaftVoterRequest::default()
+            .with_cluster_id(None)
+            .with_timeout_ms(CHANGE_TIMEOUT_MS)
+            .with_voter_id(config.node.id)
+            .with_voter_directory_id(meta.directory_id)
+            .with_listeners(listeners);
+        let response = client.any().await?.call(&request).await?;
+        ClientError::check(response.error_code, response.error_message.as_deref())?;
+    }
+    let verb = if dry_run { "DRY RUN of adding" } else { "Added" };
+    writeln!(
+        out,
+        "{verb} controller {} with directory id {} and endpoints: {}",
+        config.node.id,
+        uuid_to_base64(meta.directory_id),
+        endpoints.join(", ")
+    )?;
+    Ok(())
+}
+
+async fn remove_controller(
+    reach: GlobalReach,
+    (id, directory): (i32, String),
+    dry_run: bool,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let wrong = || CliError::Usage(format!("--controller-directory-id {directory}: no id of 22 characters"));
+    let directory_id = uuid_from_base64(&directory).ok_or_else(wrong)?;
+    if !dry_run {
+        let client = reach.client()?;
+        let request = RemoveRaftVoterRequest::default()
+            .with_cluster_id(None)
+            .with_voter_id(id)
+            .with_voter_directory_id(directory_id);
+        let response = client.any().await?.call(&request).await?;
+        ClientError::check(response.error_code, response.error_message.as_deref())?;
+    }
+    let verb = if dry_run { "DRY RUN of removing" } else { "Removed" };
+    writeln!(out, "{verb} KRaft controller {id} with directory id {directory}")?;
     Ok(())
 }
 

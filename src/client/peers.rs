@@ -40,6 +40,8 @@ pub enum Purpose {
     RaftSnapshot,
     /// What the leader of the quorum has for a node that it does not call.
     RaftTake,
+    /// Changes of the quorum's voters.
+    QuorumMembers,
     /// How the quorum is, and signs of life to its leader.
     QuorumState,
     /// Requests to the active controller that were asked of another node.
@@ -68,6 +70,7 @@ impl Purpose {
             | Self::RaftVote
             | Self::RaftSnapshot
             | Self::RaftTake
+            | Self::QuorumMembers
             | Self::QuorumState
             | Self::Controller
             | Self::BrokerLifecycle => Way::Controller,

@@ -31,7 +31,7 @@ pub struct Feature {
 pub static FEATURES: &[Feature] = &[
     feature(ELIGIBLE_LEADER_REPLICAS_FEATURE, 0..=1, 0, 1),
     feature("group.version", 0..=0, 0, 0),
-    feature(KRAFT_FEATURE, 0..=0, 0, 0),
+    feature(KRAFT_FEATURE, 1..=1, 1, 1),
     feature(KAFKA_METADATA_FEATURE, 30..=30, 30, 30),
     feature("share.version", 0..=0, 0, 0),
     feature("streams.version", 0..=0, 0, 0),

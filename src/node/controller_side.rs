@@ -119,6 +119,7 @@ pub(super) fn part_in_quorum(
         network: network.clone(),
         endpoints,
         bootstrap_servers: bootstrap_servers.clone(),
+        joins_by_itself: config.node.is_controller() && config.quorum.auto_join,
         listener_name,
     };
     Some((reach, formation))

@@ -33,7 +33,7 @@ use super::quorum::node_id;
 use super::{MetadataQuorum, Metrics};
 use crate::client::Connection;
 use crate::client::peers::Purpose;
-use crate::protocol::internal::InternalKey;
+use crate::protocol::internal::{InternalKey, Refusal};
 use crate::types::NodeId;
 
 /// How often a follower asks.
@@ -185,7 +185,16 @@ impl Following {
             let metrics = self.metrics();
             self.note(&metrics);
             if let Some(change) = self.wanted_change(&metrics) {
-                let changing = self.quorum.inner.raft.change_membership(change, true);
+                let changing = async {
+                    let _turn = self.links.changing.lock().await;
+                    // Somebody else may have made a change meanwhile, with which this one is another.
+                    match self.wanted_change(&self.metrics()) {
+                        Some(wanted) if wanted == change => {
+                            self.quorum.inner.raft.change_membership(change, true).await.map(drop)
+                        }
+                        _ => Ok(()),
+                    }
+                };
                 match tokio::time::timeout(TEND_LIMIT, changing).await {
                     Ok(Ok(_)) => continue,
                     Ok(Err(error)) => {
@@ -205,6 +214,10 @@ impl Following {
     /// What the membership lacks of what was heard; one thing at a time.
     fn wanted_change(&self, metrics: &Metrics) -> Option<ChangeMembers<u64, Member>> {
         let membership = metrics.membership_config.membership();
+        // A change of the voters that another leader has begun.
+        if membership.get_joint_config().len() > 1 {
+            return Some(ChangeMembers::AddVoterIds(BTreeSet::new()));
+        }
         let own = Member::new(Some(self.links.directory_id), self.links.reach.endpoints.clone());
         if membership.get_node(&metrics.id) != Some(&own) {
             return Some(ChangeMembers::SetNodes(BTreeMap::from([(metrics.id, own)])));
@@ -293,8 +306,14 @@ impl Following {
                 Look::Answers(state)
             }
             // It is there, and has something against this node.
-            Err(CallError::Refused(_)) => {
-                self.links.heard.lock().leader_at = Instant::now();
+            Err(CallError::Refused(refusal)) => {
+                let mut heard = self.links.heard.lock();
+                heard.leader_at = Instant::now();
+                if let Refusal::UnknownDirectory { node, known } = refusal
+                    && node == self.links.node
+                {
+                    heard.replaced = Some((leader, known));
+                }
                 Look::Silent
             }
             Err(CallError::Client(crate::client::ClientError::TimedOut { .. })) => Look::Silent,
@@ -354,6 +373,12 @@ impl Following {
             }) {
                 self.links.heard.lock().leader_at = Instant::now();
                 return;
+            }
+            // One that others hear of may not know of this node any more: it says that it is there.
+            let others_hear =
+                states.values().filter_map(|state| state.hears).find(|led| Some(*led) != suspect);
+            if let Some(leader) = others_hear {
+                self.look(leader).await;
             }
             let last = self.quorum.state().last_log;
             let free = states.values().filter(|state| state.hears.is_none());

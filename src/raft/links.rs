@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::changing::VoterChange;
 use super::mailbox::{LetterAnswer, Mailbox};
 use super::member::{Endpoint, Member};
 use super::receiving::Receiving;
@@ -31,6 +32,8 @@ pub struct Reach {
     pub endpoints: Vec<Endpoint>,
     /// Controllers whose ids are not known (`controller.quorum.bootstrap.servers`).
     pub bootstrap_servers: Vec<String>,
+    /// Whether this node has itself made a voter (`controller.quorum.auto.join.enable`).
+    pub joins_by_itself: bool,
     /// The role of the controllers' listeners that others use (the first of `controller.listener.names`).
     pub listener_name: String,
 }
@@ -70,6 +73,10 @@ pub(super) enum QuorumRequest {
     Follow(Follower),
     /// What does its leader know of all members?
     Status,
+    /// Stand for election, of a voter, by the leader that goes.
+    Stand,
+    /// Have the voters changed, of the leader. It takes its time, and goes over a connection of its own.
+    ChangeVoters { change: VoterChange, within_ms: u64 },
 }
 
 /// A sign of life to the leader.
@@ -103,8 +110,25 @@ pub(super) struct Heard {
     /// A cluster id that another node knows, while this one knows none.
     pub cluster_id: Option<String>,
     /// Why nodes are not heard of.
-    pub problems: BTreeMap<NodeId, String>,
-    told: BTreeMap<NodeId, Instant>,
+    pub problems: BTreeMap<NodeId, Problem>,
+    /// The leader that knows this node by another folder, which has a vote.
+    pub replaced: Option<(NodeId, Uuid)>,
+    told: BTreeMap<(NodeId, String), Told>,
+}
+
+/// Why a node is not heard of.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub text: String,
+    /// It answers, and has something against this node.
+    is_refusal: bool,
+}
+
+/// A trouble that was told in the log.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    at: Instant,
+    is_refusal: bool,
 }
 
 /// How long a leader that hears of no majority goes on to decide.
@@ -130,6 +154,8 @@ pub(super) struct Links {
     /// Somebody was heard of that the leader may have to note.
     pub news: Notify,
     pub receiving: tokio::sync::Mutex<Option<Receiving>>,
+    /// Held by who changes the members, as the leader.
+    pub changing: tokio::sync::Mutex<()>,
     /// For members that have no listener for controllers.
     mailboxes: Mutex<BTreeMap<NodeId, Arc<Mailbox>>>,
     /// The leader that this node follows, or wants to.
@@ -152,6 +178,7 @@ impl Links {
             followers: BTreeMap::new(),
             cluster_id: None,
             problems: BTreeMap::new(),
+            replaced: None,
             told: BTreeMap::new(),
         };
         Self {
@@ -166,6 +193,7 @@ impl Links {
             heard: Mutex::new(heard),
             news: Notify::new(),
             receiving: Default::default(),
+            changing: Default::default(),
             mailboxes: Mutex::default(),
             followed: watch::Sender::new(None),
             tasks: Tasks::new(),
@@ -335,17 +363,35 @@ impl Links {
     pub fn note(&self, target: NodeId, error: Option<&CallError>) {
         let mut heard = self.heard.lock();
         let Some(error) = error else {
-            if heard.problems.remove(&target).is_some() && heard.told.remove(&target).is_some() {
-                tracing::info!(node = %target, "a node of the quorum is reached again");
+            // What it has against this node is about one kind of request, and others are answered.
+            if heard.problems.remove(&target).is_some_and(|known| !known.is_refusal) {
+                let before = heard.told.len();
+                heard.told.retain(|(node, _), told| *node != target || told.is_refusal);
+                if heard.told.len() < before {
+                    tracing::info!(node = %target, "a node of the quorum is reached again");
+                }
             }
             return;
         };
-        heard.problems.insert(target, error.to_string());
+        let is_refusal = matches!(error, CallError::Refused(_));
+        let text = error.to_string();
+        heard.problems.insert(target, Problem { text: text.clone(), is_refusal });
         let now = Instant::now();
-        if heard.told.get(&target).is_none_or(|told| now - *told > TOLD_AGAIN) {
-            heard.told.insert(target, now);
+        heard.told.retain(|_, told| now - told.at <= TOLD_AGAIN);
+        if !heard.told.contains_key(&(target, text.clone())) {
+            heard.told.insert((target, text), Told { at: now, is_refusal });
             tracing::warn!(node = %target, %error, "a node of the quorum is not reached");
         }
+    }
+
+    /// As [`Links::ask_for`], for what takes long: signs of life must not wait behind it.
+    pub async fn ask_apart<T: DeserializeOwned>(
+        &self,
+        target: NodeId,
+        request: &QuorumRequest,
+        limit: Duration,
+    ) -> Result<T, CallError> {
+        self.ask_by(Purpose::QuorumMembers, target, request, limit).await
     }
 
     /// How another node sees the quorum.
@@ -365,8 +411,18 @@ impl Links {
         request: &QuorumRequest,
         limit: Duration,
     ) -> Result<T, CallError> {
+        self.ask_by(Purpose::QuorumState, target, request, limit).await
+    }
+
+    async fn ask_by<T: DeserializeOwned>(
+        &self,
+        purpose: Purpose,
+        target: NodeId,
+        request: &QuorumRequest,
+        limit: Duration,
+    ) -> Result<T, CallError> {
         let payload = serde_json::to_vec(request).map_err(|error| CallError::Malformed(error.to_string()))?;
-        let way = (Purpose::QuorumState, InternalKey::QuorumState);
+        let way = (purpose, InternalKey::QuorumState);
         let answered = tokio::time::timeout(limit, self.call(target, way, &payload, limit)).await;
         let answered = answered.unwrap_or_else(|_| {
             let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);

@@ -24,6 +24,7 @@
 //! 6. A disk that takes no more for now never ends the quorum ([`room`]); an error that leaves in doubt what is on
 //!    the disk does, and the quorum says why ([`MetadataQuorum::failed`]).
 
+mod changing;
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
@@ -60,6 +61,7 @@ use serde::{Deserialize, Serialize};
 use crate::metadata::{METADATA_VERSION, MetadataRecord};
 use planted::{Bug, is_planted};
 
+pub use changing::{VoterChange, VoterError, VoterKey};
 pub use following::Formation;
 pub use frame::{JournalFrame, journal_frames};
 pub use links::{QuorumState, Reach};

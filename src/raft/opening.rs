@@ -12,6 +12,7 @@ use openraft::network::RaftNetworkFactory;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::changing::join_by_itself;
 use super::following::{Following, Formation};
 use super::links::{Links, Reach};
 use super::log_store::LogStore;
@@ -206,6 +207,9 @@ impl MetadataQuorum {
             formation: is_new.then_some(formation),
         };
         links.tasks.spawn_until_stopped(following.run());
+        if links.reach.joins_by_itself {
+            links.tasks.spawn_until_stopped(join_by_itself(quorum.clone(), links.clone()));
+        }
         if links.reach.endpoints.is_empty() {
             links.tasks.spawn_until_stopped(take_letters(quorum.clone(), links.clone()));
         }
@@ -299,7 +303,6 @@ impl MetadataQuorum {
                 return Err(OpenError::Newer(config.dir.clone(), NewerVersion { found }));
             }
             match (image.cluster_id().is_some(), self.leader()) {
-                (true, Some(_)) => return Ok(()),
                 (false, Some(leader)) if leader == config.node_id => {
                     let known = config.cluster_id.clone().or_else(|| self.told_cluster_id());
                     let cluster_id = known.unwrap_or_else(|| uuid_to_base64(config.chance.kafka_uuid()));
@@ -309,6 +312,22 @@ impl MetadataQuorum {
                         tracing::debug!(%error, "the first records of the cluster were not accepted yet");
                     }
                 }
+                // There is nobody who could not read what this version writes.
+                (true, Some(leader))
+                    if leader == config.node_id && found < METADATA_VERSION && self.is_only_voter() =>
+                {
+                    match self.propose(vec![version_record()]).await {
+                        Ok(_) => {}
+                        Err(ProposeError::NoRoom(why)) => {
+                            tracing::warn!(%why, "the metadata keeps version {found} until the next start");
+                            return Ok(());
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "the version of the metadata was not raised yet");
+                        }
+                    }
+                }
+                (true, Some(_)) => return Ok(()),
                 _ => {}
             }
             if told.elapsed() > WAITING_TOLD_EVERY {
@@ -336,7 +355,8 @@ impl MetadataQuorum {
             metrics.membership_config.membership().voter_ids().map(|id| id.to_string()).collect();
         let problems = self.inner.links.as_deref().map(|links| links.heard.lock().problems.clone());
         let problems = problems.unwrap_or_default().into_iter();
-        let problems: Vec<_> = problems.map(|(node, problem)| format!("node {node}: {problem}")).collect();
+        let problems: Vec<_> =
+            problems.map(|(node, problem)| format!("node {node}: {}", problem.text)).collect();
         let voters = if voters.is_empty() { "not known yet".to_owned() } else { voters.join(", ") };
         format!("{leader}; voters: {voters}; {}", problems.join("; "))
     }

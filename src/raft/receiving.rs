@@ -32,6 +32,9 @@ pub(super) struct Receiving {
 /// How long the leader may take to say how all are.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a change of the voters may take, whatever whoever asks says.
+const CHANGE_LIMIT: Duration = Duration::from_secs(600);
+
 fn unavailable(why: impl std::fmt::Display) -> Refusal {
     Refusal::Unavailable(why.to_string())
 }
@@ -71,6 +74,16 @@ impl MetadataQuorum {
                             true => write(&self.status()),
                             false => Err(unavailable("it does not lead the quorum")),
                         };
+                    }
+                    QuorumRequest::Stand => {
+                        if self.leader() != Some(head.node) {
+                            return Err(unavailable("who asks does not lead the quorum"));
+                        }
+                        self.inner.raft.trigger().elect().await.map_err(unavailable)?;
+                    }
+                    QuorumRequest::ChangeVoters { change, within_ms } => {
+                        let within = Duration::from_millis(within_ms).min(CHANGE_LIMIT);
+                        return write(&self.change_voters_here(change, within).await);
                     }
                     QuorumRequest::Follow(follower) => {
                         self.note_follower(&head, follower.endpoints, follower.last_index)?;

@@ -15,6 +15,7 @@ use crate::partition::replica::EpochError;
 use crate::partition::{Absent, DeleteRecordsError, FetchError, ProduceError};
 use crate::protocol::batch::BatchError;
 use crate::protocol::messages::StrBytes;
+use crate::raft::VoterError;
 use crate::segment::{AppendError, ReadError};
 
 /// An error as a client is told of it.
@@ -50,6 +51,19 @@ impl From<ResponseError> for WireError {
 impl From<ControllerError> for WireError {
     fn from(error: ControllerError) -> Self {
         Self::new(error.code, error.message)
+    }
+}
+
+impl From<VoterError> for WireError {
+    fn from(error: VoterError) -> Self {
+        let code = match &error {
+            VoterError::Duplicate { .. } => ResponseError::DuplicateVoter,
+            VoterError::NotFound { .. } => ResponseError::VoterNotFound,
+            VoterError::Invalid(_) => ResponseError::InvalidRequest,
+            VoterError::NotInTime(_) => ResponseError::RequestTimedOut,
+            VoterError::NotLeader => ResponseError::NotLeaderOrFollower,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -68,6 +68,16 @@ impl TestCluster {
         Self::begin(&[BOTH], overrides, true)
     }
 
+    /// The same, with what is in its folder already.
+    pub(crate) fn start_first_in(fill: impl FnOnce(&std::path::Path)) -> Self {
+        let place = Place::new(BOTH);
+        fill(place.folder.path());
+        let mut cluster = Self { places: [(1, place)].into(), overrides: Vec::new(), is_dynamic: true };
+        cluster.start_nodes(&[1]);
+        cluster.wait_for_brokers();
+        cluster
+    }
+
     fn begin(roles: &[&'static str], overrides: &[(&str, &str)], is_dynamic: bool) -> Self {
         let places = (1..).zip(roles.iter().map(|roles| Place::new(roles))).collect();
         let overrides = overrides.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();

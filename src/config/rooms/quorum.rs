@@ -8,6 +8,9 @@ use crate::config::key::{self, ConfigError, Key};
 config! {
     /// The `controller.quorum` keys.
     pub struct QuorumConfig {
+        /// Whether a controller that follows the quorum has itself made one of its voters, and a voter of its id removed
+        /// whose folder it has no more.
+        auto_join: bool = "controller.quorum.auto.join.enable", ReadOnly, Boolean, default "false";
         /// Addresses of controllers, host:port, that a node asks for its cluster when it joins.
         bootstrap_servers: Addresses = "controller.quorum.bootstrap.servers", ReadOnly, List(&[]), default "";
         /// The controllers that form the quorum, as in 1@host-a:9093,2@host-b:9093,3@host-c:9093.

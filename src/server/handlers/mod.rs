@@ -1,6 +1,7 @@
 //! One file per API, each with its declaration. The table here is what ApiVersions tells and what dispatch looks
 //! handlers up in; `docs/developing.md` says how to add one.
 
+mod add_raft_voter;
 mod alter_configs;
 mod alter_partition_reassignments;
 pub mod api_versions;
@@ -37,6 +38,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod remove_raft_voter;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
@@ -93,6 +95,8 @@ pub static APIS: &[Api] = &[
     unregister_broker::API,
     list_config_resources::API,
     describe_topic_partitions::API,
+    add_raft_voter::API,
+    remove_raft_voter::API,
 ];
 
 /// The API with this key, when it is served on listeners of this role.

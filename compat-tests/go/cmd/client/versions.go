@@ -595,6 +595,23 @@ var probes = []probe{
 			}
 		}
 	}},
+	{80, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrAddRaftVoterRequest()
+		r.VoterID, r.TimeoutMillis = 4711, 1000
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		// it names no listener
+		Same(code(kerr.InvalidRequest), response.(*kmsg.AddRaftVoterResponse).ErrorCode, "error")
+	}},
+	{81, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrRemoveRaftVoterRequest()
+		r.VoterID = 4711
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		// a node that is alone, or one that has no such voter
+		got := response.(*kmsg.RemoveRaftVoterResponse).ErrorCode
+		That(got == code(kerr.InvalidRequest) || got == code(kerr.VoterNotFound), fmt.Sprint("error ", got))
+	}},
 }
 
 func addVersions(list *List) {
