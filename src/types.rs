@@ -171,9 +171,20 @@ impl Acks {
     }
 }
 
+/// `host:port`, as one connects to it: an address of IPv6 in brackets.
+pub fn host_and_port(host: &str, port: impl fmt::Display) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_ipv6_stand_in_brackets() {
+        assert_eq!(host_and_port("kafka-1.example", 9092), "kafka-1.example:9092");
+        assert_eq!(host_and_port("::1", 9092), "[::1]:9092");
+    }
 
     #[test]
     fn topic_ids_print_as_kafka_prints_them_and_read_back() {

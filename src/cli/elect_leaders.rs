@@ -171,7 +171,7 @@ async fn elect(
     let request = ElectLeadersRequest::default()
         .with_election_type(kind as i8)
         .with_topic_partitions(topics)
-        .with_timeout_ms(i32::try_from(client.options().request_timeout_ms).unwrap_or(i32::MAX));
+        .with_timeout_ms(client.options().timeout_ms());
     let response = client
         .retry(async || {
             let response = client.controller().await?.call(&request).await?;

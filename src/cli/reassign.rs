@@ -318,7 +318,7 @@ fn spread(
 type Ongoing = BTreeMap<(String, i32), OngoingPartitionReassignment>;
 
 async fn ongoing(client: &Client) -> Result<Ongoing, ClientError> {
-    let request = ListPartitionReassignmentsRequest::default().with_timeout_ms(timeout_ms(client));
+    let request = ListPartitionReassignmentsRequest::default().with_timeout_ms(client.options().timeout_ms());
     let response = client
         .retry(async || {
             let response = client.controller().await?.call(&request).await?;
@@ -336,10 +336,6 @@ async fn ongoing(client: &Client) -> Result<Ongoing, ClientError> {
                 .map(move |partition| ((name.clone(), partition.partition_index), partition))
         })
         .collect())
-}
-
-fn timeout_ms(client: &Client) -> i32 {
-    i32::try_from(client.options().request_timeout_ms).unwrap_or(i32::MAX)
 }
 
 type Altered = Vec<((String, i32), Result<(), ClientError>)>;
@@ -425,7 +421,7 @@ async fn execute(
         out.flush()?;
     }
     let allows_other_count = !arguments.disallow_replication_factor_change;
-    let timeout_ms = arguments.timeout.unwrap_or_else(|| timeout_ms(client));
+    let timeout_ms = arguments.timeout.unwrap_or_else(|| client.options().timeout_ms());
     let altered = alter(client, &targets, allows_other_count, timeout_ms).await?;
     let (started, failed) = report(altered, "be moved");
     if arguments.json {
@@ -498,7 +494,7 @@ async fn cancel(
     let altered = if targets.is_empty() {
         Vec::new()
     } else {
-        alter(client, &targets, true, timeout_ms(client)).await?
+        alter(client, &targets, true, client.options().timeout_ms()).await?
     };
     let (cancelled, failed) = report(altered, "be taken back");
     if arguments.json {

@@ -85,7 +85,7 @@ impl Client {
                     ListOffsetsTopic::default().with_name(topic_name(name)).with_partitions(partitions)
                 })
                 .collect();
-            let timeout_ms = i32::try_from(self.options.request_timeout_ms).unwrap_or(i32::MAX);
+            let timeout_ms = self.options.timeout_ms();
             let request = ListOffsetsRequest::default()
                 .with_replica_id(BrokerId(-1))
                 .with_isolation_level(isolation_level)
@@ -129,7 +129,7 @@ impl Client {
                     DeleteRecordsTopic::default().with_name(topic_name(name)).with_partitions(partitions)
                 })
                 .collect();
-            let timeout_ms = i32::try_from(self.options.request_timeout_ms).unwrap_or(i32::MAX);
+            let timeout_ms = self.options.timeout_ms();
             let request = DeleteRecordsRequest::default().with_topics(topics).with_timeout_ms(timeout_ms);
             let response = connection.call(&request).await?;
             let mut outcome = Outcome::new();

@@ -7,7 +7,8 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{FindCoordinatorRequest, GroupId};
 use tokio::time::Instant;
 
-use super::{Client, ClientError, Connection, join_address, text};
+use super::{Client, ClientError, Connection, text};
+use crate::types::host_and_port;
 
 /// The broker that looks after a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +44,7 @@ impl Client {
                 let message = answer.error_message.as_deref();
                 let result = ClientError::check(answer.error_code, message).map(|()| Coordinator {
                     id: answer.node_id.0,
-                    address: join_address(&answer.host, answer.port),
+                    address: host_and_port(&answer.host, answer.port),
                 });
                 found.insert(answer.key.to_string(), result);
             }
@@ -54,7 +55,7 @@ impl Client {
                 let message = answer.error_message.as_deref();
                 let result = ClientError::check(answer.error_code, message).map(|()| Coordinator {
                     id: answer.node_id.0,
-                    address: join_address(&answer.host, answer.port),
+                    address: host_and_port(&answer.host, answer.port),
                 });
                 found.insert((*group).to_owned(), result);
             }

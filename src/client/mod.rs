@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::env::{Chance, Network, Surroundings};
+use crate::types::host_and_port;
 use backoff::{Backoff, Retries};
 pub use connection::Connection;
 pub use error::{ClientError, error_name};
@@ -66,6 +67,13 @@ impl Default for ClientOptions {
             retry_backoff_ms: 100,
             retry_backoff_max_ms: 1_000,
         }
+    }
+}
+
+impl ClientOptions {
+    /// How long a broker may take over a request, as requests that change something name it.
+    pub fn timeout_ms(&self) -> i32 {
+        i32::try_from(self.request_timeout_ms).unwrap_or(i32::MAX)
     }
 }
 
@@ -256,7 +264,7 @@ impl Client {
         state.brokers = response
             .brokers
             .iter()
-            .map(|broker| (broker.node_id.0, join_address(&broker.host, broker.port)))
+            .map(|broker| (broker.node_id.0, host_and_port(&broker.host, broker.port)))
             .collect();
         state.controller = (response.controller_id.0 >= 0).then_some(response.controller_id.0);
         Ok(response)
@@ -344,10 +352,6 @@ pub fn topic_name(name: &str) -> TopicName {
 /// A string as the wire holds it.
 pub fn text(value: impl Into<String>) -> StrBytes {
     StrBytes::from_string(value.into())
-}
-
-fn join_address(host: &str, port: i32) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn check_address(address: &str) -> Result<(), ClientError> {

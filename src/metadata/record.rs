@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId};
+use crate::types::{LeaderEpoch, NodeId, ProducerId, TopicId, host_and_port};
 
 /// The feature whose level says what the metadata log may hold. Names and levels are this software's own, as its records
 /// are.
@@ -91,10 +91,7 @@ pub struct Listener {
 impl Listener {
     /// `host:port`, as one connects to it.
     pub fn address(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
+        host_and_port(&self.host, self.port)
     }
 }
 

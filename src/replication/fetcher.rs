@@ -23,6 +23,7 @@ use super::session::{Key, Session, Told, Wishes};
 use crate::client::connection::Connection;
 use crate::client::error::ClientError;
 use crate::client::peers::Purpose;
+use crate::metadata::Listener;
 use crate::partition::Partition;
 use crate::protocol::messages::fetch_request::ReplicaState;
 use crate::protocol::messages::{BrokerId, FetchRequest, FetchResponse};
@@ -231,7 +232,7 @@ impl Fetcher {
         let address = {
             let image = image();
             let address = image.broker(self.leader).and_then(|leader| leader.listener(listener));
-            address.map(|address| format!("{}:{}", bracketed(&address.host), address.port))
+            address.map(Listener::address)
         };
         let address = address.ok_or_else(|| Broken::NoAddress(listener.clone()))?;
         peers.set_brokers([(self.leader, address)]);
@@ -367,9 +368,4 @@ impl Fetcher {
         let timeout_ms = u64::try_from(config.socket_timeout.as_millis()).unwrap_or(u64::MAX);
         Ok(Box::pin(async move { Ok(answer.wait(timeout_ms.saturating_add(wait_ms)).await?) }))
     }
-}
-
-/// As an address needs it: that of IPv6 in brackets.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

@@ -110,7 +110,7 @@ impl BatchArguments {
             topic: &target.topic,
             version,
             acks: self.acks,
-            timeout_ms: i32::try_from(options.request_timeout_ms).unwrap_or(i32::MAX),
+            timeout_ms: options.timeout_ms(),
             client_id: &options.client_id,
         };
         let last = target.partitions().max().unwrap_or(0);

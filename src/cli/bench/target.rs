@@ -227,7 +227,7 @@ async fn create(client: &Client, arguments: &TopicArguments) -> Result<(), CliEr
         .with_num_partitions(arguments.partitions.unwrap_or(1))
         .with_replication_factor(arguments.replication_factor.unwrap_or(-1))
         .with_configs(configs);
-    let timeout_ms = i32::try_from(client.options().request_timeout_ms).unwrap_or(i32::MAX);
+    let timeout_ms = client.options().timeout_ms();
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
     let created = client.retry(async || {
         let response = client.controller().await?.call(&request).await?;

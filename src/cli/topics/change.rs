@@ -23,11 +23,6 @@ use crate::types::uuid_to_base64;
 /// So many that a broker may find them too many for one request.
 const MANY_PARTITIONS: i32 = 5_000;
 
-/// The longest the broker may take to carry a change out.
-fn timeout_ms(client: &Client) -> i32 {
-    i32::try_from(client.options().request_timeout_ms).unwrap_or(i32::MAX)
-}
-
 pub(super) async fn create(
     client: &Client,
     arguments: &TopicsArguments,
@@ -112,7 +107,9 @@ async fn create_topic(
     client: &Client,
     topic: CreatableTopic,
 ) -> Result<Option<CreatableTopicResult>, ClientError> {
-    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms(client));
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(client.options().timeout_ms());
     // After a lost answer "exists already" may well be our own doing.
     let mut is_uncertain = false;
     client
@@ -171,7 +168,8 @@ pub(super) async fn alter(
     if topics.is_empty() {
         return Ok(());
     }
-    let request = CreatePartitionsRequest::default().with_topics(topics).with_timeout_ms(timeout_ms(client));
+    let request =
+        CreatePartitionsRequest::default().with_topics(topics).with_timeout_ms(client.options().timeout_ms());
     let response = client
         .retry(async || {
             let response = client.controller().await?.call(&request).await?;
@@ -221,7 +219,7 @@ pub(super) async fn delete(
         .retry(async || {
             let connection = client.controller().await?;
             let version = connection.require::<DeleteTopicsRequest>(i16::MAX)?;
-            let mut request = DeleteTopicsRequest::default().with_timeout_ms(timeout_ms(client));
+            let mut request = DeleteTopicsRequest::default().with_timeout_ms(client.options().timeout_ms());
             if version >= 6 {
                 request.topics = open
                     .iter()

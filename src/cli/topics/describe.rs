@@ -232,7 +232,7 @@ async fn reassignments(client: &Client, topics: &[TopicMetadata]) -> Result<Reas
                 .with_partition_indexes(topic.partitions.iter().map(|partition| partition.index).collect())
         })
         .collect();
-    let timeout_ms = i32::try_from(client.options().request_timeout_ms).unwrap_or(i32::MAX);
+    let timeout_ms = client.options().timeout_ms();
     let request =
         ListPartitionReassignmentsRequest::default().with_timeout_ms(timeout_ms).with_topics(Some(named));
     let response = match client.call_any(&request).await {

@@ -419,7 +419,7 @@ impl Producer {
         }
         let request = ProduceRequest::default()
             .with_acks(self.options.acks)
-            .with_timeout_ms(i32::try_from(self.client.options().request_timeout_ms).unwrap_or(i32::MAX))
+            .with_timeout_ms(self.client.options().timeout_ms())
             .with_topic_data(vec![topic]);
         if self.options.acks == 0 {
             connection.send_only(&request, version).await?;
