@@ -123,6 +123,34 @@ fn the_next_active_controller_takes_over_from_one_that_was_killed_with_its_broke
 }
 
 #[test]
+fn an_active_controller_that_falls_silent_is_replaced_and_follows_when_it_is_back() {
+    let cluster = TestCluster::start(3, &[]);
+    let silent = cluster.controller();
+    let other = silent % 3 + 1;
+    let paused = cluster.pause(silent);
+    let broker = cluster.broker(other);
+    let create = |name: &str| {
+        cluster.on(
+            other,
+            broker
+                .controller
+                .create_topics(CreateTopics { topics: vec![NewTopic::named(name, 1)], validate_only: false }),
+        )
+    };
+    // What was asked of the silent one may have been decided or not: it is known soon that this is not known.
+    let first = create("asked-at-once");
+    assert!(first.is_ok() || first.is_err_and(|error| error.code == ResponseError::RequestTimedOut));
+    create("asked-then").unwrap()[0].1.as_ref().unwrap();
+    assert_ne!(broker.quorum.leader(), Some(NodeId(silent)));
+    assert_ne!(broker.shown_controller(), Some(NodeId(silent)), "clients are told of one that answers");
+    drop(paused);
+    cluster.wait_for("it follows", |image| image.topic("asked-then").is_some());
+    assert_ne!(cluster.controller(), silent);
+    cluster.wait_for_brokers();
+    cluster.stop_all();
+}
+
+#[test]
 fn a_broker_that_stops_has_given_its_leaderships_away_before() {
     let mut cluster = TestCluster::start(3, &[]);
     for _ in 0..2 {

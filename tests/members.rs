@@ -106,6 +106,11 @@ fn a_voter_that_lost_its_folder_is_removed_under_the_old_one_and_added_under_the
     let leader = cluster.controller();
     let (wiped, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     let before = directory(&cluster, wiped);
+    let deadline = Instant::now() + support::PATIENCE;
+    while cluster.broker(leader).quorum.status().voters.iter().any(|voter| voter.directory_id.is_none()) {
+        assert!(Instant::now() < deadline, "the leader does not note the folders");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     cluster.stop(wiped);
     cluster.wipe(wiped);
     let unknown = remove(&cluster, leader, wiped, Uuid::from_u128(5));

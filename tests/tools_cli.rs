@@ -438,7 +438,7 @@ fn the_cluster_tells_its_id_its_brokers_and_what_they_serve() {
     let directory = json["current_voters"][0]["directory_id"].as_str().unwrap().to_owned();
     let remove = ["remove-controller", "-i", "1", "-d", &directory];
     let dry = quorum(&[&remove[..], &["--dry-run"]].concat()).ended(0).stdout;
-    assert_eq!(dry, format!("DRY RUN of removing KRaft controller 1 with directory id {directory}\n"));
+    assert_eq!(dry, format!("DRY RUN of removing  KRaft controller 1 with directory id {directory}\n"));
     quorum(&remove).ended(1).says("this node is alone");
     let unregister = ["unregister", "--bootstrap-server", &cluster.address, "--id", "4711"];
     cluster.scripts.run("kafka-cluster.sh", &unregister).ended(1).says("not currently registered");

@@ -251,7 +251,8 @@ async fn remove_controller(
         ClientError::check(response.error_code, response.error_message.as_deref())?;
     }
     let verb = if dry_run { "DRY RUN of removing" } else { "Removed" };
-    writeln!(out, "{verb} KRaft controller {id} with directory id {directory}")?;
+    // With two spaces, as Kafka's tool.
+    writeln!(out, "{verb}  KRaft controller {id} with directory id {directory}")?;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(320);
 /// nothing tells whoever waits for its answer that it is there again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may yet come from a node that leads no more, where the request cannot be repeated.
-const LATE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const LATE_ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The way to the controller. Clones share the queue.
 ///
@@ -117,6 +117,9 @@ impl ControllerHandle {
             let leader = named.take().or_else(|| self.quorum.leader());
             let outcome = match leader {
                 Some(leader) if leader == this_node => self.decide_here(request.clone(), deadline).await,
+                Some(leader) if Some(leader) == self.quorum.leader() && !self.quorum.hears_leader() => {
+                    undecided(None, "the active controller does not answer")
+                }
                 Some(leader) => self.decide_there(leader, &request, deadline).await?,
                 None => undecided(None, "the metadata quorum has no leader"),
             };

@@ -134,6 +134,10 @@ impl MetadataQuorum {
             .map_err(|_| late("Request timed out waiting for voters to commit the latest voter change"))?;
         match changed {
             Ok(_) => {
+                if let VoterChange::Remove(voter) = change {
+                    // One that is still there says so again, and follows without a vote.
+                    links.heard.lock().followers.remove(&voter.id);
+                }
                 tracing::info!(?change, voters = ?self.voter_ids(), "the voters of the metadata quorum changed");
                 Ok(())
             }
@@ -187,7 +191,13 @@ impl MetadataQuorum {
         let metrics = self.inner.raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
-        let known = membership.get_node(&id).and_then(|member| member.directory_id);
+        let noted = membership.get_node(&id).and_then(|member| member.directory_id);
+        let heard = || {
+            let heard = self.inner.links.as_deref()?.heard.lock();
+            heard.followers.get(&voter.id).map(|followed| followed.directory_id)
+        };
+        // One that was never heard of has no folder yet, and any is right.
+        let known = noted.or_else(heard);
         let is_it = voters.contains(&id) && known.is_none_or(|known| known == voter.directory_id);
         // Without the last one there is no quorum.
         match is_it && voters.len() > 1 {

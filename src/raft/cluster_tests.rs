@@ -188,3 +188,33 @@ fn without_a_majority_a_proposal_does_not_end_and_its_outcome_is_told_later() {
         cluster.stop().await;
     });
 }
+
+/// openraft forgets those who wait for an entry that a snapshot replaces.
+#[test]
+fn a_proposal_of_a_leader_that_was_overtaken_by_a_snapshot_ends() {
+    run(async {
+        let cluster = Cluster::start(3, 6).await;
+        cluster.elect(1).await;
+        let basis = cluster.running[&1].basis().await.unwrap();
+        cluster.cut(&[1]);
+        let quorum = cluster.running[&1].clone();
+        let proposal = tokio::spawn(async move { quorum.propose_on(basis.fence, topic(1)).await });
+        cluster.elect(2).await;
+        for number in 2..300 {
+            cluster.running[&2].propose(topic(number)).await.unwrap();
+        }
+        cluster.running[&2].snapshot().await.unwrap();
+        let purged = || cluster.running[&2].inner.store.ends().0.map_or(0, |id| id.index);
+        while purged() < cluster.running[&1].last_index() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cluster.cut(&[]);
+        let outcome = proposal.await.unwrap().unwrap_err();
+        assert!(matches!(outcome, ProposeError::OutcomeUnknown | ProposeError::NotLeader(_)), "{outcome}");
+        for image in cluster.settle().await {
+            assert_eq!(image.topic_count(), 298);
+            assert!(image.topic("topic-1").is_none());
+        }
+        cluster.stop().await;
+    });
+}

@@ -40,6 +40,10 @@ use crate::types::NodeId;
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// How long the leader may take to answer that.
 const ASK_LIMIT: Duration = Duration::from_millis(400);
+/// The least time that it has, be it silent for as long as it may.
+const ASK_LEAST: Duration = Duration::from_millis(50);
+/// A leader that has been silent for so long is asked for nothing until it is heard again, or another one leads.
+const DOUBT: Duration = Duration::from_millis(650);
 /// How long the leader may be silent before it is taken for dead.
 const SILENCE: Duration = Duration::from_millis(1050);
 /// How long a try takes to find out whether somebody listens where the leader did.
@@ -261,6 +265,7 @@ impl Following {
             if asked.elapsed() > ASK_LIMIT + DIAL_LIMIT + PAUSED {
                 self.links.heard.lock().leader_at = Instant::now();
             }
+            let is_silent = || self.links.heard.lock().leader_at.elapsed() >= SILENCE;
             let is_dead = match look {
                 Look::Answers(state) if state.leader == Some(leader) => {
                     self.links.heard.lock().leader_at = Instant::now();
@@ -268,7 +273,7 @@ impl Following {
                 }
                 // It says itself that it leads no more.
                 Look::Answers(_) | Look::Gone => true,
-                Look::Silent => self.links.heard.lock().leader_at.elapsed() > SILENCE,
+                Look::Silent => is_silent(),
             };
             if is_dead && self.leader() == Some(leader) {
                 self.stand(Some(leader)).await;
@@ -283,8 +288,11 @@ impl Following {
                     None => tokio::time::sleep(STAGGER).await,
                 }
             };
+            // No longer than the leader may be silent.
+            let silence = self.links.heard.lock().leader_at.elapsed();
+            let pause = ASK_EVERY.min(SILENCE.saturating_sub(silence + ASK_LEAST)).max(STAGGER);
             tokio::select! {
-                () = self.changed(ASK_EVERY) => {}
+                () = self.changed(pause) => {}
                 () = closed => {}
             }
             if waiting.elapsed() > ASK_EVERY + PAUSED {
@@ -297,7 +305,10 @@ impl Following {
     async fn look(&self, leader: NodeId) -> Look {
         let last_index = self.quorum.inner.store.ends().1.map(|id| id.index);
         let follower = Follower { endpoints: self.links.reach.endpoints.clone(), last_index };
-        match self.links.ask(leader, &QuorumRequest::Follow(follower), ASK_LIMIT).await {
+        // Whoever is silent for long enough is not waited for any longer.
+        let silence = self.links.heard.lock().leader_at.elapsed();
+        let limit = ASK_LIMIT.min(SILENCE.saturating_sub(silence)).max(ASK_LEAST);
+        match self.links.ask(leader, &QuorumRequest::Follow(follower), limit).await {
             Ok(state) => {
                 if state.leader == Some(leader) {
                     let is_other = |followed: &mut Option<NodeId>| followed.replace(leader) != Some(leader);
@@ -452,6 +463,13 @@ impl Following {
 }
 
 impl MetadataQuorum {
+    /// Whether the leader was heard of so lately that it is worth asking: one that is paused, or cut off, would hold up
+    /// whoever asks until another one leads.
+    pub fn hears_leader(&self) -> bool {
+        let (Some(links), Some(leader)) = (&self.inner.links, self.leader()) else { return true };
+        leader == links.node || links.heard.lock().leader_at.elapsed() < DOUBT
+    }
+
     /// Whether a leader was heard of just now; of this node itself, whether it hears of a majority.
     pub(super) fn hears(&self, leader: NodeId) -> bool {
         let Some(links) = &self.inner.links else { return true };

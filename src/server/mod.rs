@@ -99,7 +99,9 @@ impl Broker {
     /// where that serves clients.
     pub fn shown_controller(&self) -> Option<NodeId> {
         let image = self.image();
-        let leader = self.quorum.leader().filter(|leader| image.broker(*leader).is_some_and(|it| !it.fenced));
+        // One that is silent would let the client wait; nobody is told of it until it is heard again.
+        let leader = self.quorum.leader().filter(|_| self.quorum.hears_leader());
+        let leader = leader.filter(|leader| image.broker(*leader).is_some_and(|it| !it.fenced));
         leader.or_else(|| {
             let own = image.broker(self.node).filter(|own| !own.fenced);
             own.or_else(|| image.brokers().values().find(|other| !other.fenced)).map(|broker| broker.id)

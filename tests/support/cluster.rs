@@ -35,6 +35,18 @@ impl Place {
     }
 }
 
+/// Threads of each node.
+const WORKERS: usize = 2;
+
+/// A node that does nothing, as long as this is held.
+struct Paused(Vec<std::sync::mpsc::Sender<()>>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// Both roles.
 pub(crate) const BOTH: &str = "broker,controller";
 
@@ -160,7 +172,7 @@ impl TestCluster {
                 let (id, config) = (*id, self.config(*id));
                 let start = move || {
                     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-                    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+                    let runtime = runtime.worker_threads(WORKERS).enable_all().build().unwrap();
                     let node = runtime.block_on(async {
                         let starting = Node::start(config, real::surroundings());
                         tokio::time::timeout(PATIENCE, starting).await.unwrap().unwrap()
@@ -182,6 +194,25 @@ impl TestCluster {
         // Its sockets go with its tasks.
         drop(node);
         runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+
+    /// Lets a node do nothing until what is given is dropped, as SIGSTOP does with a process.
+    pub(crate) fn pause(&self, id: i32) -> impl Drop + use<> {
+        let runtime = &self.places[&id].running.as_ref().expect("it runs").1;
+        let (reached, all_reached) = std::sync::mpsc::channel();
+        let releases: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                let (release, released) = std::sync::mpsc::channel::<()>();
+                let reached = reached.clone();
+                runtime.spawn(async move {
+                    reached.send(()).unwrap();
+                    _ = released.recv();
+                });
+                release
+            })
+            .collect();
+        (0..WORKERS).for_each(|_| all_reached.recv_timeout(PATIENCE).unwrap());
+        Paused(releases)
     }
 
     /// Ends a node as SIGTERM does.

@@ -182,6 +182,32 @@ fn a_change_of_leader_raises_the_leader_epoch_and_a_change_of_isr_alone_does_not
 }
 
 #[test]
+fn no_two_registrations_have_the_same_broker_epoch() {
+    let registration = |id, broker_epoch| {
+        MetadataRecord::RegisterBroker(RegisterBroker {
+            broker_id: NodeId(id),
+            incarnation_id: Uuid::from_u128(7),
+            broker_epoch,
+            listeners: vec![],
+            rack: None,
+            log_directories: vec![],
+            fenced: false,
+            in_controlled_shutdown: false,
+            features: Default::default(),
+        })
+    };
+    let mut image = MetadataImage::default().with(&[registration(1, 3)]).unwrap();
+    for (id, epoch) in [(1, 3), (2, 3), (2, 1)] {
+        let refused = image.replay(&registration(id, epoch));
+        assert_eq!(refused, Err(ReplayError::BrokerEpochBack(epoch, 3)), "{id} with {epoch}");
+    }
+    let gone = MetadataRecord::UnregisterBroker { broker_id: NodeId(1), broker_epoch: 3 };
+    image.replay(&gone).unwrap();
+    assert!(image.replay(&registration(1, 3)).is_err(), "nor after the first is gone");
+    image.replay(&registration(2, 4)).unwrap();
+}
+
+#[test]
 fn a_record_of_a_later_version_keeps_what_this_one_knows() {
     let text = r#"{"Topic":{"name":"a","id":"00000000-0000-0000-0000-000000000001","later":[1]}}"#;
     let record: MetadataRecord = serde_json::from_str(text).unwrap();
