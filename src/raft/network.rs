@@ -2,14 +2,15 @@
 //!
 //! openraft drops a call's future when it has waited for a heartbeat's time. The call goes on: a task owns its connection.
 //! So that a slow follower is not sent the same entries again and again, the next message waits until the last one
-//! was answered.
+//! was answered. What openraft did not wait for counts for nothing, though: it sends those entries once more. That is over soon where
+//! the follower's disk was slow, which has them by then; where the way is slow, the messages get smaller until one is answered in time.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::error::{Fatal, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{Fatal, PayloadTooLarge, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
@@ -34,6 +35,11 @@ use crate::types::NodeId;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// How long entries may be on their way to a follower's disk before the connection is given up.
 const APPEND_LIMIT: Duration = Duration::from_secs(10);
+/// So many messages in a row that are answered too late, and they become smaller: the second one is answered at once by a follower whose
+/// disk was slow.
+const LATE_MAX: u32 = 2;
+/// So many that are answered in time, and they grow again.
+const TIMELY_MIN: u32 = 10;
 /// How long a vote may take, which is on the disk before it is answered.
 const VOTE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a part of a snapshot may take.
@@ -95,7 +101,14 @@ impl RaftNetworkFactory<Types> for ToOthers {
     type Network = ToOther;
 
     async fn new_client(&mut self, target: u64, _: &Member) -> ToOther {
-        ToOther { links: self.0.clone(), target: node_id(target), unanswered: None }
+        ToOther {
+            links: self.0.clone(),
+            target: node_id(target),
+            unanswered: None,
+            fitting: usize::MAX,
+            late: 0,
+            timely: 0,
+        }
     }
 }
 
@@ -103,8 +116,20 @@ impl RaftNetworkFactory<Types> for ToOthers {
 pub(super) struct ToOther {
     links: Arc<Links>,
     target: NodeId,
-    /// Entries that were sent, and when.
-    unanswered: Option<(Sent, Instant)>,
+    unanswered: Option<Unanswered>,
+    /// How many entries a message may have to be answered in time.
+    fitting: usize,
+    /// So many such messages in a row were answered too late, or in time.
+    late: u32,
+    timely: u32,
+}
+
+/// A message that is under way.
+struct Unanswered {
+    sent: Sent,
+    since: Instant,
+    entries: usize,
+    is_late: bool,
 }
 
 /// How entries were sent.
@@ -136,7 +161,6 @@ impl ToOther {
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
         let failed = |error: serde_json::Error| CallError::Malformed(error.to_string());
         let payload = serde_json::to_vec(request).map_err(failed)?;
-        self.answered().await?;
         let sent = match self.links.takes_letters(self.target) {
             Some(mailbox) => Sent::Letter(mailbox.post(InternalKey::RaftAppend as i16, payload.into())),
             None => {
@@ -145,17 +169,44 @@ impl ToOther {
                 Sent::Call(connection.start_internal(InternalKey::RaftAppend, body).await?)
             }
         };
-        self.unanswered = Some((sent, Instant::now()));
+        let (since, entries) = (Instant::now(), request.entries.len());
+        self.unanswered = Some(Unanswered { sent, since, entries, is_late: false });
         let answer = self.answered().await?.unwrap_or_default();
         let response = serde_json::from_slice(&answer).map_err(failed)?;
+        self.was_timely(entries);
         self.links.note(self.target, None);
         Ok(response)
+    }
+
+    /// The answer to so many entries came when openraft did not wait any more.
+    fn was_late(&mut self, entries: usize) {
+        if entries < 2 {
+            return;
+        }
+        (self.late, self.timely) = (self.late + 1, 0);
+        if self.late >= LATE_MAX {
+            (self.fitting, self.late) = (entries / 2, 0);
+        }
+    }
+
+    /// It came in time. What has fewer entries than may be sent says nothing of how many more could be.
+    fn was_timely(&mut self, entries: usize) {
+        if entries < self.fitting.min(2) {
+            return;
+        }
+        self.late = 0;
+        if entries >= self.fitting {
+            self.timely += 1;
+        }
+        if self.timely >= TIMELY_MIN {
+            (self.fitting, self.timely) = (self.fitting.saturating_mul(2), 0);
+        }
     }
 
     /// Waits for the answer that is due, if any is, and gives its payload. Goes on where it was when it is dropped and called
     /// again.
     async fn answered(&mut self) -> Result<Option<Bytes>, CallError> {
-        let Some((sent, since)) = &mut self.unanswered else { return Ok(None) };
+        let Some(Unanswered { sent, since, .. }) = &mut self.unanswered else { return Ok(None) };
         let left = APPEND_LIMIT.saturating_sub(since.elapsed());
         let answered = match sent {
             Sent::Call(answer) => {
@@ -220,6 +271,18 @@ impl RaftNetwork<Types> for ToOther {
         request: AppendEntriesRequest<Types>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        if let Some(unanswered) = self.unanswered.as_mut().filter(|unanswered| !unanswered.is_late) {
+            unanswered.is_late = true;
+            let entries = unanswered.entries;
+            self.was_late(entries);
+        }
+        // The last message first.
+        if let Err(error) = self.answered().await {
+            return Err(self.unreachable(&error).into());
+        }
+        if request.entries.len() > self.fitting {
+            return Err(PayloadTooLarge::new_entries_hint(self.fitting as u64).into());
+        }
         let sent = self.send_append(&request).await;
         sent.map_err(|error| self.unreachable(&error).into())
     }
