@@ -266,6 +266,10 @@ impl<S: Shard> Runtime<S> {
     ) -> Result<Answer<S::Response>, CoordinatorError> {
         let mut guard = place.active.lock().await;
         let active = guard.as_mut().ok_or(CoordinatorError::NotCoordinator)?;
+        // Where nobody is heard of any more, somebody else may have decided since what this shard does not know.
+        if place.partition.check_leader(place.epoch).is_err() {
+            return Err(CoordinatorError::NotCoordinator);
+        }
         let ticket = Ticket(active.next_ticket);
         active.next_ticket += 1;
         let now = self.now();

@@ -19,7 +19,8 @@ use crate::env::sim::{Faults, SimClock, SimDisk};
 use crate::env::{Chance, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::partition::PartitionManager;
-use crate::partition::test_setup::{open_partitions, surroundings};
+use crate::partition::lease::Lease;
+use crate::partition::test_setup::{open_partitions_for, surroundings};
 use crate::protocol::batch::Compression;
 use crate::types::{LeaderEpoch, NodeId, TopicId};
 
@@ -113,6 +114,7 @@ struct Place<S: Shard = Counters> {
     image: MetadataImage,
     topic: TopicId,
     partitions: Arc<PartitionManager>,
+    lease: Lease,
     runtime: Arc<Runtime<S>>,
     new_shard: Arc<dyn Fn() -> S + Send + Sync>,
 }
@@ -124,7 +126,7 @@ impl<S: Shard> Place<S> {
             MetadataRecord::Partition(PartitionRegistration {
                 topic_id: topic,
                 partition: index,
-                replicas: vec![NODE],
+                replicas: vec![NODE, NodeId(2)],
                 isr: vec![NODE],
                 leader: Some(NODE),
                 leader_epoch: LeaderEpoch(0),
@@ -151,7 +153,9 @@ impl<S: Shard> Place<S> {
         new_shard: Arc<dyn Fn() -> S + Send + Sync>,
     ) -> Self {
         let (surroundings, tasks) = (surroundings(&disk, &SimClock::new(1_000)), Tasks::new());
-        let partitions = Arc::new(open_partitions(NODE, &surroundings, &tasks, &image));
+        let lease = Lease::new(surroundings.clock.clone());
+        let partitions = open_partitions_for(lease.clone(), NODE, &surroundings, &tasks, &image);
+        let partitions = Arc::new(partitions);
         let config = RuntimeConfig {
             topic: TOPIC,
             commit_timeout: Duration::from_secs(5),
@@ -163,7 +167,7 @@ impl<S: Shard> Place<S> {
         });
         runtime.follow();
         tokio::spawn(runtime.clone().watch_clock());
-        Self { disk, image, topic, partitions, runtime, new_shard }
+        Self { disk, image, topic, partitions, lease, runtime, new_shard }
     }
 
     /// The process dies and starts again; what was written stays.
@@ -209,6 +213,16 @@ async fn what_was_decided_is_there_after_a_restart() {
     let place = place.restarted().await;
     assert_eq!(place.ask(Asked::Read(9)).await, Ok(Some(3)));
     assert_eq!(place.ask(Asked::Add(9)).await, Ok(Some(4)));
+}
+
+#[tokio::test]
+async fn who_is_not_heard_of_any_more_tells_nothing_of_what_others_may_have_changed() {
+    let place = Place::new();
+    assert_eq!(place.ask(Asked::Add(9)).await, Ok(Some(1)));
+    place.lease.renew(place.lease.now_ms() - 10, Duration::from_millis(5));
+    assert_eq!(place.ask(Asked::Read(9)).await, Err(CoordinatorError::NotCoordinator));
+    place.lease.renew(place.lease.now_ms(), Duration::from_secs(3600));
+    assert_eq!(place.ask(Asked::Read(9)).await, Ok(Some(1)));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::lease::Lease;
 use super::{PartitionManager, Work};
 use crate::config::BrokerConfig;
 use crate::env::sim::{SimClock, SimDisk};
@@ -25,6 +26,17 @@ pub(crate) fn open_partitions(
     tasks: &Tasks,
     image: &MetadataImage,
 ) -> PartitionManager {
+    open_partitions_for(Lease::new(surroundings.clock.clone()), node, surroundings, tasks, image)
+}
+
+/// The same of a broker that leads what others hold, too, as long as `lease` holds.
+pub(crate) fn open_partitions_for(
+    lease: Lease,
+    node: NodeId,
+    surroundings: &Surroundings,
+    tasks: &Tasks,
+    image: &MetadataImage,
+) -> PartitionManager {
     let options = DataDirOptions {
         dir: "/data".into(),
         node_id: node,
@@ -35,8 +47,8 @@ pub(crate) fn open_partitions(
     };
     let (data, found) = DataDir::open(surroundings, options).unwrap();
     let (config, _) = BrokerConfig::from_values(Default::default()).unwrap();
-    let (config, work) =
-        (Arc::new(ArcSwap::from_pointee(config)), Work::new(surroundings.blocking.clone(), tasks.clone()));
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let work = Work::new(surroundings.blocking.clone(), tasks.clone()).while_it_holds(lease);
     let manager = PartitionManager::new(node, data, found, config, work);
     manager.start(image);
     manager
