@@ -12,6 +12,7 @@
 //! * Without the feature for eligible leaders the last in-sync replica stays in the ISR though it is gone.
 
 use super::Decider;
+use crate::env::planted::{Planted, is_planted};
 use crate::metadata::{
     ConfigResource, ConfigResourceType, ELIGIBLE_LEADER_REPLICAS_FEATURE, PartitionChange, PartitionImage,
     TopicImage,
@@ -157,7 +158,9 @@ impl<'a> PartitionChanger<'a> {
         last_known: &[NodeId],
         can_lead: impl Fn(NodeId) -> bool,
     ) -> Option<NodeId> {
-        let may_lead = |id: &NodeId| (self.isr.contains(id) || eligible.contains(id)) && can_lead(*id);
+        let is_in_sync = |id: &NodeId| self.isr.contains(id) || eligible.contains(id);
+        let may_lead =
+            |id: &NodeId| (is_in_sync(id) || is_planted(Planted::ElectionOutsideIsr)) && can_lead(*id);
         let preferred =
             self.replicas.first().filter(|id| self.election == Election::Preferred && may_lead(id));
         let steady = || self.before.leader.as_ref().filter(|id| may_lead(id));

@@ -15,11 +15,33 @@ pub enum Planted {
     ForgottenProducers,
     /// `coordinator`: committed offsets are passed over when a partition of the offsets topic is loaded.
     LostCommits,
+    /// `partition`: the high watermark is where the leader's log ends, wherever its followers are.
+    AcknowledgementBeforeQuorum,
+    /// `partition`: who begins to follow cuts its log to its high watermark, as Kafka did before KIP-101.
+    TruncationToHighWatermark,
+    /// `segment`: a follower takes no notice of who produced what it is sent.
+    ForgetfulFollowers,
+    /// `partition`: a broker leads on when the active controller has not heard of it for its session.
+    ServingOldLeaders,
+    /// `controller`: whoever is alive may lead.
+    ElectionOutsideIsr,
+    /// `partition`: what a follower's earlier process had counts for the one after it (KIP-903).
+    IgnoredBrokerEpoch,
 }
 
 impl Planted {
-    pub const ALL: [Self; 4] =
-        [Self::SkippedSync, Self::EarlyAcknowledgement, Self::ForgottenProducers, Self::LostCommits];
+    pub const ALL: [Self; 10] = [
+        Self::SkippedSync,
+        Self::EarlyAcknowledgement,
+        Self::ForgottenProducers,
+        Self::LostCommits,
+        Self::AcknowledgementBeforeQuorum,
+        Self::TruncationToHighWatermark,
+        Self::ForgetfulFollowers,
+        Self::ServingOldLeaders,
+        Self::ElectionOutsideIsr,
+        Self::IgnoredBrokerEpoch,
+    ];
 }
 
 #[cfg(any(test, feature = "sim"))]

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::env::planted::{Planted, is_planted};
 use crate::metadata::PartitionImage;
 use crate::types::{LeaderEpoch, NodeId, Offset};
 
@@ -295,7 +296,9 @@ impl Replica {
             return Err(FollowerError::StaleBrokerEpoch);
         }
         // A new process may have lost what the one before had.
-        let known = known.filter(|known| known.broker_epoch == fetch.broker_epoch);
+        let known = known.filter(|known| {
+            known.broker_epoch == fetch.broker_epoch || is_planted(Planted::IgnoredBrokerEpoch)
+        });
         let caught_up_ms = match known {
             _ if fetch.offset >= leader_end => now_ms,
             Some(known) if fetch.offset >= known.leader_end_at_last_fetch => {
@@ -307,7 +310,10 @@ impl Replica {
         };
         let follower = Follower {
             broker_epoch: fetch.broker_epoch,
-            log_end: fetch.offset,
+            log_end: match known {
+                Some(known) if is_planted(Planted::IgnoredBrokerEpoch) => known.log_end.max(fetch.offset),
+                _ => fetch.offset,
+            },
             log_start: fetch.log_start,
             caught_up_ms,
             last_fetch_ms: now_ms,
@@ -352,7 +358,10 @@ impl Replica {
         if !self.is_leader() || self.in_sync.committed.len() < self.needed_in_sync(min_insync_replicas) {
             return false;
         }
-        let end = self.end_of(self.in_sync.maximal(), own_end);
+        let end = match is_planted(Planted::AcknowledgementBeforeQuorum) {
+            true => Some(own_end),
+            false => self.end_of(self.in_sync.maximal(), own_end),
+        };
         let moves = end.is_some_and(|end| end > self.high_watermark);
         if let Some(end) = end.filter(|_| moves) {
             self.high_watermark = end;

@@ -201,7 +201,13 @@ impl Partition {
                     _ => led,
                 }
             }
-            Turn::Follow(epoch) => self.log.follow(epoch).map_err(io::Error::other),
+            Turn::Follow(epoch) => {
+                let follows = self.log.follow(epoch).map_err(io::Error::other);
+                if is_planted(Planted::TruncationToHighWatermark) {
+                    let _ = self.log.truncate_to(self.high_watermark(), epoch, |_| Ok(()));
+                }
+                follows
+            }
             Turn::Nothing | Turn::Same => Ok(()),
         };
         self.changed(|state| {

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::isr_changes::IsrChanges;
 use super::lease::Lease;
+use crate::env::planted::{Planted, is_planted};
 use crate::env::{Blocking, Tasks, panics};
 use crate::segment::Log;
 use crate::types::Offset;
@@ -51,7 +52,7 @@ impl Work {
 
     /// Whether this broker may lead now what others hold, too.
     pub fn may_lead(&self) -> bool {
-        self.lease.as_ref().is_none_or(Lease::holds)
+        self.lease.as_ref().is_none_or(Lease::holds) || is_planted(Planted::ServingOldLeaders)
     }
 }
 

@@ -17,6 +17,7 @@ use super::room::Room;
 use super::segment_file::Segment;
 use super::{Append, AppendError, AppendRequest, Appended, LogConfig};
 use crate::env::panics;
+use crate::env::planted::{Planted, is_planted};
 use crate::protocol::batch::{self, BatchError, BatchHeader};
 use crate::types::{LeaderEpoch, Offset};
 
@@ -202,7 +203,9 @@ impl Log {
                 self.roll_to(&mut writer, base_offset).map_err(AppendError::from_io)?;
                 run = self.new_run();
             }
-            writer.producers.add(&header, last_offset);
+            if !is_planted(Planted::ForgetfulFollowers) {
+                writer.producers.add(&header, last_offset);
+            }
             appended.bytes += records.len() as u64;
             run.bytes += records.len() as u64;
             run.next_offset = header.next_offset();

@@ -474,7 +474,7 @@ impl Workers {
             let partition = self.below(partitions as usize);
             let place = Place { topic: id, partition: partition as i32 };
             let key = (SYNCED.to_owned(), partition as i32);
-            let cuts = self.checker.cuts();
+            let (cuts, asked_ms) = (self.checker.cuts(), self.checker.now_ms());
             if self.below(3) > 0 {
                 let offset = next[partition];
                 next[partition] += 1;
@@ -489,7 +489,7 @@ impl Workers {
                 && let Some(Ok(offsets)) = found.remove(GROUP)
             {
                 let offset = offsets.get(&key).map(|committed| committed.offset);
-                self.checker.found_committed(GROUP, place, offset, cuts);
+                self.checker.found_committed(GROUP, place, offset, (cuts, asked_ms));
             }
         }
     }
@@ -525,7 +525,8 @@ impl Workers {
                 let name = self.checker.with(|model| model.topics.get(&place.topic).map(|t| t.name.clone()));
                 if name.as_deref() == Some(SYNCED) {
                     let committed = offsets.get(&(SYNCED.to_owned(), place.partition)).map(|c| c.offset);
-                    self.checker.found_committed(GROUP, place, committed, self.checker.cuts());
+                    let now = (self.checker.cuts(), self.checker.now_ms());
+                    self.checker.found_committed(GROUP, place, committed, now);
                 }
             }
         }

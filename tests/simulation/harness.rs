@@ -130,11 +130,7 @@ impl Suite {
         match seeds::asked(count) {
             Asked::One(seed) => {
                 if std::env::var_os("QUIET").is_none() {
-                    tracing_subscriber::fmt()
-                        .with_env_filter("debug,openraft=warn")
-                        .with_timer(VirtualTime)
-                        .with_ansi(false)
-                        .init();
+                    tell();
                 }
                 let bug = std::env::var("PLANTED").ok().map(|text| bug_of(&text));
                 match self.run_here(seed, bug) {
@@ -170,6 +166,21 @@ impl Suite {
         }
     }
 
+    /// Runs something else in its world, once; `TELL=1` has it say what it does.
+    pub(crate) fn is_one_run(&self, run: fn() -> Result<(), String>) {
+        if seeds::is_one() {
+            return;
+        }
+        if std::env::var_os("TELL").is_some() {
+            tell();
+        }
+        let running = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+            entropy::seed(1);
+            run()
+        });
+        running.unwrap().join().unwrap().unwrap_or_else(|violation| panic!("{}: {violation}", self.target));
+    }
+
     /// Each bug is caught by one of 200 seeds.
     pub(crate) fn catches(&self, bugs: &[Planted]) {
         if seeds::is_one() {
@@ -182,6 +193,13 @@ impl Suite {
             println!("{bug:?}: caught by seed {seed}: {violation}");
         }
     }
+}
+
+/// Has logs written, with virtual time.
+fn tell() {
+    let log = tracing_subscriber::fmt().with_env_filter("debug,openraft=warn");
+    // Somebody may have set up another.
+    let _ = log.with_timer(VirtualTime).with_ansi(false).try_init();
 }
 
 /// What became of panics of tasks, which tokio keeps to itself.
@@ -217,12 +235,14 @@ pub(crate) fn follow(trace: &Trace) -> Result<(), String> {
     Ok(())
 }
 
-/// Virtual time, for logs.
+/// Virtual time and the machine's number, for logs.
 struct VirtualTime;
 
 impl FormatTime for VirtualTime {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        let now_ms = TRACE.with_borrow(|trace| trace.as_ref().map_or(0, Trace::now_ms));
-        write!(out, "{now_ms:>6}")
+        TRACE.with_borrow(|trace| match trace {
+            Some(trace) => write!(out, "{:>6} {}", trace.now_ms(), trace.running()),
+            None => Ok(()),
+        })
     }
 }

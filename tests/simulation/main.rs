@@ -44,6 +44,11 @@ fn a_cluster_keeps_its_promises() {
     CLUSTER.keeps_its_promises(CLUSTER_SEEDS);
 }
 
+#[test]
+fn a_new_active_controller_makes_itself_heard_over_slow_links() {
+    CLUSTER.is_one_run(cluster::slow_links);
+}
+
 /// Without this no failure could be repeated.
 #[test]
 fn the_same_seed_is_the_same_run() {
@@ -59,5 +64,20 @@ fn planted_bugs_are_caught() {
         Planted::EarlyAcknowledgement,
         Planted::ForgottenProducers,
         Planted::LostCommits,
+    ]);
+}
+
+/// The same of a cluster. `./check` runs it.
+#[test]
+#[ignore = "it takes a minute"]
+fn bugs_planted_in_a_cluster_are_caught() {
+    CLUSTER.catches(&[
+        Planted::SkippedSync,
+        Planted::AcknowledgementBeforeQuorum,
+        Planted::TruncationToHighWatermark,
+        Planted::ForgetfulFollowers,
+        Planted::ServingOldLeaders,
+        Planted::ElectionOutsideIsr,
+        Planted::IgnoredBrokerEpoch,
     ]);
 }

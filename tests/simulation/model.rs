@@ -10,6 +10,7 @@
 //! | a commit that was acknowledged is what a group finds, or a later one | Kafka's documentation of OffsetCommit |
 //! | a topic that was created is there under its id, one that was deleted is not | KIP-516 |
 //! | no producer id is given out twice | KIP-98 |
+//! | who leads on without being heard of is not asked in vain: what it tells is no older than a session | ARCHITECTURE.md, `partition/lease.rs` |
 //!
 //! What was acknowledged before a power cut without having been synced is promised no more: it is forgotten here, with the
 //! count of power cuts telling what belongs to before.
@@ -69,6 +70,17 @@ struct Partition {
     /// What is known to be at an offset: acknowledged or read.
     known: BTreeMap<i64, RecordId>,
     high_watermark: i64,
+    /// What it was known to be at least, by time.
+    high_watermarks: Vec<(u64, i64)>,
+}
+
+impl Partition {
+    fn high_watermark_is(&mut self, offset: i64, now_ms: u64) {
+        if offset > self.high_watermark {
+            self.high_watermark = offset;
+            self.high_watermarks.push((now_ms, offset));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -83,7 +95,8 @@ pub(crate) struct Topic {
 
 #[derive(Debug, Default)]
 struct Commit {
-    acknowledged: i64,
+    /// What was acknowledged, by time.
+    acknowledged: Vec<(u64, i64)>,
     attempted: i64,
     /// The first that was not answered and may still be under way, and when it was sent.
     doubtful: Option<(i64, u64)>,
@@ -116,6 +129,10 @@ pub(crate) struct Model {
     pub do_commits_outlive_cuts: bool,
     /// Power cuts so far.
     pub cuts: u64,
+    /// Since the last one not every replica has been in sync: what does not outlive power cuts may yet turn out to be lost.
+    pub is_cut_open: bool,
+    /// Who asks may be told what was true so long ago.
+    pub staleness_ms: u64,
     /// The topics are there that stay; faults may begin.
     pub is_set_up: bool,
     pub is_stopping: bool,
@@ -188,6 +205,10 @@ impl Checker {
         self.model.lock().is_stopping
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.trace.now_ms()
+    }
+
     pub(crate) fn cuts(&self) -> u64 {
         self.model.lock().cuts
     }
@@ -196,17 +217,27 @@ impl Checker {
     pub(crate) fn power_cut(&self) {
         self.with(|model| {
             model.cuts += 1;
+            model.is_cut_open = true;
             for (place, partition) in &mut model.partitions {
                 if !model.topics.get(&place.topic).is_some_and(|topic| topic.outlives_cuts) {
                     partition.acknowledged.clear();
                     partition.known.clear();
                     partition.high_watermark = 0;
+                    partition.high_watermarks.clear();
                 }
             }
             if !model.do_commits_outlive_cuts {
-                model.commits.values_mut().for_each(|commit| commit.acknowledged = 0);
+                model.commits.values_mut().for_each(|commit| commit.acknowledged.clear());
             }
         });
+    }
+
+    /// Whatever the last power cut took is gone by now.
+    pub(crate) fn power_cut_is_over(&self) {
+        if self.with(|model| model.is_cut_open) {
+            self.power_cut();
+            self.with(|model| model.is_cut_open = false);
+        }
     }
 
     pub(crate) fn topic_created(&self, id: Uuid, topic: Topic) {
@@ -263,7 +294,8 @@ impl Checker {
     /// Whether what was asked when there had been `cuts` power cuts says anything of now.
     fn still_counts(model: &Model, place: Place, cuts: u64) -> bool {
         let topic = model.topics.get(&place.topic);
-        topic.is_some_and(|topic| !topic.is_dying && (topic.outlives_cuts || model.cuts == cuts))
+        let is_uncut = model.cuts == cuts && !model.is_cut_open;
+        topic.is_some_and(|topic| !topic.is_dying && (topic.outlives_cuts || is_uncut))
     }
 
     /// A batch is acknowledged at an offset; `cuts`: power cuts when it was sent.
@@ -288,7 +320,7 @@ impl Checker {
                 }
             }
             // It was acknowledged, so it is below the high watermark.
-            partition.high_watermark = partition.high_watermark.max(base_offset + ids.len() as i64);
+            partition.high_watermark_is(base_offset + ids.len() as i64, self.trace.now_ms());
             None
         });
         self.violated_if(violation);
@@ -325,9 +357,24 @@ impl Checker {
             }
             self.trace.note(CLIENTS, &Said::HighWatermark(&place, offset));
             let partition = model.partitions.entry(place).or_default();
-            partition.high_watermark = partition.high_watermark.max(offset);
+            partition.high_watermark_is(offset, self.trace.now_ms());
             (offset < least)
                 .then(|| format!("{place:?}: the high watermark went back from {least} to {offset}"))
+        });
+        self.violated_if(violation);
+    }
+
+    /// A broker that takes itself for the leader says where a partition ends; it was asked at `asked_ms`.
+    pub(crate) fn end_is_told(&self, place: Place, offset: i64, asked_ms: u64) {
+        let violation = self.with(|model| {
+            if !Self::still_counts(model, place, model.cuts) {
+                return None;
+            }
+            let until_ms = asked_ms.saturating_sub(model.staleness_ms);
+            let (known_ms, least) = *last_until(&model.partitions.get(&place)?.high_watermarks, until_ms)?;
+            (offset < least).then(|| {
+                format!("{place:?}: at {asked_ms} a leader is asked, and says {offset}, but {least} was known at {known_ms}")
+            })
         });
         self.violated_if(violation);
     }
@@ -345,7 +392,8 @@ impl Checker {
             model.counts.commits += 1;
             if model.do_commits_outlive_cuts || model.cuts == cuts {
                 self.trace.note(CLIENTS, &Said::Committed(group, &place, offset));
-                model.commits.entry((group.to_owned(), place)).or_default().acknowledged = offset;
+                let commit = model.commits.entry((group.to_owned(), place)).or_default();
+                commit.acknowledged.push((self.trace.now_ms(), offset));
             }
         });
     }
@@ -361,7 +409,14 @@ impl Checker {
     }
 
     /// What a group has committed, if anything, as the broker says when nobody commits.
-    pub(crate) fn found_committed(&self, group: &str, place: Place, offset: Option<i64>, cuts: u64) {
+    /// It was asked at `asked_ms`.
+    pub(crate) fn found_committed(
+        &self,
+        group: &str,
+        place: Place,
+        offset: Option<i64>,
+        (cuts, asked_ms): (u64, u64),
+    ) {
         let offset = offset.unwrap_or(0);
         let violation = self.with(|model| {
             if !model.do_commits_outlive_cuts && model.cuts != cuts {
@@ -372,7 +427,9 @@ impl Checker {
             commit.doubtful =
                 commit.doubtful.filter(|(_, sent_ms)| sent_ms + UNDER_WAY_MS_MAX > self.trace.now_ms());
             let doubtful = commit.doubtful.map_or(i64::MAX, |(first, _)| first);
-            let (least, most) = (commit.acknowledged.min(doubtful), commit.attempted);
+            let until_ms = asked_ms.saturating_sub(model.staleness_ms);
+            let acknowledged = last_until(&commit.acknowledged, until_ms).map_or(0, |(_, offset)| *offset);
+            let (least, most) = (acknowledged.min(doubtful), commit.attempted);
             (!(least..=most).contains(&offset)).then(|| {
                 format!(
                     "{place:?}: {group} finds {offset}, but {least} was acknowledged and {most} the last try"
@@ -416,4 +473,9 @@ impl Checker {
         });
         self.violated_if(violation);
     }
+}
+
+/// The last of what was noted by then.
+fn last_until(noted: &[(u64, i64)], until_ms: u64) -> Option<&(u64, i64)> {
+    noted.get(noted.partition_point(|(at_ms, _)| *at_ms <= until_ms).checked_sub(1)?)
 }

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 #[derive(Clone, Default)]
 pub struct Trace {
     now_ms: Arc<AtomicU64>,
+    running: Arc<AtomicU32>,
     events: Arc<Mutex<Events>>,
 }
 
@@ -46,6 +47,15 @@ impl Trace {
 
     pub(super) fn set_now(&self, now_ms: u64) {
         self.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// The machine that is driven now; 0 for none.
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_running(&self, machine: u32) {
+        self.running.store(machine, Ordering::Relaxed);
     }
 
     /// Takes an event down.

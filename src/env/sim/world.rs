@@ -276,6 +276,7 @@ impl World {
             if running.paused_until_ms.is_some_and(|until_ms| until_ms > now_ms) {
                 continue;
             }
+            self.trace.set_running(machine.number);
             let until = running.anchor + Duration::from_millis(to_ms - running.began_ms);
             if running.paused_until_ms.take().is_some() {
                 // Its clock jumps; all its timers find themselves late at once.
@@ -300,6 +301,7 @@ impl World {
                 machine.running = None;
             }
         }
+        self.trace.set_running(0);
         self.trace.set_now(to_ms);
         self.net.turn();
         step_ms

@@ -17,10 +17,12 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest,
-    ElectLeadersRequest, FetchRequest, InitProducerIdRequest, ProducerId,
+    ElectLeadersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProducerId,
 };
+use raftsman::client::admin::LATEST;
 use raftsman::client::committed::{Committed, Offsets};
 use raftsman::client::consumer::{Consumer, ConsumerOptions};
 use raftsman::client::records::Compression;
@@ -41,7 +43,7 @@ const PARTITIONS: i32 = 2;
 const GROUP: &str = "accountants";
 const REQUEST_TIMEOUT_MS: u64 = 2500;
 /// A topic's partitions have three replicas, whatever the count of nodes.
-const REPLICAS: usize = 3;
+const REPLICAS: i16 = 3;
 
 #[derive(Clone)]
 pub(super) struct Workers {
@@ -105,7 +107,7 @@ impl Workers {
     pub async fn run(self) -> Result<(), String> {
         let client = self.client();
         for (name, least) in [(STRICT, 2), (RELAXED, 1)] {
-            while self.create(&client, name, PARTITIONS, least).await.is_none() {
+            while self.create(&client, name, PARTITIONS, (REPLICAS, least)).await.is_none() {
                 self.pause(500).await;
             }
         }
@@ -124,6 +126,7 @@ impl Workers {
             tasks.spawn_local_on(self.clone().consume(name), &local);
             tasks.spawn_local_on(self.clone().watch_end(name), &local);
         }
+        tasks.spawn_local_on(self.clone().ask_around(), &local);
         tasks.spawn_local_on(self.clone().commit(), &local);
         tasks.spawn_local_on(self.clone().administer(), &local);
         tasks.spawn_local_on(self.clone().move_partitions(), &local);
@@ -143,7 +146,7 @@ impl Workers {
         client: &Client,
         name: &str,
         partitions: i32,
-        min_insync_replicas: i32,
+        (replicas, min_insync_replicas): (i16, i32),
     ) -> Option<Uuid> {
         let configs = [
             ("segment.ms", (500 + self.below(4000)).to_string()),
@@ -155,7 +158,7 @@ impl Workers {
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
             .with_num_partitions(partitions)
-            .with_replication_factor(REPLICAS as i16)
+            .with_replication_factor(replicas)
             .with_configs(configs.collect());
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(2000);
         let asked: Result<Uuid, ClientError> = async {
@@ -183,6 +186,17 @@ impl Workers {
         }
     }
 
+    /// Creates so many topics, one after the other.
+    pub async fn create_many(self, count: u32) -> Result<(), String> {
+        let client = self.client();
+        for number in 0..count {
+            while self.create(&client, &format!("many-{number}"), 1, (2, 1)).await.is_none() {
+                self.pause(100).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Creates and deletes topics.
     async fn administer(self) {
         let client = self.client();
@@ -193,7 +207,7 @@ impl Workers {
             if topics.len() < 2 {
                 let (name, least) = (format!("passing-{names}"), 1 + self.below(2) as i32);
                 names += 1;
-                let created = self.create(&client, &name, 1, least).await;
+                let created = self.create(&client, &name, 1, (REPLICAS, least)).await;
                 topics.extend(created.map(|id| (name, id)));
             } else {
                 let (name, id) = topics.remove(self.below(topics.len()));
@@ -243,7 +257,7 @@ impl Workers {
                 for at in (1..nodes.len()).rev() {
                     nodes.swap(at, self.below(at + 1));
                 }
-                nodes.truncate(REPLICAS);
+                nodes.truncate(REPLICAS as usize);
                 let partition = ReassignablePartition::default()
                     .with_partition_index(place.partition)
                     .with_replicas(Some(nodes.into_iter().map(BrokerId).collect()));
@@ -461,6 +475,10 @@ impl Workers {
         self.checker.with(|model| model.topics.get(&place.topic).is_some_and(|topic| topic.outlives_cuts))
     }
 
+    fn is_cut_open(&self) -> bool {
+        self.checker.with(|model| model.is_cut_open)
+    }
+
     /// Reads a topic from its beginning and on; begins anew now and then.
     async fn consume(self, name: &'static str) {
         let client = self.client();
@@ -477,7 +495,8 @@ impl Workers {
             let mut consumer = Consumer::new(client.clone(), options, starts);
             let begun = self.checker.cuts();
             while !self.checker.is_stopping() {
-                if self.checker.cuts() != begun && !outlives_cuts {
+                if (self.checker.cuts() != begun || self.is_cut_open()) && !outlives_cuts {
+                    self.pause(200).await;
                     // What it has read may be gone: begin again.
                     break;
                 }
@@ -490,7 +509,7 @@ impl Workers {
                         }
                     }
                     Err(error) => {
-                        if outlives_cuts || self.checker.cuts() == begun {
+                        if outlives_cuts || self.checker.cuts() == begun && !self.is_cut_open() {
                             self.checker.violated(format!("{name} cannot be consumed: {error}"));
                             return;
                         }
@@ -542,7 +561,8 @@ impl Workers {
             }
             .await;
             let now = self.checker.cuts();
-            if std::mem::replace(&mut cuts, now) != now && !self.outlives_cuts(place) {
+            let is_cut = std::mem::replace(&mut cuts, now) != now || self.is_cut_open();
+            if is_cut && !self.outlives_cuts(place) {
                 known = 0;
                 continue;
             }
@@ -560,6 +580,40 @@ impl Workers {
         }
     }
 
+    /// Asks any broker, whoever leads by anybody's metadata, where partitions end: who does not lead any more does not say.
+    async fn ask_around(self) {
+        let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
+        while !self.checker.is_stopping() {
+            self.pause(150).await;
+            let node = 1 + self.below(self.nodes);
+            let place = self.place(if self.below(2) == 0 { STRICT } else { RELAXED }, self.below(2) as i32);
+            let Some(name) = self.name(place) else { continue };
+            if !connections.get(&node).is_some_and(Connection::is_open) {
+                let (network, address) = (&*self.surroundings.network, format!("10.0.0.{node}:9092"));
+                let limit = Duration::from_millis(500);
+                match Connection::open(network, &address, "around", limit, REQUEST_TIMEOUT_MS).await {
+                    Ok(connection) => drop(connections.insert(node, connection)),
+                    Err(_) => continue,
+                }
+            }
+            let Some(connection) = connections.get(&node) else { continue };
+            let wanted = ListOffsetsPartition::default()
+                .with_partition_index(place.partition)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(LATEST);
+            let topic =
+                ListOffsetsTopic::default().with_name(topic_name(&name)).with_partitions(vec![wanted]);
+            let request =
+                ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+            let asked_ms = self.checker.now_ms();
+            let Ok(response) = connection.call(&request).await else { continue };
+            let answer = response.topics.first().and_then(|topic| topic.partitions.first());
+            if let Some(answer) = answer.filter(|answer| answer.error_code == 0) {
+                self.checker.end_is_told(place, answer.offset, asked_ms);
+            }
+        }
+    }
+
     /// Commits for a group, and looks at what is committed.
     async fn commit(self) {
         let client = self.client();
@@ -569,7 +623,7 @@ impl Workers {
             let partition = self.below(PARTITIONS as usize);
             let place = self.place(STRICT, partition as i32);
             let key = (STRICT.to_owned(), partition as i32);
-            let cuts = self.checker.cuts();
+            let (cuts, asked_ms) = (self.checker.cuts(), self.checker.now_ms());
             if self.below(3) > 0 {
                 let offset = next[partition];
                 next[partition] += 1;
@@ -584,7 +638,7 @@ impl Workers {
                 && let Some(Ok(offsets)) = found.remove(GROUP)
             {
                 let offset = offsets.get(&key).map(|committed| committed.offset);
-                self.checker.found_committed(GROUP, place, offset, cuts);
+                self.checker.found_committed(GROUP, place, offset, (cuts, asked_ms));
             }
         }
     }
@@ -640,7 +694,8 @@ impl Workers {
             for partition in 0..PARTITIONS {
                 let committed = offsets.get(&(STRICT.to_owned(), partition)).map(|c| c.offset);
                 let place = self.place(STRICT, partition);
-                self.checker.found_committed(GROUP, place, committed, self.checker.cuts());
+                let now = (self.checker.cuts(), self.checker.now_ms());
+                self.checker.found_committed(GROUP, place, committed, now);
             }
         }
         Ok(())

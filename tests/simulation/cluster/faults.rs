@@ -4,11 +4,23 @@ use std::net::IpAddr;
 
 use raftsman::env::sim;
 use raftsman::env::sim::net::Link;
+use raftsman::env::sim::world::World;
 
+use super::nodes::Nodes;
 use super::{Promise, Run};
 
 /// The longest that a machine stays down, a cut or a pause lasts: longer than a broker's session.
 const LONG_MS: u64 = 4500;
+
+/// Makes the link between two nodes slow in both directions, which are returned.
+pub(super) fn make_slow(world: &World, nodes: &Nodes, at: usize, other: usize) -> [(IpAddr, IpAddr); 2] {
+    let (ip, other_ip) = (nodes.ip(world, at), nodes.ip(world, other));
+    let directions = [(ip, other_ip), (other_ip, ip)];
+    for (from, to) in directions {
+        world.net().set_link(from, to, Link { least_ms: 5, most_ms: 60, bytes_per_ms: 20 });
+    }
+    directions
+}
 
 #[derive(Default)]
 pub(super) struct Faults {
@@ -42,7 +54,10 @@ impl Faults {
             *until_ms = 0;
         }
         self.dying.iter_mut().for_each(|(_, until_ms)| *until_ms = 0);
-        self.step(run)
+        self.step(run)?;
+        // What the last of them made slow.
+        run.world.net().heal_all();
+        Ok(())
     }
 
     fn step(&mut self, run: &mut Run) -> Result<(), String> {
@@ -78,6 +93,14 @@ impl Faults {
         if !self.ended.is_empty() && run.observer.is_healed(&run.nodes) {
             self.ended.clear();
             self.was_power_cut = false;
+            run.checker.power_cut_is_over();
+            // Just then, whoever has come back last may have to show what it has.
+            if let Some(leader) = run.observer.any_leader(&run.nodes)
+                && run.nodes.is_up(&run.world, leader)
+                && run.world.random().one_in(3)
+            {
+                self.end(run, leader);
+            }
         }
         run.step()
     }
@@ -116,6 +139,18 @@ impl Faults {
         self.ended.push(at);
         let back_ms = run.world.now_ms() + self.long(run);
         run.nodes.back_at(at, back_ms);
+        if run.world.random().one_in(2) {
+            // Once it is back, it takes a while to get what it lacks.
+            for other in (0..run.nodes.count()).filter(|other| *other != at) {
+                self.slow_link(run, at, other, back_ms + 3000);
+            }
+        }
+    }
+
+    fn slow_link(&mut self, run: &Run, at: usize, other: usize, until_ms: u64) {
+        for (from, to) in make_slow(&run.world, &run.nodes, at, other) {
+            self.slow.push((from, to, until_ms));
+        }
     }
 
     fn one(&mut self, run: &mut Run) -> Option<&'static str> {
@@ -164,7 +199,8 @@ impl Faults {
                 "cut between two"
             }
             14..16 => {
-                // Clients reach it still, or do not.
+                // Clients reach it still, or do not; long enough for a leader to be replaced, and for others to write on.
+                let until_ms = until_ms + if run.world.random().one_in(3) { LONG_MS } else { 0 };
                 let others: Vec<IpAddr> =
                     (0..count).filter(|o| *o != at).map(|o| run.nodes.ip(&run.world, o)).collect();
                 let (hears, speaks) = match run.world.random().below(3) {
@@ -184,11 +220,7 @@ impl Faults {
                 "a node cut off"
             }
             16 => {
-                let link = Link { least_ms: 5, most_ms: 60, bytes_per_ms: 20 };
-                for (from, to) in [(ip, other_ip), (other_ip, ip)] {
-                    run.world.net().set_link(from, to, link);
-                    self.slow.push((from, to, until_ms));
-                }
+                self.slow_link(run, at, other, until_ms);
                 "slow link"
             }
             17 => {

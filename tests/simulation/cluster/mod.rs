@@ -38,9 +38,12 @@ use nodes::Nodes;
 use replicas::Observer;
 
 /// How long faults go on, unless [`harness::VIRTUAL_SECONDS`] says otherwise.
-const FAULTS_MS: u64 = 10_000;
+const FAULTS_MS: u64 = 12_000;
 /// Once the faults have stopped, within it every replica is in sync again; clients are done within it, too.
 const HEAL_MS: u64 = 60_000;
+/// A leader that is cut off stops by itself before its session ends; until then it may tell what it knows, though a
+/// partition that was to get another leader has it by then.
+const STALENESS_MS: u64 = nodes::SESSION_MS;
 
 /// See the head of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,7 @@ pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
     let clients = world.add_machine("clients");
     // Commits are in a topic with min.insync.replicas=2.
     let checker = Checker::new(world.trace().clone(), true);
+    checker.with(|model| model.staleness_ms = STALENESS_MS);
     let observer = Observer::new(checker.clone());
     let mut run = Run { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
     for at in 0..count {
@@ -88,12 +92,14 @@ pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
     };
     Faults::default().strike(&mut run, faults_ms)?;
     run.until("every replica is in sync again", HEAL_MS, |run| run.observer.is_healed(&run.nodes))?;
+    run.checker.power_cut_is_over();
     run.pass(300)?;
     run.checker.with(|model| model.is_stopping = true);
     run.until("the clients are done", HEAL_MS, |run| !run.world.is_running(run.clients))?;
     run.take_end_of_clients()?;
     // Nodes that nobody has asked learn a moment later of what was decided last.
     run.pass(500)?;
+    run.checker.with(|model| model.staleness_ms = 0);
     run.start_clients(|workers| workers.heal());
     run.until("everything can be written to and read", HEAL_MS, |run| !run.world.is_running(run.clients))?;
     run.take_end_of_clients()?;
@@ -105,6 +111,34 @@ pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
     }
     let counts = run.checker.with(|model| model.counts);
     Ok(Outcome::of(&run.world, format!("{count} nodes, {promise:?}, {counts:?}, {:?}", run.counts)))
+}
+
+/// The active controller goes while links carry 20 KB in a second, and much has been decided: what the next one sends first
+/// is under way for longer than openraft waits for the answer.
+pub(crate) fn slow_links() -> Result<(), String> {
+    let (mut world, promise, count) = (World::new(7), Promise::Kept, 3);
+    harness::follow(world.trace())?;
+    let nodes = Nodes::new(&mut world, count, promise)?;
+    let clients = world.add_machine("clients");
+    let checker = Checker::new(world.trace().clone(), true);
+    let observer = Observer::new(checker.clone());
+    let mut run = Run { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
+    for at in 0..count {
+        run.start_node(at);
+    }
+    run.until("all nodes serve", HEAL_MS, |run| run.observer.is_healed(&run.nodes))?;
+    run.start_clients(|workers| workers.create_many(100));
+    run.until("topics are created", HEAL_MS, |run| !run.world.is_running(run.clients))?;
+    run.take_end_of_clients()?;
+    let leader = run.nodes.serving().find_map(|(_, broker)| broker.quorum.leader()).ok_or("nobody leads")?;
+    for at in 0..count {
+        faults::make_slow(&run.world, &run.nodes, at, (at + 1) % count);
+    }
+    let leader = usize::try_from(leader.0 - 1).map_err(|error| error.to_string())?;
+    run.nodes.kill(&mut run.world, leader);
+    run.start_node(leader);
+    // It is registered by whoever is the active controller then.
+    run.until("all nodes serve", HEAL_MS, |run| run.nodes.serving().count() == count)
 }
 
 impl Run {

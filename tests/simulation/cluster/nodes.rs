@@ -14,6 +14,9 @@ use raftsman::server::Broker;
 
 use super::Promise;
 
+/// `broker.session.timeout.ms`
+pub(super) const SESSION_MS: u64 = 1500;
+
 /// What a node's process has come to, once it serves.
 type Serving = Rc<RefCell<Option<Arc<Broker>>>>;
 
@@ -47,6 +50,9 @@ fn config(id: usize, count: usize, promise: Promise) -> Result<BrokerConfig, Str
         ("offsets.topic.replication.factor", "3".to_owned()),
         ("offsets.topic.num.partitions", "2".to_owned()),
         ("min.insync.replicas", "2".to_owned()),
+        // More happens in a run when silence is noticed early.
+        ("broker.session.timeout.ms", SESSION_MS.to_string()),
+        ("broker.heartbeat.interval.ms", "300".to_owned()),
         ("replica.lag.time.max.ms", "1500".to_owned()),
         ("replica.fetch.backoff.ms", "100".to_owned()),
         ("log.flush.offset.checkpoint.interval.ms", "700".to_owned()),

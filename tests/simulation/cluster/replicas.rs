@@ -109,7 +109,12 @@ impl Observer {
                     ));
                 }
                 let key = ((topic.id, index), partition.partition_epoch);
-                let first = self.states.entry(key).or_insert_with(|| partition.clone());
+                let first = self.states.entry(key).or_insert_with(|| {
+                    let PartitionImage { isr, leader, leader_epoch, partition_epoch, .. } = &**partition;
+                    let (replicas, eligible) = (&partition.replicas, &partition.eligible_leader_replicas);
+                    tracing::debug!(name, ?leader, %leader_epoch, partition_epoch, ?isr, ?eligible, ?replicas, "seen");
+                    partition.clone()
+                });
                 if **first != **partition {
                     return Err(format!("{name}: {partition:?}, and elsewhere {first:?}, in one epoch"));
                 }
@@ -143,6 +148,15 @@ impl Observer {
                     && partition.adding_replicas.is_empty()
                     && partition.removing_replicas.is_empty()
             })
+    }
+
+    /// A node that leads something that clients write to.
+    pub fn any_leader(&self, nodes: &Nodes) -> Option<usize> {
+        let (image, _) = Self::image(nodes)?;
+        let mut partitions =
+            image.topics().filter(|topic| !topic.is_internal()).flat_map(|topic| &topic.partitions);
+        let leader = partitions.find_map(|partition| partition.leader)?;
+        usize::try_from(leader.0 - 1).ok()
     }
 
     /// What keeps the cluster from being healed.
