@@ -143,7 +143,9 @@ impl Log {
             *run = self.new_run();
             if let Err(error) = rolled {
                 self.files.cache.errors.write_failed(&error, self.clock.now_ms());
-                return Err((asker, AppendError::from_io(error)));
+                let error = AppendError::from_io(error);
+                writer.producers.note_refused(headers.iter().map(|header| header.producer_id), &error);
+                return Err((asker, error));
             }
         }
         // Rolling may have undone what went before it: begin with what is true now.
@@ -286,7 +288,7 @@ impl Log {
         let result = if run.records.is_empty() { Ok(()) } else { self.write_run(writer, config, run) };
         match &result {
             Ok(()) => writer.producers.keep(),
-            Err(_) => writer.producers.undo_to(0),
+            Err(error) => writer.producers.refuse(error),
         }
         result
     }

@@ -19,6 +19,8 @@ use crate::types::{LeaderEpoch, Offset, ProducerId};
 
 /// Batches remembered per producer.
 const BATCHES: usize = 5;
+/// Of so many producers it is known at most that the disk refused what they sent.
+const REFUSED_MAX: usize = 10_000;
 const VERSION: i16 = 1;
 /// Bytes before what the checksum covers.
 const CHECKED_AT: usize = 6;
@@ -105,6 +107,10 @@ pub struct ProducerState {
     producers: HashMap<i64, Producer>,
     /// What the producers were before the batches that are not in the file yet, oldest first.
     undo: Vec<(i64, Option<Producer>)>,
+    /// Producers of which the disk did not take a batch, which they will send again: why not, and how many batches that a
+    /// client had under way behind it may still come before. These are not out of order: what is missing is missing
+    /// here, and librdkafka would begin a new epoch, for which nobody knows what it sent before.
+    refused: HashMap<i64, (AppendError, usize)>,
 }
 
 impl ProducerState {
@@ -127,6 +133,18 @@ impl ProducerState {
         if !header.has_producer() {
             return Ok(Verdict::Accepted);
         }
+        let was_refused = self.refused.contains_key(&header.producer_id);
+        let judged = self.judge(header, offset, must_be_known || was_refused);
+        if was_refused && matches!(judged, Err(AppendError::OutOfOrderSequence { .. })) {
+            return Err(self.behind_refused(header.producer_id));
+        }
+        if matches!(judged, Ok(Verdict::Accepted)) {
+            self.add(header, offset + i64::from(header.last_offset_delta));
+        }
+        judged
+    }
+
+    fn judge(&self, header: &BatchHeader, offset: i64, must_be_known: bool) -> Result<Verdict, AppendError> {
         let known = self.producers.get(&header.producer_id);
         if known.is_none() && must_be_known && header.base_sequence != 0 {
             let (producer_id, found) = (ProducerId(header.producer_id), header.base_sequence);
@@ -149,8 +167,36 @@ impl ProducerState {
             }
             producer.check(header, offset)?;
         }
-        self.add(header, offset + i64::from(header.last_offset_delta));
         Ok(Verdict::Accepted)
+    }
+
+    /// What a batch is told that came behind one that the disk did not take.
+    fn behind_refused(&mut self, id: i64) -> AppendError {
+        match self.refused.remove(&id) {
+            Some((error, left)) => {
+                if left > 1 {
+                    self.refused.insert(id, (error.clone(), left - 1));
+                }
+                error
+            }
+            None => AppendError::Failed,
+        }
+    }
+
+    /// The disk did not take the batches that were counted since the last [`Self::keep`].
+    pub fn refuse(&mut self, error: &AppendError) {
+        let ids: Vec<i64> = self.undo.iter().map(|(id, _)| *id).collect();
+        self.undo_to(0);
+        self.note_refused(ids, error);
+    }
+
+    /// The disk did not take a batch of each of these producers.
+    pub fn note_refused(&mut self, ids: impl IntoIterator<Item = i64>, error: &AppendError) {
+        for id in ids.into_iter().filter(|id| *id >= 0) {
+            if self.refused.len() < REFUSED_MAX || self.refused.contains_key(&id) {
+                self.refused.insert(id, (error.clone(), BATCHES - 1));
+            }
+        }
     }
 
     /// Counts a batch that is not to be judged: the leader's, or one that is in the log.
@@ -209,6 +255,9 @@ impl ProducerState {
 
     /// What was counted is in the file.
     pub fn keep(&mut self) {
+        if !self.refused.is_empty() {
+            self.undo.iter().for_each(|(id, _)| _ = self.refused.remove(id));
+        }
         self.undo.clear();
         // A burst must not keep its memory for ever.
         if self.undo.capacity() > 64 {
@@ -432,6 +481,40 @@ mod tests {
         state.undo_to(mark);
         assert_eq!(state.encode(), before);
         assert_eq!(state.check_and_add(&batch(0, 1, 1), 1, false).unwrap(), Verdict::Accepted);
+    }
+
+    #[test]
+    fn what_was_under_way_behind_a_batch_that_the_disk_refused_is_refused_as_it_was() {
+        let mut state = ProducerState::default();
+        state.check_and_add(&batch(0, 0, 1), 0, false).unwrap();
+        state.keep();
+        state.check_and_add(&batch(0, 1, 1), 1, false).unwrap();
+        state.refuse(&AppendError::StorageFull);
+        // There is room again, and the client has not heard of any of it yet.
+        for sequence in 2..6 {
+            let behind = state.check_and_add(&batch(0, sequence, 1), 1, false);
+            assert!(matches!(behind, Err(AppendError::StorageFull)), "{behind:?}");
+        }
+        // More a client does not have under way: this one leaves something out.
+        let gap = state.check_and_add(&batch(0, 2, 1), 1, false);
+        assert!(matches!(gap, Err(AppendError::OutOfOrderSequence { found: 2, last: 0, .. })));
+        state.note_refused([7], &AppendError::StorageFull);
+        assert_eq!(state.check_and_add(&batch(0, 1, 1), 1, false).unwrap(), Verdict::Accepted);
+        state.keep();
+        let gap = state.check_and_add(&batch(0, 3, 1), 2, false);
+        assert!(matches!(gap, Err(AppendError::OutOfOrderSequence { .. })));
+    }
+
+    #[test]
+    fn a_producer_whose_first_batch_the_disk_refused_does_not_begin_with_its_second() {
+        let mut state = ProducerState::default();
+        state.check_and_add(&batch(0, 0, 3), 0, false).unwrap();
+        state.refuse(&AppendError::StorageFull);
+        assert!(state.is_empty());
+        let behind = state.check_and_add(&batch(0, 3, 1), 0, false);
+        assert!(matches!(behind, Err(AppendError::StorageFull)), "{behind:?}");
+        assert_eq!(state.check_and_add(&batch(0, 0, 3), 0, false).unwrap(), Verdict::Accepted);
+        assert_eq!(state.check_and_add(&batch(0, 3, 1), 3, false).unwrap(), Verdict::Accepted);
     }
 
     #[test]
