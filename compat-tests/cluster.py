@@ -1,6 +1,7 @@
 """Three nodes on this machine, of Raftsman or of Apache Kafka, from the same three server.properties.
 
-The files are those of a three-node Kafka (KRaft, combined roles): the same text starts either.
+The files are those of a three-node Kafka (KRaft, combined roles): the same text starts either. They listen on loopback, or
+each in a network namespace of its own (`namespaces.py`).
 """
 
 import importlib.machinery
@@ -10,6 +11,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -17,6 +19,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 def harness():
     """The program `run` beside this file, as a module."""
+    if "compat_run" in sys.modules:  # it is what runs
+        return sys.modules["compat_run"]
     loader = importlib.machinery.SourceFileLoader("compat_run", str(HERE / "run"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("compat_run", loader))
     loader.exec_module(module)
@@ -37,6 +41,7 @@ class Node:
 
     def __init__(self, cluster, node_id, ports):
         self.cluster, self.id = cluster, node_id
+        self.host = cluster.network.host(node_id) if cluster.network else "127.0.0.1"
         self.port, self.controller_port, self.admin_port = ports
         self.folder = cluster.folder / f"node-{node_id}"
         self.data_dir = self.folder / "data"
@@ -45,10 +50,10 @@ class Node:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def prepare(self, properties):
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "server.properties"
         file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         if self.cluster.kind == "kafka":
@@ -59,8 +64,10 @@ class Node:
             )
         else:
             binary = str(self.cluster.binary.resolve())
-            admin = f"raftsman.admin.listener=127.0.0.1:{self.admin_port}"
+            admin = f"raftsman.admin.listener={self.host}:{self.admin_port}"
             self.command = [binary, "server", str(file), "--override", admin]
+        if self.cluster.network:
+            self.command = self.cluster.network.inside(self.id, self.command)
 
     def start(self):
         with open(self.log_path, "ab") as log:
@@ -69,9 +76,9 @@ class Node:
             )
 
     def is_ready(self):
-        if self.cluster.kind == "raftsman" and not compat.ready(f"http://127.0.0.1:{self.admin_port}/readyz"):
+        if self.cluster.kind == "raftsman" and not compat.ready(f"http://{self.host}:{self.admin_port}/readyz"):
             return False
-        return compat.answers_api_versions(self.port)
+        return compat.answers_api_versions(self.port, self.host)
 
     def wait_ready(self, limit_s=compat.START_LIMIT_S):
         deadline = time.monotonic() + limit_s
@@ -111,9 +118,10 @@ class Node:
 
 
 class Cluster:
-    """Nodes 1 to `count`, each broker and controller; `with` ends them."""
+    """Nodes 1 to `count`, each broker and controller; `with` ends them. `network` has a place for each, or they share loopback."""
 
-    def __init__(self, kind, folder, binary, count=3, more=None):
+    def __init__(self, kind, folder, binary, count=3, more=None, network=None):
+        self.network = network
         self.kind, self.folder, self.binary = kind, pathlib.Path(folder), binary
         if kind == "kafka":
             compat.maven("kafka-tools")
@@ -121,14 +129,14 @@ class Cluster:
         self.nodes = {}
         for at in range(count):
             self.nodes[at + 1] = Node(self, at + 1, ports[3 * at : 3 * at + 3])
-        voters = ",".join(f"{node.id}@127.0.0.1:{node.controller_port}" for node in self.nodes.values())
+        voters = ",".join(f"{node.id}@{node.host}:{node.controller_port}" for node in self.nodes.values())
         for node in self.nodes.values():
             node.prepare({
                 "process.roles": "broker,controller",
                 "node.id": node.id,
                 "controller.quorum.voters": voters,
-                "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
-                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+                "listeners": f"PLAINTEXT://{node.address},CONTROLLER://{node.host}:{node.controller_port}",
+                "advertised.listeners": f"PLAINTEXT://{node.address}",
                 "inter.broker.listener.name": "PLAINTEXT",
                 "controller.listener.names": "CONTROLLER",
                 "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",

@@ -12,6 +12,9 @@ import urllib.request
 import uuid
 
 BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
+NODES = int(os.environ.get("NODES", "1"))
+# how many replicas a topic gets where that is not the point
+REPLICAS = int(os.environ.get("REPLICAS", "1"))
 LIMIT_S = 30
 RUN = uuid.uuid4().hex[:8]
 SUITES = pathlib.Path(__file__).resolve().parent

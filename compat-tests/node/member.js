@@ -10,7 +10,7 @@ const say = (event) => process.stdout.write(JSON.stringify(event) + '\n')
 
 async function main() {
   const kafka = new Kafka({
-    brokers: [process.env.BOOTSTRAP],
+    brokers: process.env.BOOTSTRAP.split(','),
     logLevel: logLevel.NOTHING,
     requestTimeout: 5000, // what a broker that ends leaves unanswered is asked again then
     retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 100 },

@@ -20,7 +20,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from harness import Member, main, name, never_shared, numbers, owned_by_all, restart
-from named_checks import BOOTSTRAP, LIMIT_S, check, same
+from named_checks import BOOTSTRAP, LIMIT_S, REPLICAS, check, same
 
 logging.disable(logging.CRITICAL)  # what the checks need to know comes as errors
 
@@ -53,7 +53,7 @@ async def admin(work):
 
 async def topic(hint, partitions=1):
     given = name(f"aio-{hint}")
-    answer = await admin(lambda client: client.create_topics([NewTopic(given, partitions, 1)]))
+    answer = await admin(lambda client: client.create_topics([NewTopic(given, partitions, REPLICAS)]))
     same([0], [error for _, error, *_ in answer.topic_errors], "errors of the creation")
     return given
 

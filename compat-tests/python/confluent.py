@@ -6,7 +6,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from harness import name
-from named_checks import BOOTSTRAP, LIMIT_S, same
+from named_checks import BOOTSTRAP, LIMIT_S, REPLICAS, same
 
 class Quiet:
     """A logger that says nothing: what the checks need to know comes as errors."""
@@ -30,7 +30,7 @@ def fails(code, call):
 
 def topic(hint, partitions=1, **configs):
     given = name(hint)
-    new = NewTopic(given, partitions, 1, config={key.replace("_", "."): value for key, value in configs.items()})
+    new = NewTopic(given, partitions, REPLICAS, config={key.replace("_", "."): value for key, value in configs.items()})
     ADMIN.create_topics([new])[given].result(LIMIT_S)
     return given
 

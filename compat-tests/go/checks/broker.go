@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -16,6 +17,20 @@ func Restart(how string) {
 	defer answer.Body.Close()
 	said, _ := io.ReadAll(answer.Body)
 	That(answer.StatusCode == 200, "%s", strings.TrimSpace(string(said)))
+}
+
+// Seeds are the addresses of the brokers.
+func Seeds() []string { return strings.Split(os.Getenv("BOOTSTRAP"), ",") }
+
+// Nodes is of how many brokers the cluster is.
+func Nodes() int { return max(1, number("NODES")) }
+
+// Replicas is how many replicas a topic gets where that is not the point.
+func Replicas() int16 { return int16(max(1, number("REPLICAS"))) }
+
+func number(variable string) int {
+	given, _ := strconv.Atoi(os.Getenv(variable))
+	return given
 }
 
 // Numbers gives from to before to, as text.

@@ -16,8 +16,11 @@ func addAdmin(list *List) {
 		a := admin()
 		defer a.Close()
 		metadata := Must(a.BrokerMetadata(within()))
-		Same(1, len(metadata.Brokers), "brokers")
-		Same(bootstrap, fmt.Sprintf("%s:%d", metadata.Brokers[0].Host, metadata.Brokers[0].Port), "address")
+		var addresses []string
+		for _, each := range metadata.Brokers {
+			addresses = append(addresses, fmt.Sprintf("%s:%d", each.Host, each.Port))
+		}
+		Same(Seeds(), addresses, "addresses")
 		That(metadata.Cluster != "", "no cluster id")
 		versions := Must(a.ApiVersions(within()))
 		versions.Each(func(v kadm.BrokerApiVersions) { OK(v.Err) })
@@ -30,7 +33,7 @@ func addAdmin(list *List) {
 		Until("listed", func() bool { return Must(a.ListTopics(within(), to)).Has(to) })
 		details := Must(a.ListTopics(within(), to))[to]
 		Same(2, len(details.Partitions), "partitions")
-		Same([]int32{details.Partitions[0].Leader}, details.Partitions[0].ISR, "isr")
+		Same(int(Replicas()), len(details.Partitions[0].ISR), "isr")
 		for want, make := range map[*kerr.Error]func() kadm.CreateTopicResponse{
 			kerr.TopicAlreadyExists:       func() kadm.CreateTopicResponse { r, _ := a.CreateTopic(within(), 2, 1, nil, to); return r },
 			kerr.InvalidTopicException:    func() kadm.CreateTopicResponse { r, _ := a.CreateTopic(within(), 2, 1, nil, "a b"); return r },

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -269,7 +271,11 @@ func memberID(c *kgo.Client) string {
 
 // evict has a member leave as an administrator would, by its id.
 func evict(group, id string) (int16, error) {
-	c := Must(wire.Dial(bootstrap))
+	a := admin()
+	defer a.Close()
+	coordinator := a.FindGroupCoordinators(within(), group)[group]
+	OK(coordinator.Err)
+	c := Must(wire.Dial(net.JoinHostPort(coordinator.Host, strconv.Itoa(int(coordinator.Port)))))
 	defer c.Close()
 	r := kmsg.NewPtrLeaveGroupRequest()
 	r.SetVersion(2)

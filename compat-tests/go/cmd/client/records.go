@@ -32,7 +32,7 @@ func within() context.Context {
 }
 
 func client(options ...kgo.Opt) *kgo.Client {
-	return Must(kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(bootstrap)}, options...)...))
+	return Must(kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(Seeds()...)}, options...)...))
 }
 
 func admin() *kadm.Client { return kadm.NewClient(client()) }
@@ -44,7 +44,7 @@ func topic(hint string, partitions int32, configs ...string) string {
 	for i := 0; i < len(configs); i += 2 {
 		given[configs[i]] = &configs[i+1]
 	}
-	response := Must(a.CreateTopic(within(), partitions, 1, given, name(hint)))
+	response := Must(a.CreateTopic(within(), partitions, Replicas(), given, name(hint)))
 	OK(response.Err)
 	return response.Topic
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 var (
-	bootstrap = []string{os.Getenv("BOOTSTRAP")}
+	bootstrap = Seeds()
 	run       = strconv.FormatInt(time.Now().UnixMilli(), 36)
 	count     atomic.Int32
 )
@@ -58,7 +59,7 @@ func topic(hint string, partitions int32) string {
 	a := admin()
 	defer a.Close()
 	given := name(hint)
-	OK(a.CreateTopic(given, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false))
+	OK(a.CreateTopic(given, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: Replicas()}, false))
 	Until("listed", func() bool {
 		return len(Must(a.ListTopics())) > 0 && Must(a.ListTopics())[given].NumPartitions == partitions
 	})
@@ -187,7 +188,12 @@ func addRecords(list *List) {
 		Same(Numbers(4, 10), values(read(to, sarama.OffsetOldest, 6)), "values")
 		brokers, _, err := a.DescribeCluster()
 		OK(err)
-		Same(bootstrap[0], brokers[0].Addr(), "address")
+		var addresses []string
+		for _, each := range brokers {
+			addresses = append(addresses, each.Addr())
+		}
+		slices.Sort(addresses)
+		Same(slices.Sorted(slices.Values(bootstrap)), addresses, "addresses")
 		OK(a.DeleteTopic(to))
 		Until("gone", func() bool { _, ok := Must(a.ListTopics())[to]; return !ok })
 		return nil

@@ -35,6 +35,10 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /** The broker under test, and short ways to do what every check does. */
 final class Broker {
     static final String BOOTSTRAP = System.getenv().getOrDefault("BOOTSTRAP", "127.0.0.1:9092");
+    /** Of how many brokers the cluster is. */
+    static final int NODES = Integer.parseInt(System.getenv().getOrDefault("NODES", "1"));
+    /** How many replicas a topic gets where that is not the point. */
+    static final short REPLICAS = Short.parseShort(System.getenv().getOrDefault("REPLICAS", "1"));
     static final Admin ADMIN = Admin.create(properties("request.timeout.ms", "20000"));
     private static final String RUN = Long.toString(System.currentTimeMillis(), 36);
     private static final AtomicInteger COUNT = new AtomicInteger();
@@ -72,14 +76,14 @@ final class Broker {
         return future.get(Checks.LIMIT_MS, TimeUnit.MILLISECONDS);
     }
 
-    /** Creates a topic with one replica and the given configurations; returns its name. */
+    /** Creates a topic with the given configurations; returns its name. */
     static String topic(String hint, int partitions, String... configs) throws Exception {
         Map<String, String> map = new HashMap<>();
         for (int i = 0; i < configs.length; i += 2) {
             map.put(configs[i], configs[i + 1]);
         }
         String name = name(hint);
-        wait(ADMIN.createTopics(List.of(new NewTopic(name, partitions, (short) 1).configs(map))).all());
+        wait(ADMIN.createTopics(List.of(new NewTopic(name, partitions, REPLICAS).configs(map))).all());
         if ("kafka".equals(System.getenv("BROKER"))) {
             // Kafka answers before its partitions are there.
             Map<TopicPartition, OffsetSpec> all = new HashMap<>();
