@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,9 +12,12 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::add_raft_voter_request::Listener;
 use kafka_protocol::messages::{AddRaftVoterRequest, RemoveRaftVoterRequest};
 use raftsman::controller::{CreateTopics, NewTopic};
+use raftsman::node::Node;
+use raftsman::node::formatting::{self, Bootstrap, FirstQuorum, Formatting};
 use raftsman::types::uuid_to_base64;
 use support::Client;
 use support::cluster::{BOTH, TestCluster};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 fn directory(cluster: &TestCluster, id: i32) -> Uuid {
@@ -137,7 +141,62 @@ fn a_voter_that_lost_its_folder_is_removed_under_the_old_one_and_added_under_the
     assert_ne!(cluster.controller(), leader);
     create(&cluster, leader, "after");
     cluster.wait_for("all follow", |image| image.topic("after").is_some());
+    cluster.kill_all();
+}
+
+#[test]
+fn folders_that_were_formatted_as_initial_controllers_form_their_cluster() {
+    let directories = [11, 12, 13].map(Uuid::from_u128);
+    let cluster = TestCluster::start_formatted("formatted", &directories);
+    wait_for_voters(&cluster, &[1, 2, 3]);
+    let status = cluster.broker(2).quorum.status();
+    let known: Vec<_> = status.voters.iter().filter_map(|voter| voter.directory_id).collect();
+    assert_eq!(known, directories);
+    for id in 1..=3 {
+        assert_eq!(&*cluster.broker(id).cluster_id, "formatted");
+    }
+    create(&cluster, 3, "t");
     cluster.stop_all();
+}
+
+/// A node that is told to join, and finds nobody.
+#[test]
+fn a_node_that_shall_join_never_makes_a_cluster_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let own = format!("127.0.0.1:{port}");
+    let listeners = format!("PLAINTEXT://127.0.0.1:0,CONTROLLER://{own}");
+    let values = [
+        ("node.id", "1"),
+        ("log.dirs", folder.path().to_str().unwrap()),
+        ("listeners", listeners.as_str()),
+        ("controller.quorum.bootstrap.servers", own.as_str()),
+        ("raftsman.admin.listener", ""),
+    ];
+    let values = values.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let config = raftsman::config::BrokerConfig::from_values(values).unwrap().0;
+    let surroundings = raftsman::env::real::surroundings();
+    let formatting = Formatting {
+        cluster_id: "theirs".to_owned(),
+        bootstrap: Bootstrap { quorum: FirstQuorum::Joins, features: BTreeMap::new() },
+        ignores_formatted: false,
+    };
+    formatting::format(&*surroundings.disk, &*surroundings.chance, &config, &formatting).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let cancelled = CancellationToken::new();
+    let started = runtime.block_on(async {
+        let starting = Node::start_unless(config, surroundings, &cancelled);
+        // Long enough for one that would form a cluster.
+        let given_up = async {
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            cancelled.cancel();
+        };
+        tokio::join!(starting, given_up).0
+    });
+    let error = started.err().expect("it waits for the others").to_string();
+    assert!(error.contains("was stopped while it waited"), "{error}");
+    let metadata = folder.path().join("__cluster_metadata");
+    assert!(!metadata.join("vote").exists(), "and has voted for nobody");
 }
 
 #[test]
@@ -154,5 +213,5 @@ fn controllers_that_join_by_themselves_get_a_vote_and_get_it_again_with_another_
     let own = directory(&cluster, 3);
     let known = cluster.broker(1).quorum.status().voters[2].directory_id;
     assert_eq!(known, Some(own));
-    cluster.stop_all();
+    cluster.kill_all();
 }

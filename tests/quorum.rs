@@ -40,6 +40,8 @@ struct Place {
 struct Cluster {
     places: BTreeMap<i32, Place>,
     voters: Vec<i32>,
+    /// Those without a listener for controllers.
+    brokers: Vec<i32>,
 }
 
 impl Cluster {
@@ -52,7 +54,7 @@ impl Cluster {
             running: None,
         };
         let places = (1..=voters + others).map(|id| (id, place(id))).collect();
-        Self { places, voters: (1..=voters).collect() }
+        Self { places, voters: (1..=voters).collect(), brokers: Vec::new() }
     }
 
     fn config(&self, id: i32, cluster_id: Option<&str>) -> QuorumConfig {
@@ -87,7 +89,10 @@ impl Cluster {
         let reach = Reach {
             peers: peers.clone(),
             network: surroundings.network.clone(),
-            endpoints: vec![Endpoint { name: "CONTROLLER".into(), host: "127.0.0.1".into(), port }],
+            endpoints: match self.brokers.contains(&id) {
+                true => vec![],
+                false => vec![Endpoint { name: "CONTROLLER".into(), host: "127.0.0.1".into(), port }],
+            },
             bootstrap_servers: match is_voter {
                 true => vec![],
                 false => self.voters.iter().map(|id| address(*id)).collect(),
@@ -154,6 +159,15 @@ impl Cluster {
         let topic = MetadataRecord::Topic { name, id: TopicId(Uuid::from_u128(number)) };
         let running = self.places[&id].running.as_ref().unwrap();
         running.runtime.block_on(running.quorum.propose(vec![topic]))
+    }
+
+    /// Has a topic made by whoever leads, be it another one meanwhile.
+    fn have_decided(&self, number: u128) {
+        wait_for(&format!("topic {number} to be made"), || match self.propose(self.leader(), number) {
+            // It may have been made by an attempt whose outcome was not known.
+            Ok(_) | Err(raftsman::raft::ProposeError::Refused(_)) => Some(()),
+            Err(_) => None,
+        });
     }
 
     /// Waits until all that run have this topic.
@@ -293,4 +307,42 @@ fn a_leader_that_hears_of_nobody_decides_nothing() {
         running.runtime.block_on(running.quorum.basis()).is_err().then_some(())
     });
     println!("noticed after {:?}", started.elapsed());
+}
+
+#[test]
+fn a_node_without_a_listener_takes_snapshots_and_entries_from_whoever_leads() {
+    let mut cluster = Cluster::new(3, 1);
+    cluster.brokers = vec![4];
+    (1..=3).for_each(|id| cluster.start(id, None));
+    let proposed: u128 = 200;
+    for number in 0..proposed {
+        cluster.have_decided(number);
+    }
+    let leader = cluster.leader();
+    // What it lacks is in a snapshot only.
+    for (_, running) in cluster.running() {
+        running.runtime.block_on(running.quorum.snapshot()).unwrap();
+    }
+    let has_snapshot = |cluster: &Cluster, id: i32| {
+        let files = std::fs::read_dir(cluster.places[&id].dir.path().join("metadata")).unwrap();
+        files.flatten().any(|file| file.path().extension().is_some_and(|end| end == "snapshot"))
+    };
+    wait_for("the snapshots", || (1..=3).all(|id| has_snapshot(&cluster, id)).then_some(()));
+    cluster.start(4, None);
+    cluster.wait_everywhere(proposed - 1);
+    assert!(has_snapshot(&cluster, 4), "entries alone would not do");
+    let status = cluster.quorum(leader).status();
+    assert_eq!(status.observers.iter().map(|it| it.id).collect::<Vec<_>>(), [NodeId(4)]);
+    assert!(status.observers[0].endpoints.is_empty());
+    cluster.have_decided(proposed);
+    cluster.wait_everywhere(proposed);
+    cluster.kill(leader);
+    cluster.have_decided(proposed + 1);
+    cluster.wait_everywhere(proposed + 1);
+    // It was away for a while, as a process that was killed.
+    cluster.kill(4);
+    cluster.have_decided(proposed + 2);
+    cluster.start(4, None);
+    cluster.start(leader, None);
+    cluster.wait_everywhere(proposed + 2);
 }

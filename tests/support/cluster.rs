@@ -9,6 +9,7 @@ use raftsman::config::BrokerConfig;
 use raftsman::env::real;
 use raftsman::metadata::MetadataImage;
 use raftsman::node::Node;
+use raftsman::node::formatting::{self, Bootstrap, FirstQuorum, Formatting, InitialController};
 use raftsman::server::Broker;
 use raftsman::types::NodeId;
 use std::sync::Arc;
@@ -86,6 +87,33 @@ impl TestCluster {
         fill(place.folder.path());
         let mut cluster = Self { places: [(1, place)].into(), overrides: Vec::new(), is_dynamic: true };
         cluster.start_nodes(&[1]);
+        cluster.wait_for_brokers();
+        cluster
+    }
+
+    /// Nodes of both roles whose folders were formatted before, as these initial controllers.
+    pub(crate) fn start_formatted(cluster_id: &str, directories: &[uuid::Uuid]) -> Self {
+        let places = (1..).zip(directories.iter().map(|_| Place::new(BOTH))).collect();
+        let mut cluster = Self { places, overrides: Vec::new(), is_dynamic: true };
+        let named = cluster.places.iter().zip(directories).map(|((id, place), directory_id)| {
+            let (host, port) = ("127.0.0.1".to_owned(), place.ports[1]);
+            InitialController { id: *id, host, port, directory_id: *directory_id }
+        });
+        let formatting = Formatting {
+            cluster_id: cluster_id.to_owned(),
+            bootstrap: Bootstrap {
+                quorum: FirstQuorum::InitialControllers(named.collect()),
+                features: BTreeMap::new(),
+            },
+            ignores_formatted: false,
+        };
+        let surroundings = real::surroundings();
+        let all: Vec<_> = cluster.places.keys().copied().collect();
+        for id in &all {
+            let config = cluster.config(*id);
+            formatting::format(&*surroundings.disk, &*surroundings.chance, &config, &formatting).unwrap();
+        }
+        cluster.start_nodes(&all);
         cluster.wait_for_brokers();
         cluster
     }
@@ -270,6 +298,14 @@ impl TestCluster {
             std::thread::sleep(Duration::from_millis(1));
         }
         start.elapsed()
+    }
+
+    /// Ends all that run at once: in order, the last ones would wait for a majority that is gone.
+    pub(crate) fn kill_all(mut self) {
+        let running: Vec<i32> = self.running().collect();
+        for id in running {
+            self.kill(id);
+        }
     }
 
     /// Stops all that run.

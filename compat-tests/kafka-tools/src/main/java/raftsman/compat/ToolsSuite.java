@@ -57,7 +57,8 @@ public final class ToolsSuite {
         ConfigsChecks.addTo(checks);
         checks.put("kafka-metadata-quorum describe --status and --replication", ToolsSuite::quorum);
         checks.put("kafka-features describe", ToolsSuite::features);
-        checks.put("kafka-cluster cluster-id", ToolsSuite::cluster);
+        checks.put("kafka-features upgrade and downgrade", ToolsSuite::featureChanges);
+        checks.put("kafka-cluster cluster-id, list-endpoints, unregister", ToolsSuite::cluster);
         GroupTools.addTo(checks);
 
         int failed = 0;
@@ -351,6 +352,14 @@ public final class ToolsSuite {
         that(metadata.contains("SupportedMaxVersion: 4.3-IV0 ") && metadata.contains("FinalizedVersionLevel: 4.3-IV0 "), metadata);
     }
 
+    private static void featureChanges() throws Exception {
+        String feature = "eligible.leader.replicas.version";
+        tool(FEATURES, "upgrade", "--feature", feature + "=1", "--dry-run").ended(0).says(feature + " can be upgraded to 1.");
+        tool(FEATURES, "upgrade", "--feature", feature + "=4711").ended(1).says("Could not upgrade " + feature + " to 4711.", "Invalid update version 4711").complains("1 out of 1 operation(s) failed.");
+        tool(FEATURES, "downgrade", "--feature", feature + "=4711").ended(1).says("Could not downgrade " + feature);
+        tool(FEATURES, "disable", "--feature", feature, "--dry-run").ended(0).says(feature + " can be disabled.");
+    }
+
     private static void quorum() throws Exception {
         tool(QUORUM, "describe", "--status").ended(0).says("ClusterId:", "LeaderId:", "LeaderEpoch:", "HighWatermark:", "MaxFollowerLag:", "CurrentVoters:", "CurrentObservers:");
         tool(QUORUM, "describe", "--replication").ended(0).says("NodeId", "LogEndOffset", "Leader");
@@ -358,5 +367,8 @@ public final class ToolsSuite {
 
     private static void cluster() throws Exception {
         Tool.run(CLUSTER, "cluster-id", "--bootstrap-server", BOOTSTRAP).ended(0).says("Cluster ID: ");
+        Tool.run(CLUSTER, "list-endpoints", "--bootstrap-server", BOOTSTRAP).ended(0).says("ENDPOINT_TYPE", "broker");
+        Tool.run(CLUSTER, "list-endpoints", "--bootstrap-server", BOOTSTRAP, "--include-fenced-brokers").ended(0).says("STATE", "unfenced");
+        Tool.run(CLUSTER, "unregister", "--bootstrap-server", BOOTSTRAP, "--id", "4711").ended(1).complains("is not currently registered");
     }
 }
