@@ -40,26 +40,11 @@ public final class ToolsSuite {
     public static void main(String[] arguments) throws Exception {
         Tool.takeOverExit();
         Map<String, Body> checks = new LinkedHashMap<>();
-        checks.put("kafka-topics --create, --list, --describe, --alter, --delete", ToolsSuite::topics);
-        checks.put("kafka-topics: errors and --if-exists, --if-not-exists", ToolsSuite::topicErrors);
-        checks.put("kafka-console-producer | kafka-console-consumer --partition", ToolsSuite::console);
-        checks.put("console tools with keys, headers, timestamps, null values", ToolsSuite::consoleShapes);
-        for (String compression : List.of("gzip", "snappy", "lz4", "zstd")) {
-            checks.put("kafka-console-producer --compression-codec " + compression, () -> compression(compression));
+        if (Integer.parseInt(System.getenv().getOrDefault("NODES", "1")) > 1) {
+            ClusterTools.addTo(checks);
+        } else {
+            addTo(checks);
         }
-        checks.put("kafka-get-offsets: latest, earliest, max timestamp, by time, by pattern", ToolsSuite::offsets);
-        checks.put("kafka-delete-records", ToolsSuite::deleteRecords);
-        checks.put("kafka-log-dirs --describe", ToolsSuite::logDirs);
-        checks.put("kafka-dump-log of segments and indexes in the broker's folder", ToolsSuite::dump);
-        checks.put("kafka-dump-log shows the codec a topic's compression.type asks for", ToolsSuite::dumpRecompressed);
-        checks.put("kafka-producer-perf-test", ToolsSuite::performance);
-        checks.put("kafka-broker-api-versions", ToolsSuite::versions);
-        ConfigsChecks.addTo(checks);
-        checks.put("kafka-metadata-quorum describe --status and --replication", ToolsSuite::quorum);
-        checks.put("kafka-features describe", ToolsSuite::features);
-        checks.put("kafka-features upgrade and downgrade", ToolsSuite::featureChanges);
-        checks.put("kafka-cluster cluster-id, list-endpoints, unregister", ToolsSuite::cluster);
-        GroupTools.addTo(checks);
 
         int failed = 0;
         int run = 0;
@@ -82,6 +67,30 @@ public final class ToolsSuite {
         }
         System.out.println((run - failed) + " passed, " + failed + " failed");
         Runtime.getRuntime().halt(failed == 0 && run > 0 ? 0 : 1);
+    }
+
+    /** What one node is enough for. */
+    private static void addTo(Map<String, Body> checks) {
+        checks.put("kafka-topics --create, --list, --describe, --alter, --delete", ToolsSuite::topics);
+        checks.put("kafka-topics: errors and --if-exists, --if-not-exists", ToolsSuite::topicErrors);
+        checks.put("kafka-console-producer | kafka-console-consumer --partition", ToolsSuite::console);
+        checks.put("console tools with keys, headers, timestamps, null values", ToolsSuite::consoleShapes);
+        for (String compression : List.of("gzip", "snappy", "lz4", "zstd")) {
+            checks.put("kafka-console-producer --compression-codec " + compression, () -> compression(compression));
+        }
+        checks.put("kafka-get-offsets: latest, earliest, max timestamp, by time, by pattern", ToolsSuite::offsets);
+        checks.put("kafka-delete-records", ToolsSuite::deleteRecords);
+        checks.put("kafka-log-dirs --describe", ToolsSuite::logDirs);
+        checks.put("kafka-dump-log of segments and indexes in the broker's folder", ToolsSuite::dump);
+        checks.put("kafka-dump-log shows the codec a topic's compression.type asks for", ToolsSuite::dumpRecompressed);
+        checks.put("kafka-producer-perf-test", ToolsSuite::performance);
+        checks.put("kafka-broker-api-versions", ToolsSuite::versions);
+        ConfigsChecks.addTo(checks);
+        checks.put("kafka-metadata-quorum describe --status and --replication", ToolsSuite::quorum);
+        checks.put("kafka-features describe", ToolsSuite::features);
+        checks.put("kafka-features upgrade and downgrade", ToolsSuite::featureChanges);
+        checks.put("kafka-cluster cluster-id, list-endpoints, unregister", ToolsSuite::cluster);
+        GroupTools.addTo(checks);
     }
 
     static String name(String hint) {
