@@ -166,19 +166,20 @@ impl Suite {
         }
     }
 
-    /// Runs something else in its world, once; `TELL=1` has it say what it does.
-    pub(crate) fn is_one_run(&self, run: fn() -> Result<(), String>) {
-        if seeds::is_one() {
-            return;
-        }
+    /// Runs something else in a world of its own, with a bug planted or without; `TELL=1` has it say what it does.
+    pub(crate) fn scenario(
+        &self,
+        run: fn(Option<Planted>) -> Result<(), String>,
+        bug: Option<Planted>,
+    ) -> Result<(), String> {
         if std::env::var_os("TELL").is_some() {
             tell();
         }
         let running = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
             entropy::seed(1);
-            run()
+            run(bug)
         });
-        running.unwrap().join().unwrap().unwrap_or_else(|violation| panic!("{}: {violation}", self.target));
+        running.unwrap().join().unwrap()
     }
 
     /// Each bug is caught by one of 200 seeds.

@@ -38,7 +38,7 @@ use crate::model::{Checker, Place, RecordId, Topic};
 
 /// `min.insync.replicas` is 2 for the first, 1 for the other.
 const STRICT: &str = "strict";
-const RELAXED: &str = "relaxed";
+pub(super) const RELAXED: &str = "relaxed";
 const PARTITIONS: i32 = 2;
 const GROUP: &str = "accountants";
 const REQUEST_TIMEOUT_MS: u64 = 2500;
@@ -93,6 +93,14 @@ impl Workers {
 
     fn producer(&self) -> Producer {
         Producer { client: self.client(), leaders: BTreeMap::new() }
+    }
+
+    /// Whoever leads is asked for anew; at times of another broker, as the one that was asked may be cut off from the others.
+    fn forget(&self, leaders: &mut Producer, place: Place) {
+        leaders.leaders.remove(&place);
+        if self.below(3) == 0 {
+            *leaders = self.producer();
+        }
     }
 
     fn below(&self, bound: usize) -> usize {
@@ -324,7 +332,7 @@ impl Workers {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    leaders.leaders.remove(&place);
+                    self.forget(&mut leaders, place);
                     self.checker.with(|model| model.counts.unknown += ids.len() as u64);
                     if !error.is_retriable() && !self.is_dying(place) {
                         self.checker.violated(format!("{place:?}: a batch was refused: {error}"));
@@ -412,7 +420,7 @@ impl Workers {
         while !waiting.is_empty() {
             rounds += 1;
             if rounds > 1 {
-                leaders.leaders.remove(&place);
+                self.forget(leaders, place);
                 self.pause(200).await;
             }
             let connection = match leaders.leader(&self.checker, place).await {

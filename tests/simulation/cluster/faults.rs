@@ -29,6 +29,8 @@ pub(super) struct Faults {
     slow: Vec<(IpAddr, IpAddr, u64)>,
     /// The disk of this node ends the process, by this time at the latest.
     dying: Vec<(usize, u64)>,
+    /// The disk of this node takes no more, until then.
+    full: Vec<(usize, u64)>,
     /// Who has ended other than in order since every replica was in sync.
     ended: Vec<usize>,
     /// One of these ends was a power cut.
@@ -53,7 +55,7 @@ impl Faults {
         for (_, _, until_ms) in self.cuts.iter_mut().chain(&mut self.slow) {
             *until_ms = 0;
         }
-        self.dying.iter_mut().for_each(|(_, until_ms)| *until_ms = 0);
+        self.dying.iter_mut().chain(&mut self.full).for_each(|(_, until_ms)| *until_ms = 0);
         self.step(run)?;
         // What the last of them made slow.
         run.world.net().heal_all();
@@ -90,6 +92,12 @@ impl Faults {
                 self.dying.push((at, until_ms));
             }
         }
+        self.full.retain(|(at, until_ms)| {
+            if *until_ms <= now_ms {
+                run.nodes.make_room(&run.world, *at);
+            }
+            *until_ms > now_ms
+        });
         if !self.ended.is_empty() && run.observer.is_healed(&run.nodes) {
             self.ended.clear();
             self.was_power_cut = false;
@@ -163,7 +171,7 @@ impl Faults {
         let until_ms = now_ms + self.long(run);
         Some(match run.world.random().below(20) {
             kind @ 0..7 => {
-                let is_dying = self.dying.iter().any(|(dying, _)| *dying == at);
+                let is_dying = self.dying.iter().chain(&self.full).any(|(dying, _)| *dying == at);
                 if !run.nodes.is_up(&run.world, at) || is_dying || self.may_end(run, at) == (false, false) {
                     return None;
                 }
@@ -227,6 +235,17 @@ impl Faults {
                 let ms = run.world.random().below(60_000) as i64 - 30_000;
                 run.world.jump_wall_clock(run.nodes.machine(at), ms);
                 "wall clock"
+            }
+            19 => {
+                let is_bad = self.dying.iter().chain(&self.full).any(|(bad, _)| *bad == at);
+                if !run.nodes.is_up(&run.world, at) || is_bad {
+                    return None;
+                }
+                let room = run.world.random().below(6000);
+                let capacity_bytes = Some(run.world.disk(run.nodes.machine(at)).used_bytes() + room);
+                run.nodes.arm(&run.world, at, sim::Faults { capacity_bytes, ..sim::Faults::default() });
+                self.full.push((at, until_ms));
+                "full disk"
             }
             18 => {
                 for _ in 0..1 + run.world.random().below(6) {

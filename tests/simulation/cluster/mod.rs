@@ -115,22 +115,13 @@ pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
 
 /// The active controller goes while links carry 20 KB in a second, and much has been decided: what the next one sends first
 /// is under way for longer than openraft waits for the answer.
-pub(crate) fn slow_links() -> Result<(), String> {
-    let (mut world, promise, count) = (World::new(7), Promise::Kept, 3);
-    harness::follow(world.trace())?;
-    let nodes = Nodes::new(&mut world, count, promise)?;
-    let clients = world.add_machine("clients");
-    let checker = Checker::new(world.trace().clone(), true);
-    let observer = Observer::new(checker.clone());
-    let mut run = Run { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
-    for at in 0..count {
-        run.start_node(at);
-    }
-    run.until("all nodes serve", HEAL_MS, |run| run.observer.is_healed(&run.nodes))?;
+pub(crate) fn slow_links(bug: Option<Planted>) -> Result<(), String> {
+    let mut run = Run::healed(bug)?;
     run.start_clients(|workers| workers.create_many(100));
     run.until("topics are created", HEAL_MS, |run| !run.world.is_running(run.clients))?;
     run.take_end_of_clients()?;
     let leader = run.nodes.serving().find_map(|(_, broker)| broker.quorum.leader()).ok_or("nobody leads")?;
+    let count = run.nodes.count();
     for at in 0..count {
         faults::make_slow(&run.world, &run.nodes, at, (at + 1) % count);
     }
@@ -141,7 +132,41 @@ pub(crate) fn slow_links() -> Result<(), String> {
     run.until("all nodes serve", HEAL_MS, |run| run.nodes.serving().count() == count)
 }
 
+/// The leader of a partition is cut off from the other nodes, and not from clients, for several sessions.
+pub(crate) fn cut_off_leader(bug: Option<Planted>) -> Result<(), String> {
+    let mut run = Run::healed(bug)?;
+    run.start_clients(|workers| workers.run());
+    run.until("the topics are created", HEAL_MS, |run| run.checker.with(|model| model.is_set_up))?;
+    run.pass(1000)?;
+    let leader = run.observer.leader_of(&run.nodes, clients::RELAXED).ok_or("nobody leads")?;
+    let ip = run.nodes.ip(&run.world, leader);
+    for other in (0..run.nodes.count()).filter(|other| *other != leader) {
+        let other = run.nodes.ip(&run.world, other);
+        run.world.net().cut(ip, other);
+        run.world.net().cut(other, ip);
+    }
+    run.pass(8 * nodes::SESSION_MS)
+}
+
 impl Run {
+    /// Three nodes that serve.
+    fn healed(bug: Option<Planted>) -> Result<Self, String> {
+        planted::plant(bug);
+        let (mut world, promise, count) = (World::new(7), Promise::Kept, 3);
+        harness::follow(world.trace())?;
+        let nodes = Nodes::new(&mut world, count, promise)?;
+        let clients = world.add_machine("clients");
+        let checker = Checker::new(world.trace().clone(), true);
+        checker.with(|model| model.staleness_ms = STALENESS_MS);
+        let observer = Observer::new(checker.clone());
+        let mut run = Run { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
+        for at in 0..count {
+            run.start_node(at);
+        }
+        run.until("all nodes serve", HEAL_MS, |run| run.observer.is_healed(&run.nodes))?;
+        Ok(run)
+    }
+
     fn start_node(&mut self, at: usize) {
         self.nodes.start(&mut self.world, at);
     }

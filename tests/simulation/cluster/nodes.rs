@@ -169,6 +169,15 @@ impl Nodes {
         world.disk(self.nodes[at].machine).arm(faults);
     }
 
+    /// Its disk takes more again, and the node is started if that is what it lacked.
+    pub fn make_room(&mut self, world: &World, at: usize) {
+        let node = &mut self.nodes[at];
+        world.disk(node.machine).arm(Faults::default());
+        if !world.is_running(node.machine) && node.back_at_ms.is_none() {
+            node.back_at_ms = Some(world.now_ms());
+        }
+    }
+
     pub fn all_ended(&self, world: &World) -> bool {
         self.nodes.iter().all(|node| !world.is_running(node.machine))
     }

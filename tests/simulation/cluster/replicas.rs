@@ -159,6 +159,12 @@ impl Observer {
         usize::try_from(leader.0 - 1).ok()
     }
 
+    pub fn leader_of(&self, nodes: &Nodes, topic: &str) -> Option<usize> {
+        let (image, _) = Self::image(nodes)?;
+        let leader = image.partition(topic, 0)?.leader?;
+        usize::try_from(leader.0 - 1).ok()
+    }
+
     /// What keeps the cluster from being healed.
     pub fn trouble(&self, nodes: &Nodes) -> String {
         let Some((image, _)) = Self::image(nodes) else {
