@@ -373,6 +373,10 @@ impl Links {
             }
             return;
         };
+        if self.reach.peers.controller(target).is_none() {
+            // It comes by itself, and its broker's end is told elsewhere.
+            return tracing::debug!(node = %target, %error, "a node that takes letters is not there");
+        }
         let is_refusal = matches!(error, CallError::Refused(_));
         let text = error.to_string();
         heard.problems.insert(target, Problem { text: text.clone(), is_refusal });
