@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,6 +28,10 @@ def compat_tests():
 
 
 compat = compat_tests()
+sys.modules["compat_run"] = compat  # what cluster.py builds on
+sys.path.insert(0, str(ROOT / "compat-tests"))
+
+import cluster as clusters  # noqa: E402
 
 # bin/kafka-run-class.sh and bin/kafka-server-start.sh of Kafka 4.3.0
 KAFKA_JVM = [
@@ -119,6 +124,9 @@ class Broker(compat.Broker):
         else:
             self.command = self.raftsman(properties, self.other_port, binary)
 
+    def files_of(self, topic):
+        return any(self.data_dir.glob(f"{topic}-*"))
+
     def kafka_command(self, properties):
         compat.maven("kafka-tools")
         properties.update({
@@ -156,8 +164,41 @@ class Broker(compat.Broker):
                 print(f"# {self.kind}: {trouble}", flush=True)
 
 
+class Trio:
+    """Three nodes, each broker and controller, on this machine: topics have three replicas, of which two must be in sync."""
+
+    def __init__(self, kind, folder, binary):
+        more = {key: value for key, value in PROPERTIES.items() if key not in ("node.id", "offsets.topic.replication.factor")}
+        self.kind, self.cluster = kind, clusters.Cluster(kind, folder, binary, more=more)
+        self.bootstrap = self.cluster.bootstrap
+
+    @property
+    def pids(self):
+        return [node.process.pid for node in self.cluster.nodes.values()]
+
+    def start_seconds(self):
+        return self.cluster.start()
+
+    def cpu_seconds(self):
+        """Of the three together."""
+        return sum(usage(pid).cpu for pid in self.pids)
+
+    def threads_cpu_seconds(self):
+        """The same of the threads that there are, to the nanosecond."""
+        return sum(map(threads_cpu, self.pids))
+
+    def tail(self):
+        return "\n".join(node.tail() for node in self.cluster.nodes.values())
+
+    def files_of(self, topic):
+        return any(any(node.data_dir.glob(f"{topic}-*")) for node in self.cluster.nodes.values())
+
+    def end(self):
+        self.cluster.end()
+
+
 class Bench:
-    """`raftsman bench` against one broker."""
+    """`raftsman bench` against one broker, or against a cluster."""
 
     def __init__(self, binary, broker, scale):
         self.binary, self.broker, self.scale = binary, broker, scale
@@ -174,8 +215,8 @@ class Bench:
         return str(max(1, round(full * self.scale.share)))
 
     def run(self, *arguments, limit_s=900):
-        command = [str(self.binary), "bench", *arguments, "--bootstrap-server", self.broker.bootstrap, "--broker-pid",
-                   str(self.broker.pid), "--json"]
+        of_one = [] if isinstance(self.broker, Trio) else ["--broker-pid", str(self.broker.pid)]
+        command = [str(self.binary), "bench", *arguments, "--bootstrap-server", self.broker.bootstrap, *of_one, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
         if done.returncode:
             raise Trouble(f"{' '.join(command)}: {done.stderr.strip()}\n{self.broker.tail()}")
@@ -186,7 +227,7 @@ class Bench:
         subprocess.run([str(self.binary), "topics", "--bootstrap-server", self.broker.bootstrap, "--delete", "--topic", topic], check=True,
                        stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
-        while any(self.broker.data_dir.glob(f"{topic}-*")) and time.monotonic() < deadline:
+        while self.broker.files_of(topic) and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def java(self, main, *arguments, heap="512m", limit_s=900):

@@ -66,6 +66,8 @@ class Measurement:
     # needs a broker of its own: is given what makes one in place of a running one
     own_broker: bool = False
     raftsman_only: bool = False
+    # of how many nodes the cluster is; a broker's CPU is the sum of theirs
+    nodes: int = 1
     # is measured before a broker starts and after it has ended, without it
     around: bool = False
     # by a client in compat-tests' virtual environment
@@ -282,6 +284,102 @@ def latency(rate):
     return drive
 
 
+def of_three(*arguments, config=(), requests=None, duration=None):
+    """Produces to three replicas of three partitions; what the three brokers together used is counted from the first request on."""
+
+    def drive(bench):
+        topic = bench.topic()
+        how_long = ["--requests", bench.count(requests)] if requests else ["--duration", str(max(1, duration * bench.scale.time))]
+        # Topic, connections and leaders are there before anything is counted.
+        bench.run("produce", "--create-topic", "--topic", topic, "--partitions", "3", "--replication-factor", "3", *config, *arguments, "--requests", "30")
+        before = bench.broker.cpu_seconds()
+        report = bench.run("produce", "--topic", topic, *arguments, *how_long)
+        cpu = bench.broker.cpu_seconds() - before
+        bench.delete(topic)
+        done = report["requests_per_second"] * report["seconds"]
+        return {
+            "CPU µs/request": cpu / done * 1e6,
+            "CPU s/GB": cpu / (report["mb_per_second"] * report["seconds"] / 1e3),
+            "MB/s": report["mb_per_second"],
+            "requests/s": report["requests_per_second"],
+            "records/s": report["records_per_second"],
+            "ack p50 ms": report["latency"]["p50_ms"],
+            "ack p99 ms": report["latency"]["p99_ms"],
+        }
+
+    return drive
+
+
+def latency_of_three(rate, *more):
+    def drive(bench):
+        topic = bench.topic()
+        before = bench.broker.cpu_seconds()
+        report = bench.run("latency", "--create-topic", "--topic", topic, "--replication-factor", "3", "--rate", str(rate), *more, "--warmup",
+                           bench.scale.warmup, "--duration", bench.scale.latency)
+        cpu = bench.broker.cpu_seconds() - before
+        bench.delete(topic)
+        sent = rate * (float(bench.scale.warmup) + float(bench.scale.latency))
+        figures = {f"end to end {name}": report["end_to_end"][quantile]
+                   for quantile, name in (("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("p999_ms", "p99.9 ms"), ("max_ms", "max ms"))}
+        return {**figures, "CPU s/1M records": cpu / sent * 1e6}
+
+    return drive
+
+
+def create_replicated(bench, topic, partitions):
+    """Creates a topic of three replicas by Raftsman's tool; it is asked again while there is no controller."""
+    command = [str(bench.binary), "topics", "--bootstrap-server", bench.broker.bootstrap, "--create", "--if-not-exists", "--topic", topic,
+               "--partitions", str(partitions), "--replication-factor", "3"]
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        if time.monotonic() > deadline:
+            raise brokers.Trouble(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def idle(broker, scale):
+    """What the three use together when nobody asks them for anything, in hundredths of a core."""
+    time.sleep(3)
+    before, at = broker.threads_cpu_seconds(), time.monotonic()
+    time.sleep(float(scale.idle))
+    return (broker.threads_cpu_seconds() - before) / (time.monotonic() - at) * 100
+
+
+def start_three(make, scale):
+    broker, bench = make()
+    try:
+        started = time.monotonic()
+        broker.start_seconds()
+        create_replicated(bench, "first", 3)
+        seconds = time.monotonic() - started
+        return {"s to the first topic": seconds, "idle % of a core": idle(broker, scale)}
+    finally:
+        broker.end()
+
+
+def replicated_idle(partitions):
+    def drive(make, scale):
+        broker, bench = make()
+        try:
+            broker.start_seconds()
+            started = time.monotonic()
+            # Kafka, and Raftsman as well, takes no more than 10,000 records of metadata at once.
+            for topic in ("many", "more"):
+                create_replicated(bench, topic, partitions // 2)
+            seconds = time.monotonic() - started
+            # until the last is in sync
+            deadline = time.monotonic() + 120
+            while broker.cluster.tool("topics", "--describe", "--under-replicated-partitions") and time.monotonic() < deadline:
+                time.sleep(0.2)
+            return {"s to create": seconds, "idle % of a core": idle(broker, scale)}
+        finally:
+            broker.end()
+
+    return drive
+
+
 def idle_connections(bench):
     report = bench.run("connections", "--count", "10000", "--duration", bench.scale.idle)
     return {
@@ -461,4 +559,20 @@ MEASUREMENTS = [
     Measurement("start-written", "start on 1,000 written partitions", start_written,
                 [at_most("start ms", 50)], own_broker=True, seconds=16),
     Measurement("binary", "the binary", binary_size, [at_most("MiB, stripped", 25)], raftsman_only=True, seconds=1),
+    Measurement("three-16kib", "three replicas, acks=all: batches of 16 KiB, 1 KiB records, 4 connections",
+                of_three(*SMALL_BATCHES, "--connections", "4", requests=20_000),
+                [ratio_at_most("CPU µs/request", 0.15)], ("requests/s", "ack p99 ms"), writes=True, nodes=3, seconds=30),
+    Measurement("three-1mib", "three replicas, acks=all: batches of 1 MiB, 1 KiB records", of_three(*MIB_BATCHES, requests=800),
+                [ratio_at_most("CPU s/GB", 0.3)], ("MB/s",), writes=True, nodes=3, seconds=40),
+    Measurement("three-latency-1000", "three replicas: end to end at 1,000 records a second", latency_of_three(1_000),
+                [ratio_at_most("end to end p99 ms", 0.1)], (*ARRIVALS, "CPU s/1M records"), nodes=3, seconds=38),
+    Measurement("three-latency-10000", "three replicas: end to end at 10,000 records a second", latency_of_three(10_000),
+                [ratio_at_most("end to end p99 ms", 0.1)], (*ARRIVALS, "CPU s/1M records"), nodes=3, seconds=38),
+    Measurement("three-synced", "three replicas, each record synced on each (flush.messages=1), 16 connections",
+                of_three("--batch-records", "1", "--record-size", "1024", "--connections", "16", config=["--topic-config", "flush.messages=1"], duration=10),
+                [ratio_at_least("records/s", 5)], ("ack p50 ms", "ack p99 ms"), writes=True, nodes=3, seconds=28),
+    Measurement("three-start", "three nodes: from nothing to the first replicated topic, and idle", start_three,
+                [at_most("s to the first topic", 2), at_most("idle % of a core", 0.5)], own_broker=True, nodes=3, seconds=45),
+    Measurement("three-idle-10000", "10,000 partitions of three replicas, idle", replicated_idle(10_000),
+                [at_most("idle % of a core", 2)], ("s to create",), own_broker=True, raftsman_only=True, nodes=3, seconds=50),
 ]
