@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use raftsman::config::BrokerConfig;
@@ -59,10 +60,19 @@ pub(crate) struct TestCluster {
     is_dynamic: bool,
 }
 
-/// Ports that were free just now.
+/// Ports that were free just now, of those that the kernel gives to nobody by itself: one that it has given out may be the near
+/// end of somebody's connection by the time a node listens.
 fn free_ports() -> [u16; 2] {
-    let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    bound.map(|listener| listener.local_addr().unwrap().port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    let mut free = (0..COUNT).filter_map(|_| {
+        // Processes begin apart from each other.
+        let at = std::process::id().wrapping_mul(997).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + at % COUNT).unwrap();
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    });
+    [(); 2].map(|()| free.next().expect("a port is free"))
 }
 
 impl TestCluster {
