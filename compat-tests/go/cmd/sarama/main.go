@@ -38,6 +38,8 @@ func config(changes ...func(*sarama.Config)) *sarama.Config {
 	c := sarama.NewConfig()
 	c.Version = sarama.V4_3_0_0
 	c.Producer.Return.Successes = true
+	// the default waits for the leader alone, and what is read next may not be committed yet
+	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	c.Consumer.Return.Errors = true
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
