@@ -11,7 +11,7 @@ use raftsman::client::peers::Peers;
 use raftsman::env::{ListenOptions, Surroundings, Tasks, real};
 use raftsman::metadata::MetadataRecord;
 use raftsman::raft::{Endpoint, Formation, Member, MetadataQuorum, QuorumConfig, Reach};
-use raftsman::server::internal;
+use raftsman::server::controller_listener;
 use raftsman::types::{NodeId, TopicId};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -112,7 +112,7 @@ impl Cluster {
                 surroundings.network.bind("127.0.0.1", port, ListenOptions::default()).await.unwrap();
             let (sender, front) = tokio::sync::watch::channel(None);
             let tasks = Tasks::new();
-            let accepting = internal::accept(quorum.clone(), front, acceptor, 0, tasks.clone());
+            let accepting = controller_listener::accept(quorum.clone(), front, acceptor, 0, tasks.clone());
             tokio::spawn(async move {
                 let _sender = sender;
                 accepting.await;

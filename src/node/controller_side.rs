@@ -14,7 +14,7 @@ use crate::config::rooms::listeners::Listener;
 use crate::env::{Acceptor, Network, Surroundings, Tasks};
 use crate::raft::{Endpoint, Formation, Member, MetadataQuorum, Reach};
 use crate::server::Broker;
-use crate::server::internal::{self, Front};
+use crate::server::controller_listener::{self, Front};
 use crate::server::listener::Connections;
 use crate::types::NodeId;
 
@@ -51,7 +51,7 @@ impl ControllerSide {
         for (at, acceptor) in self.acceptors.lock().drain(..).enumerate() {
             let (quorum, front) = (quorum.clone(), self.front.clone());
             let index = self.first_index + at;
-            let accepting = internal::accept(quorum, front, acceptor, index, self.tasks.clone());
+            let accepting = controller_listener::accept(quorum, front, acceptor, index, self.tasks.clone());
             self.tasks.spawn_until_stopped(accepting);
         }
     }

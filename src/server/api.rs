@@ -52,6 +52,13 @@ pub enum ListenerRole {
     Controller,
 }
 
+impl ListenerRole {
+    /// By the listener's index.
+    pub fn of(broker: &Broker, index: usize) -> Self {
+        if index < broker.broker_listeners { Self::Broker } else { Self::Controller }
+    }
+}
+
 /// Served by brokers alone.
 pub const BROKERS: &[ListenerRole] = &[ListenerRole::Broker];
 /// Served by brokers and by controllers.

@@ -63,7 +63,7 @@ pub(super) fn dispatch(
         }
     };
     let (key, version) = (header.api_key, header.api_version);
-    let role = broker.listener_role(info.listener);
+    let role = ListenerRole::of(broker, info.listener);
     if let Some(internal_key) = InternalKey::of(key).filter(|_| role == ListenerRole::Controller) {
         if version != internal::VERSION {
             let close = Reply::Close(format!("version {version} of {internal_key} is not served"));

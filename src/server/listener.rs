@@ -300,7 +300,7 @@ fn start(
     let task = connections.tasks.spawn({
         let (broker, connections, info) = (broker.clone(), connections.clone(), info.clone());
         async move {
-            let is_of_controllers = broker.listener_role(listener) == ListenerRole::Controller;
+            let is_of_controllers = ListenerRole::of(&broker, listener) == ListenerRole::Controller;
             let _place = Place { broker: broker.clone(), connections, id, is_of_controllers, _slot: slot };
             let ended = connection::serve(broker.clone(), socket, info.clone(), received).await;
             report(&broker, &info, ended);

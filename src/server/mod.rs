@@ -5,6 +5,7 @@
 pub mod api;
 pub mod api_page;
 pub mod connection;
+pub mod controller_listener;
 mod creation_rate;
 mod dispatch;
 pub mod dynamic_config;
@@ -38,7 +39,6 @@ use crate::raft::MetadataQuorum;
 use crate::replication::Replication;
 use crate::types::NodeId;
 use crate::zerocopy::Sent;
-use api::ListenerRole;
 use dynamic_config::DynamicConfig;
 use fetch_session::FetchSessions;
 use metrics::Metrics;
@@ -106,11 +106,6 @@ impl Broker {
             let own = image.broker(self.node).filter(|own| !own.fenced);
             own.or_else(|| image.brokers().values().find(|other| !other.fenced)).map(|broker| broker.id)
         })
-    }
-
-    /// Whom a listener serves, by its index.
-    pub fn listener_role(&self, index: usize) -> ListenerRole {
-        if index < self.broker_listeners { ListenerRole::Broker } else { ListenerRole::Controller }
     }
 
     /// Notes in the data folder how far its logs follow the metadata. Blocks on the disk.

@@ -19,7 +19,7 @@ use crate::protocol::messages::api_versions_response::{
 use crate::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, StrBytes};
 use crate::server::Broker;
 use crate::server::api::{
-    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Body, Handler, Request, body,
+    AnswerNow, Answered, AnsweredBy, Api, BROKERS_AND_CONTROLLERS, Body, Handler, ListenerRole, Request, body,
 };
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
@@ -58,7 +58,7 @@ impl AnswerNow for ApiVersionsRequest {
         if request.version >= NAMES_SOFTWARE && !is_named {
             return self.error_response(request.version, &ResponseError::InvalidRequest.into());
         }
-        let role = broker.listener_role(request.listener);
+        let role = ListenerRole::of(broker, request.listener);
         let served = super::APIS.iter().filter(|api| api.served_on.contains(&role));
         let response = ApiVersionsResponse::default().with_api_keys(served.map(advertised).collect());
         if request.version < NAMES_SOFTWARE {

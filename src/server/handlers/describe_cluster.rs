@@ -44,7 +44,7 @@ impl Answered for DescribeClusterRequest {
 
 impl AnswerNow for DescribeClusterRequest {
     fn answer(self, broker: &Arc<Broker>, request: &Request) -> DescribeClusterResponse {
-        let (own, own_name) = match broker.listener_role(request.listener) {
+        let (own, own_name) = match ListenerRole::of(broker, request.listener) {
             ListenerRole::Broker => (BROKER_ENDPOINTS, "BROKER"),
             ListenerRole::Controller => (CONTROLLER_ENDPOINTS, "CONTROLLER"),
         };
