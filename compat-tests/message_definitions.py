@@ -24,7 +24,7 @@ SHAPES = "src/protocol/guard/shapes.rs"
 CODECS = "src/protocol/messages/generated.rs"
 
 # APIs of which kafka-protocol 0.18 lacks a version, or everything.
-OWN_CODECS = ["DescribeLogDirs", "ListOffsets", "OffsetCommit", "OffsetFetch"]
+OWN_CODECS = ["DescribeLogDirs", "ListOffsets", "OffsetCommit", "OffsetFetch", "WriteTxnMarkers"]
 
 NEVER = 1 << 15
 UPDATE = "compat-tests/message_definitions.py --update"

@@ -12,7 +12,7 @@ use raftsman::protocol::batch::{BatchHeader, batches};
 use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 use raftsman::protocol::records::RecordView;
 use raftsman::segment::{
-    Append, AppendError, AppendRequest, Appended, DataDir, DataDirOptions, Log, OpenedLog,
+    Append, AppendError, AppendRequest, Appended, DataDir, DataDirOptions, Log, OpenedLog, Origin,
 };
 use raftsman::types::{LeaderEpoch, NodeId, Offset};
 
@@ -177,7 +177,7 @@ fn append(log: &Log, producer: &BatchHeader, sequence: i32, records: i32) -> Res
     }
     let records: BytesMut = builder.build_mut().unwrap();
     log.lead(LeaderEpoch(0)).expect("no later epoch is known");
-    match log.append(AppendRequest { records, epoch: LeaderEpoch(0), must_be_known: false }) {
+    match log.append(AppendRequest { records, epoch: LeaderEpoch(0), origin: Origin::PRODUCER }) {
         Append::Done(result) => result,
         Append::Queued(_) => unreachable!("nobody else appends"),
     }

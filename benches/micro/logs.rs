@@ -13,7 +13,7 @@ use raftsman::env::real::{RealDisk, SystemClock};
 use raftsman::env::{Disk, OpenMode};
 use raftsman::segment::file_cache::FileCache;
 use raftsman::segment::index::{self, Entry, OffsetEntry};
-use raftsman::segment::{Append, AppendRequest, Log, LogConfig, LogPlace};
+use raftsman::segment::{Append, AppendRequest, Log, LogConfig, LogPlace, Origin};
 use raftsman::types::{LeaderEpoch, Offset};
 
 use super::batches::{self, MIB, scattered};
@@ -43,7 +43,7 @@ fn open(dir: &Path, config: LogConfig) -> Log {
 }
 
 fn append(log: &Log, records: BytesMut, epoch: i32) {
-    let request = AppendRequest { records, epoch: LeaderEpoch(epoch), must_be_known: false };
+    let request = AppendRequest { records, epoch: LeaderEpoch(epoch), origin: Origin::PRODUCER };
     match log.append(request) {
         Append::Done(result) => drop(black_box(result.expect("appends"))),
         Append::Queued(_) => unreachable!("nobody else appends"),

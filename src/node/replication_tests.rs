@@ -13,7 +13,7 @@ use crate::env::real;
 use crate::env::sim::SimDisk;
 use crate::partition::{Appending, Partition};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
-use crate::segment::{DataDir, DataDirOptions};
+use crate::segment::{DataDir, DataDirOptions, Guard};
 use crate::types::{Acks, Offset};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,7 +143,7 @@ fn batch(value: &str) -> BytesMut {
 }
 
 async fn produce(partition: &Arc<Partition>, value: &str, acks: Acks) -> Offset {
-    let appending = partition.produce(batch(value), acks, 1_000, PATIENCE, false);
+    let appending = partition.produce(batch(value), acks, 1_000, PATIENCE, (false, Guard::NONE));
     let outcome = match appending {
         Appending::Done(outcome) => outcome,
         Appending::Coming(coming) => coming.await.unwrap(),

@@ -29,8 +29,6 @@ pub enum CheckError {
     /// The check itself; the batch may be right.
     #[error(transparent)]
     Panicked(#[from] panics::Panicked),
-    #[error("transactional records need a transaction, which this broker does not serve")]
-    Transactional,
 }
 
 impl CheckError {
@@ -130,9 +128,6 @@ fn check_records(
     }
     let checked = check_producer_batch(&records)?;
     let (header, mut walked) = (checked.header, checked.walked);
-    if header.is_transactional() {
-        return Err(CheckError::Transactional);
-    }
     let rules = Rules::of(config, now_ms);
     match target_codec(config) {
         Some(codec) if codec != header.compression()? => {

@@ -10,7 +10,7 @@ use crate::env::sim::{Bad, Faults, SimClock, SimDisk};
 use crate::env::{Chance, Disk, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
-use crate::segment::{Append, AppendRequest};
+use crate::segment::{Append, AppendRequest, Origin};
 use crate::types::{LeaderEpoch, NodeId, Offset, TopicId};
 
 const NODE: NodeId = NodeId(1);
@@ -93,7 +93,7 @@ fn append(partition: &Partition, records: i64) {
         builder.add(at, None, Some(b"value")).unwrap();
     }
     let (records, epoch) = (builder.build_mut().unwrap(), partition.leader_epoch());
-    match partition.log.append(AppendRequest { records, epoch, must_be_known: false }) {
+    match partition.log.append(AppendRequest { records, epoch, origin: Origin::PRODUCER }) {
         Append::Done(appended) => assert!(appended.is_ok(), "{appended:?}"),
         Append::Queued(_) => panic!("nobody else appends"),
     }

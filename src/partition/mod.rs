@@ -34,6 +34,7 @@ pub mod syncing;
 pub(crate) mod test_setup;
 #[cfg(test)]
 mod tests;
+pub mod transactions;
 pub mod waiting;
 
 pub use manager::{PartitionManager, Topic, Traffic};

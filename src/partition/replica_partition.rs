@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,10 +13,15 @@ use super::checks::{self, CheckError};
 use super::manager::Topic;
 use super::replica::{EpochError, FollowerError, FollowerFetch, IsrProposal, Replica, Turn};
 use super::syncing::{Syncing, Work};
+use super::transactions::Ending;
 use super::waiting::{Acknowledgements, Committed, Waiter, WaitingFetch, WaitingFetches};
 use crate::env::planted::{Planted, is_planted};
 use crate::metadata::PartitionImage;
-use crate::segment::{Append, AppendError, AppendRequest, Appended, Log, LogSlice, ReadError};
+use crate::protocol::batch::BatchHeader;
+use crate::segment::aborted::AbortedTransaction;
+use crate::segment::{
+    Append, AppendError, AppendRequest, Appended, Guard, Log, LogSlice, Origin, ReadError, Verification,
+};
 use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// A partition that this node holds.
@@ -33,6 +38,10 @@ pub struct Partition {
     pub(super) state: RwLock<State>,
     /// Consumers, who wait for the high watermark.
     waiting_fetches: WaitingFetches,
+    /// Those among them that read what is committed alone, and wait for the last stable offset.
+    waiting_committed: WaitingFetches,
+    /// The last stable offset when they were last woken.
+    woken_stable: AtomicI64,
     /// Followers, who wait for the log's end.
     waiting_followers: WaitingFetches,
     syncing: Arc<Syncing>,
@@ -90,11 +99,28 @@ pub struct Produced {
 enum Whose {
     Producer {
         must_be_known: bool,
+        guard: Guard,
     },
     /// The broker's own, in the leadership that it decided them in.
     Own {
         epoch: LeaderEpoch,
     },
+    /// A transaction coordinator's marker, in that leadership where one is named.
+    Marker {
+        transaction_version: i8,
+        epoch: Option<LeaderEpoch>,
+    },
+}
+
+impl Whose {
+    /// The leadership that it is for, where only one will do.
+    fn epoch(self) -> Option<LeaderEpoch> {
+        match self {
+            Whose::Producer { .. } => None,
+            Whose::Own { epoch } => Some(epoch),
+            Whose::Marker { epoch, .. } => epoch,
+        }
+    }
 }
 
 /// What an append was checked for.
@@ -119,7 +145,7 @@ pub enum Appending {
 pub enum ReadBound {
     /// A consumer that reads whatever is replicated.
     HighWatermark,
-    /// A `read_committed` consumer. Without transactions the last stable offset is the high watermark.
+    /// A `read_committed` consumer.
     LastStableOffset,
     /// A follower.
     LogEnd,
@@ -132,6 +158,8 @@ pub struct FetchView {
     pub slice: Option<LogSlice>,
     pub high_watermark: Offset,
     pub last_stable_offset: Offset,
+    /// The aborted transactions that the slice may hold records of, by where they began; for `read_committed` alone.
+    pub aborted: Vec<AbortedTransaction>,
     pub log_start_offset: Offset,
     /// See [`Partition::is_behind_epoch_start`].
     pub is_behind_epoch_start: bool,
@@ -180,6 +208,8 @@ impl Partition {
                 acknowledgements: Acknowledgements::default(),
             }),
             waiting_fetches: WaitingFetches::default(),
+            waiting_committed: WaitingFetches::default(),
+            woken_stable: AtomicI64::new(-1),
             waiting_followers: WaitingFetches::default(),
             syncing: Arc::default(),
             work,
@@ -246,12 +276,32 @@ impl Partition {
         self.wake_all_fetches();
     }
 
+    /// More is replicated.
     pub(super) fn wake_consumers(&self) {
         self.waiting_fetches.wake_all();
+        self.wake_committed(None);
+    }
+
+    /// Wakes those who read what is committed alone, if they may read more: `bytes` more when no transaction is in their
+    /// way, where that is known.
+    fn wake_committed(&self, bytes: Option<i64>) {
+        if self.waiting_committed.is_empty() {
+            return;
+        }
+        match bytes.filter(|_| !self.log.has_transactions()) {
+            Some(bytes) => self.waiting_committed.arrived(bytes),
+            None => {
+                let stable = self.last_stable_offset().0;
+                if self.woken_stable.swap(stable, Ordering::AcqRel) != stable {
+                    self.waiting_committed.wake_all();
+                }
+            }
+        }
     }
 
     pub(super) fn wake_all_fetches(&self) {
         self.waiting_fetches.wake_all();
+        self.waiting_committed.wake_all();
         self.waiting_followers.wake_all();
     }
 
@@ -276,7 +326,7 @@ impl Partition {
             self.work.isr_changes.push(self);
         }
         if self.advance(|state| state.replica.high_watermark()) > before {
-            self.waiting_fetches.wake_all();
+            self.wake_consumers();
         }
         Ok(told)
     }
@@ -392,7 +442,7 @@ impl Partition {
 
     /// What is neither replicated nor part of an open transaction lies below.
     pub fn last_stable_offset(&self) -> Offset {
-        self.high_watermark()
+        self.log.last_stable_offset(self.high_watermark())
     }
 
     /// Checks that this node leads, in the epoch that a request expects.
@@ -402,16 +452,29 @@ impl Partition {
         if self.leads(replica) { Ok(replica.leader_epoch()) } else { Err(FetchError::NotLeader) }
     }
 
-    /// Appends a producer's records. `must_be_known` as in [`AppendRequest`].
+    /// Whether a producer's transactional batch needs to be verified with its coordinator before it is appended, as
+    /// [`Log::verification`] says.
+    ///
+    /// # Errors
+    /// This node does not lead: nobody has to be asked for that.
+    pub fn verification(&self, header: &BatchHeader) -> Result<Verification, ProduceError> {
+        if !self.leads(&self.state.read().replica) {
+            return Err(ProduceError::NotLeader);
+        }
+        Ok(self.log.verification(header))
+    }
+
+    /// Appends a producer's records. `must_be_known` and `guard` as in [`Origin::Producer`].
     pub fn produce(
         self: &Arc<Self>,
         records: BytesMut,
         acks: Acks,
         now_ms: i64,
         timeout: Duration,
-        must_be_known: bool,
+        (must_be_known, guard): (bool, Guard),
     ) -> Appending {
-        let (append, checked) = match self.append(records, acks, now_ms, Whose::Producer { must_be_known }) {
+        let whose = Whose::Producer { must_be_known, guard };
+        let (append, checked) = match self.append(records, acks, now_ms, whose) {
             Ok(appended) => appended,
             Err(error) => return Appending::Done(Err(error)),
         };
@@ -454,7 +517,35 @@ impl Partition {
         epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Result<Offset, ProduceError> {
-        let (append, checked) = self.append(records, Acks::All, now_ms, Whose::Own { epoch })?;
+        self.append_internal(records, now_ms, Whose::Own { epoch }).await.map(|(end, _)| end)
+    }
+
+    /// Appends the marker that ends a producer's transaction here, where the transaction coordinator has decided that. Returns
+    /// the offset after it and the leadership in which it was appended; [`Self::committed`] tells when it is there to stay.
+    /// One that comes again is appended again, and changes nothing. `epoch`: the leadership that it is for, if only one
+    /// will do.
+    ///
+    /// # Errors
+    /// Nothing was appended. [`AppendError::CoordinatorFenced`] for a coordinator that is one no more,
+    /// [`AppendError::InvalidProducerEpoch`] for a transaction that is over.
+    pub async fn append_marker(
+        self: &Arc<Self>,
+        ending: Ending,
+        epoch: Option<LeaderEpoch>,
+        now_ms: i64,
+    ) -> Result<(Offset, LeaderEpoch), ProduceError> {
+        let Ending { producer_id, producer_epoch, marker, transaction_version } = ending;
+        let records = marker.batch(producer_id, producer_epoch, now_ms).map_err(CheckError::from)?;
+        self.append_internal(records, now_ms, Whose::Marker { transaction_version, epoch }).await
+    }
+
+    async fn append_internal(
+        self: &Arc<Self>,
+        records: BytesMut,
+        now_ms: i64,
+        whose: Whose,
+    ) -> Result<(Offset, LeaderEpoch), ProduceError> {
+        let (append, checked) = self.append(records, Acks::All, now_ms, whose)?;
         let appended = match append {
             Append::Done(appended) => appended?,
             Append::Queued(receiver) => receiver.await.unwrap_or(Err(AppendError::Closed))?,
@@ -472,7 +563,7 @@ impl Partition {
         } else {
             self.appended(&appended, checked.epoch);
         }
-        Ok(appended.last_offset.plus(1))
+        Ok((appended.last_offset.plus(1), checked.epoch))
     }
 
     /// Waits until all that lies below `end`, appended in this node's leadership of `epoch`, is committed: on every
@@ -528,7 +619,7 @@ impl Partition {
         let epoch = {
             let replica = &self.state.read().replica;
             let epoch = replica.leader_epoch();
-            let is_expected = !matches!(whose, Whose::Own { epoch: expected } if expected != epoch);
+            let is_expected = whose.epoch().is_none_or(|expected| expected == epoch);
             if !self.leads(replica) || !is_expected {
                 return Err(ProduceError::NotLeader);
             }
@@ -539,15 +630,19 @@ impl Partition {
             }
             epoch
         };
-        let (records, log_append_time_ms, must_be_known) = match whose {
-            Whose::Own { .. } => (records, None, false),
-            Whose::Producer { must_be_known } => {
+        let (records, log_append_time_ms, origin) = match whose {
+            Whose::Own { .. } => (records, None, Origin::Coordinator),
+            Whose::Marker { transaction_version, .. } => {
+                (records, None, Origin::Marker { transaction_version })
+            }
+            Whose::Producer { must_be_known, guard } => {
                 let checked = checks::check(records, &self.name, &config, now_ms)?;
-                (checked.records, checked.log_append_time_ms, must_be_known)
+                let origin = Origin::Producer { must_be_known, guard };
+                (checked.records, checked.log_append_time_ms, origin)
             }
         };
         let checked = Checked { epoch, log_append_time_ms: log_append_time_ms.unwrap_or(-1) };
-        Ok((self.log.append(AppendRequest { records, epoch, must_be_known }), checked))
+        Ok((self.log.append(AppendRequest { records, epoch, origin }), checked))
     }
 
     /// Sync, high watermark and replicas of what was appended.
@@ -581,6 +676,7 @@ impl Partition {
             self.waiting_followers.arrived(bytes);
             if is_readable {
                 self.waiting_fetches.arrived(bytes);
+                self.wake_committed(Some(bytes));
             }
         }
         if !appended.flush_due {
@@ -690,16 +786,25 @@ impl Partition {
             }
             (replica.high_watermark(), replica.is_behind_epoch_start())
         };
+        let last_stable_offset = self.log.last_stable_offset(high_watermark);
         let up_to = match bound {
             ReadBound::HighWatermark => high_watermark,
-            ReadBound::LastStableOffset => high_watermark,
+            ReadBound::LastStableOffset => last_stable_offset,
             ReadBound::LogEnd => self.log.log_end_offset(),
         };
         let slice = self.log.read(from, bytes_max, up_to, whole_first_batch)?;
+        let slice = Some(slice).filter(|slice| slice.len > 0);
+        let aborted = match bound {
+            ReadBound::LastStableOffset if slice.is_some() => {
+                self.log.aborted_transactions(from, up_to).map_err(ReadError::from)?
+            }
+            _ => Vec::new(),
+        };
         Ok(FetchView {
-            slice: Some(slice).filter(|slice| slice.len > 0),
+            slice,
             high_watermark,
-            last_stable_offset: high_watermark,
+            last_stable_offset,
+            aborted,
             log_start_offset: self.log.log_start_offset(),
             is_behind_epoch_start,
         })
@@ -716,7 +821,8 @@ impl Partition {
 
     fn waiting(&self, bound: ReadBound) -> &WaitingFetches {
         match bound {
-            ReadBound::HighWatermark | ReadBound::LastStableOffset => &self.waiting_fetches,
+            ReadBound::HighWatermark => &self.waiting_fetches,
+            ReadBound::LastStableOffset => &self.waiting_committed,
             ReadBound::LogEnd => &self.waiting_followers,
         }
     }

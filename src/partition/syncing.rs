@@ -124,7 +124,7 @@ mod tests {
     use crate::env::sim::{Bad, SimClock, SimDisk};
     use crate::protocol::builder::{BatchBuilder, BatchOptions};
     use crate::segment::file_cache::FileCache;
-    use crate::segment::{Append, AppendRequest, LogConfig, LogPlace};
+    use crate::segment::{Append, AppendRequest, LogConfig, LogPlace, Origin};
     use crate::types::LeaderEpoch;
 
     #[tokio::test]
@@ -147,7 +147,7 @@ mod tests {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         builder.add(0, None, Some(b"value")).unwrap();
         let records = builder.build_mut().unwrap();
-        let appended = log.append(AppendRequest { records, epoch: LeaderEpoch(0), must_be_known: false });
+        let appended = log.append(AppendRequest { records, epoch: LeaderEpoch(0), origin: Origin::PRODUCER });
         assert!(matches!(appended, Append::Done(Ok(_))));
         let (syncing, work) =
             (Arc::new(Syncing::default()), Work::new(real::surroundings().blocking, Tasks::new()));

@@ -14,7 +14,7 @@ use crate::env::sim::{SimClock, SimDisk};
 use crate::env::{Disk, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use crate::protocol::builder::{BatchBuilder, BatchOptions};
-use crate::segment::TruncateError;
+use crate::segment::{Guard, TruncateError};
 use crate::types::{Acks, LeaderEpoch, NodeId, Offset, TopicId};
 
 const NODE: NodeId = NodeId(1);
@@ -97,7 +97,7 @@ fn batch(value: &str, options: BatchOptions) -> BytesMut {
 }
 
 fn produce(partition: &Arc<Partition>, value: &str, acks: Acks) -> Appending {
-    partition.produce(batch(value, BatchOptions::default()), acks, 1_000, LONG, false)
+    partition.produce(batch(value, BatchOptions::default()), acks, 1_000, LONG, (false, Guard::NONE))
 }
 
 async fn outcome(appending: Appending) -> Result<Produced, ProduceError> {

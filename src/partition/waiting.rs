@@ -54,6 +54,10 @@ impl WaitingFetches {
         self.0.lock().push(fetch.clone());
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     pub fn forget(&self, fetch: &Arc<WaitingFetch>) {
         let mut waiting = self.0.lock();
         waiting.retain(|other| !Arc::ptr_eq(other, fetch));

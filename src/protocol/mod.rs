@@ -8,6 +8,7 @@ pub mod batch;
 pub mod builder;
 pub mod check;
 pub mod compression;
+pub mod control;
 pub mod fetch;
 pub mod guard;
 pub mod header;

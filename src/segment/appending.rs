@@ -11,15 +11,18 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
+use super::aborted::AbortedTransaction;
 use super::log::{Log, Queued, Writer};
-use super::producer_state::Verdict;
+use super::producer_state::{ProducerState, Verdict};
 use super::room::Room;
 use super::segment_file::Segment;
-use super::{Append, AppendError, AppendRequest, Appended, LogConfig};
+use super::transactions::{Change, Transactions};
+use super::{Append, AppendError, AppendRequest, Appended, LogConfig, Origin};
 use crate::env::panics;
 use crate::env::planted::{Planted, is_planted};
-use crate::protocol::batch::{self, BatchError, BatchHeader};
-use crate::types::{LeaderEpoch, Offset};
+use crate::protocol::batch::{self, Batch, BatchError, BatchHeader};
+use crate::protocol::control::Marker;
+use crate::types::{LeaderEpoch, Offset, ProducerId};
 
 /// Producers try again and again; the log of the broker is told of their failures this often.
 const WRITE_ERROR_TOLD_EVERY_MS: i64 = 10_000;
@@ -36,6 +39,8 @@ struct Run<B> {
     segment: Arc<Segment>,
     records: Vec<B>,
     headers: Vec<BatchHeader>,
+    /// What they do to transactions.
+    changes: Vec<Change>,
     bytes: u64,
     next_offset: i64,
     /// Those to tell when it is written: the offsets, or those of a duplicate.
@@ -95,6 +100,7 @@ impl Log {
             segment: self.last_segment(),
             records: Vec::new(),
             headers: Vec::new(),
+            changes: Vec::new(),
             bytes: 0,
             next_offset: self.log_end_offset().0,
             askers: Vec::new(),
@@ -118,7 +124,7 @@ impl Log {
         if self.is_failed() {
             return Err((asker, AppendError::Failed));
         }
-        let AppendRequest { mut records, epoch, must_be_known } = request;
+        let AppendRequest { mut records, epoch, origin } = request;
         // Whoever waited for the lock may have been overtaken by the next leadership.
         if let Err(ended) = writer.leadership.check_leads(epoch) {
             return Err((asker, ended.into()));
@@ -149,7 +155,8 @@ impl Log {
             }
         }
         // Rolling may have undone what went before it: begin with what is true now.
-        let mut appended = match lead(writer, run, &mut records, headers, epoch.0, must_be_known) {
+        let how = Leading { transactions: &self.transactions, epoch, origin, now_ms: self.clock.now_ms() };
+        let mut appended = match how.lead(writer, run, &mut records, headers) {
             Ok(appended) => appended,
             Err(error) => return Err((asker, error)),
         };
@@ -190,6 +197,7 @@ impl Log {
         let Some(first) = headers.first() else { return Ok(None) };
         check_follows(first, self.log_end_offset().0, self.latest_epoch().0)?;
         let mut appended = added(&headers);
+        let now_ms = self.clock.now_ms();
         let mut run = self.new_run();
         for header in headers {
             let records = records.split_to(header.size());
@@ -205,8 +213,12 @@ impl Log {
                 self.roll_to(&mut writer, base_offset).map_err(AppendError::from_io)?;
                 run = self.new_run();
             }
+            let marker = Batch::parse(&records).and_then(|batch| Marker::of(&batch))?;
             if !is_planted(Planted::ForgetfulFollowers) {
-                writer.producers.add(&header, last_offset);
+                run.changes.extend(writer.producers.add(&header, last_offset, marker.as_ref(), now_ms));
+            }
+            if header.has_producer() {
+                self.transactions.settle(header.producer_id);
             }
             appended.bytes += records.len() as u64;
             run.bytes += records.len() as u64;
@@ -336,8 +348,15 @@ impl Log {
                 state.index_batch(segment.base_offset, header, position, since, interval);
                 position += header.size() as u64;
             }
+            // Before readers learn of the end: what they may read, they find here what became of.
+            for change in &run.changes {
+                if let Some(aborted) = AbortedTransaction::of(*change, &self.transactions) {
+                    state.aborted.push(aborted);
+                }
+                self.transactions.note(*change);
+            }
             state.publish(position, run.next_offset);
-            state.offsets.is_tail_full() || state.times.is_tail_full()
+            state.offsets.is_tail_full() || state.times.is_tail_full() || state.aborted.is_tail_full()
         };
         if run.headers.iter().any(|header| header.max_timestamp < 0) {
             segment.written(self.clock.now_ms());
@@ -433,53 +452,110 @@ fn check_follows(header: &BatchHeader, log_end: i64, last_epoch: i32) -> Result<
     Ok(())
 }
 
-/// A producer's batches: checks their sequences, assigns their offsets.
-fn lead(
-    writer: &mut Writer,
-    run: &mut Run<BytesMut>,
-    records: &mut BytesMut,
-    mut headers: Vec<BatchHeader>,
-    epoch: i32,
-    must_be_known: bool,
-) -> Result<Appended, AppendError> {
-    let mark = writer.producers.mark();
-    let mut next_offset = run.next_offset;
-    for header in &headers {
-        match writer.producers.check_and_add(header, next_offset, must_be_known) {
-            Ok(Verdict::Accepted) => next_offset += i64::from(header.last_offset_delta) + 1,
-            Ok(Verdict::Duplicate { first_offset, last_offset, max_timestamp }) => {
-                writer.producers.undo_to(mark);
-                let log_start_offset = Offset::ZERO;
-                let (bytes, duplicate, flush_due) = (0, true, false);
-                return Ok(Appended {
-                    first_offset,
-                    last_offset,
-                    log_start_offset,
-                    bytes,
-                    duplicate,
-                    max_timestamp,
-                    flush_due,
-                });
+/// What a leader's append goes by.
+struct Leading<'a> {
+    transactions: &'a Transactions,
+    epoch: LeaderEpoch,
+    origin: Origin,
+    now_ms: i64,
+}
+
+impl Leading<'_> {
+    /// Batches of one request: checks their producers, assigns their offsets.
+    fn lead(
+        &self,
+        writer: &mut Writer,
+        run: &mut Run<BytesMut>,
+        records: &mut BytesMut,
+        mut headers: Vec<BatchHeader>,
+    ) -> Result<Appended, AppendError> {
+        let mark = writer.producers.mark();
+        let (mut at, mut offset) = (0, run.next_offset);
+        let mut changes = Vec::new();
+        for header in &headers {
+            let bytes = records.get(at..at + header.size()).unwrap_or_default();
+            match self.judge(writer, header, bytes, offset) {
+                Ok(Verdict::Accepted(change)) => changes.extend(change),
+                Ok(Verdict::Duplicate { first_offset, last_offset, max_timestamp }) => {
+                    writer.producers.undo_to(mark);
+                    let duplicate = true;
+                    return Ok(Appended {
+                        first_offset,
+                        last_offset,
+                        duplicate,
+                        max_timestamp,
+                        ..added(&[])
+                    });
+                }
+                Err(error) => {
+                    writer.producers.undo_to(mark);
+                    return Err(error);
+                }
             }
-            Err(error) => {
-                writer.producers.undo_to(mark);
-                return Err(error);
+            offset += i64::from(header.last_offset_delta) + 1;
+            at += header.size();
+        }
+        let (mut at, mut offset) = (0, run.next_offset);
+        for header in &mut headers {
+            let Some(bytes) = records.get_mut(at..at + header.size()) else { break };
+            batch::set_base_offset(bytes, offset);
+            batch::set_partition_leader_epoch(bytes, self.epoch.0);
+            header.base_offset = offset;
+            header.partition_leader_epoch = self.epoch.0;
+            offset = header.next_offset();
+            at += header.size();
+            if header.is_transactional() {
+                self.transactions.settle(header.producer_id);
+            }
+        }
+        let appended = added(&headers);
+        run.headers.append(&mut headers);
+        run.changes.append(&mut changes);
+        Ok(appended)
+    }
+
+    fn judge(
+        &self,
+        writer: &mut Writer,
+        header: &BatchHeader,
+        bytes: &[u8],
+        offset: i64,
+    ) -> Result<Verdict, AppendError> {
+        let producers = &mut writer.producers;
+        match self.origin {
+            Origin::Producer { must_be_known, guard } => {
+                let is_open = |producers: &ProducerState| {
+                    producers.has_open_transaction(header.producer_id, header.producer_epoch)
+                };
+                if !header.is_transactional() || is_open(producers) {
+                    return producers.check_and_add(header, offset, must_be_known, self.now_ms);
+                }
+                let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+                let lowest = self.transactions.guarded(producer_id, epoch, guard);
+                let Some(lowest) = lowest else {
+                    // What fences it says more.
+                    producers.check_epoch(header, offset)?;
+                    return Err(AppendError::NotInTransaction { producer_id: ProducerId(producer_id) });
+                };
+                // One that was sent earlier waits still, and the log cannot see it.
+                if header.base_sequence > lowest && !producers.knows(producer_id, epoch) {
+                    return producers.check_and_add(header, offset, true, self.now_ms);
+                }
+                producers.check_and_add(header, offset, must_be_known, self.now_ms)
+            }
+            Origin::Coordinator if header.has_producer() => {
+                producers.check_epoch_and_add(header, offset, self.now_ms)
+            }
+            Origin::Coordinator => Ok(Verdict::Accepted(None)),
+            Origin::Marker { transaction_version } => {
+                let marker = Batch::parse(bytes).and_then(|batch| Marker::of(&batch))?;
+                let Some(marker) = marker else {
+                    return Err(AppendError::Batch(BatchError::NoBatch));
+                };
+                producers.check_and_add_marker(header, &marker, transaction_version, offset, self.now_ms)
             }
         }
     }
-    let (mut at, mut offset) = (0, run.next_offset);
-    for header in &mut headers {
-        let Some(bytes) = records.get_mut(at..at + header.size()) else { break };
-        batch::set_base_offset(bytes, offset);
-        batch::set_partition_leader_epoch(bytes, epoch);
-        header.base_offset = offset;
-        header.partition_leader_epoch = epoch;
-        offset = header.next_offset();
-        at += header.size();
-    }
-    let appended = added(&headers);
-    run.headers.append(&mut headers);
-    Ok(appended)
 }
 
 fn added(headers: &[BatchHeader]) -> Appended {

@@ -197,7 +197,7 @@ fn an_epoch_is_durable_once_a_record_of_it_is_and_not_earlier() {
     let request = AppendRequest {
         records: batch_of(1, 10, 0, BatchOptions::default()),
         epoch: LeaderEpoch(4),
-        must_be_known: false,
+        origin: Origin::PRODUCER,
     };
     assert!(matches!(log.append(request), Append::Done(Ok(_))));
     log.flush().unwrap();

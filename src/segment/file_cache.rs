@@ -20,10 +20,12 @@ pub enum FileKind {
     Log,
     Index,
     TimeIndex,
+    /// Of aborted transactions; a segment without one has none.
+    TxnIndex,
 }
 
 impl FileKind {
-    pub const ALL: [FileKind; 3] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex];
+    pub const ALL: [FileKind; 4] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
 
     /// What file names of this kind end in, without the dot.
     pub fn extension(self) -> &'static str {
@@ -31,6 +33,7 @@ impl FileKind {
             FileKind::Log => "log",
             FileKind::Index => "index",
             FileKind::TimeIndex => "timeindex",
+            FileKind::TxnIndex => "txnindex",
         }
     }
 }

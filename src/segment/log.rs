@@ -21,9 +21,11 @@ use super::producer_state::{ProducerState, ProducerSummary};
 use super::removals::{Removals, remove};
 use super::room::Room;
 use super::segment_file::{Files, Segment, State, file_name};
+use super::transactions::{Transactions, Verification};
 use super::{AppendError, AppendRequest, Appended, LogConfig};
 use crate::env::planted::{Planted, is_planted};
 use crate::env::{Clock, Disk, OpenMode};
+use crate::protocol::batch::BatchHeader;
 use crate::types::{LeaderEpoch, Offset};
 
 /// Where a log lives, and what its data folder's checkpoints say of it.
@@ -74,6 +76,7 @@ pub struct Log {
     pub(super) read_error_told_ms: AtomicI64,
     /// Bytes of files that recovery set aside, now or at an earlier start.
     pub(super) set_aside_bytes: u64,
+    pub(super) transactions: Transactions,
     pub(super) queue: Mutex<Vec<Queued>>,
     pub(super) writer: Mutex<Writer>,
     pub(super) flushing: Mutex<()>,
@@ -325,6 +328,39 @@ impl Log {
         self.lock_writer().producers.summaries()
     }
 
+    /// Below it, of what lies below the high watermark, nothing belongs to a transaction that is open, or whose end may
+    /// not be replicated.
+    pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
+        self.transactions.last_stable_offset(high_watermark, self.log_start_offset())
+    }
+
+    /// Whether the last stable offset may be another than the high watermark.
+    pub fn has_transactions(&self) -> bool {
+        self.transactions.is_any()
+    }
+
+    /// How many transactions are open.
+    pub fn open_transactions(&self) -> usize {
+        self.transactions.open_count()
+    }
+
+    /// When the oldest open transaction began (ms), as its first batch says.
+    pub fn oldest_transaction_ms(&self) -> Option<i64> {
+        let first = self.transactions.first_open()?;
+        self.first_timestamp_from(first.max(self.log_start_offset())).ok().flatten()
+    }
+
+    /// Whether a producer's transactional batch needs to be verified with its coordinator before it is appended.
+    pub fn verification(&self, header: &BatchHeader) -> Verification {
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        self.transactions.verification(producer_id, epoch, header.base_sequence, self.clock.now_ms())
+    }
+
+    /// How many producers it knows.
+    pub fn producer_count(&self) -> usize {
+        self.lock_writer().producers.len()
+    }
+
     /// Syncs all that the log holds at this call; returns the offset below which everything is synced.
     ///
     /// # Errors
@@ -453,7 +489,7 @@ impl Log {
         self.files.forget(base_offset);
         let file = self.files.open(base_offset, FileKind::Log, OpenMode::Create)?;
         file.set_len(0)?;
-        for kind in [FileKind::Index, FileKind::TimeIndex] {
+        for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex] {
             let path = self.files.path(&file_name(base_offset, kind.extension()));
             if self.files.disk.exists(&path) {
                 self.files.disk.remove_file(&path)?;

@@ -6,6 +6,7 @@
 //! <base offset, 20 digits>.log        record batches, one after the other           (segment)
 //! <base offset>.index                 offset -> position, sparse                    (index)
 //! <base offset>.timeindex             timestamp -> offset, sparse                   (index)
+//! <base offset>.txnindex              aborted transactions whose marker is in it    (aborted)
 //! <offset>.snapshot                   producers as of that offset                   (producer_state)
 //! leader-epoch-checkpoint             where each leader epoch began                 (epoch_file)
 //! partition.metadata                  the topic's id                                (data_dir)
@@ -24,6 +25,7 @@
 //! 4. A segment's length and the log end offset are published after the bytes are in the file: who
 //!    reads below them reads what was written, without waiting for a write that is under way.
 
+pub mod aborted;
 mod appending;
 pub mod checkpoint;
 pub mod cleaner;
@@ -57,6 +59,9 @@ pub mod segment_file;
 mod set_aside;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;
+mod transactions;
 mod trusted_indexes;
 
 use std::io;
@@ -73,6 +78,7 @@ pub use data_dir::{DataDir, DataDirError, DataDirOptions, LogError, OpenedLog};
 pub use leadership::{EpochBack, LeadershipEnded};
 pub use log::{Log, LogPlace};
 pub use retention::TruncateError;
+pub use transactions::{Guard, Verification};
 
 /// A producer's records to append: offsets and leader epoch are assigned, sequences checked.
 #[derive(Debug)]
@@ -81,9 +87,29 @@ pub struct AppendRequest {
     pub records: BytesMut,
     /// This node's leadership under which they were checked; they are refused when it has ended.
     pub epoch: LeaderEpoch,
-    /// An earlier batch of the producer may not have got into the log: a sequence above 0 is taken only where the log
-    /// knows the producer, and so sees what is missing.
-    pub must_be_known: bool,
+    pub origin: Origin,
+}
+
+/// Whose records are appended, and so what they are held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Sequences are checked, and that a transaction is open or verified.
+    Producer {
+        /// An earlier batch of the producer may not have got into the log: a sequence above 0 is taken only where the log
+        /// knows the producer, and so sees what is missing.
+        must_be_known: bool,
+        /// What [`Log::verification`] gave before the transaction was verified.
+        guard: Guard,
+    },
+    /// A coordinator's own, maybe on behalf of a producer's transaction.
+    Coordinator,
+    /// A batch with one marker, of a transaction of this version (`transaction.version`).
+    Marker { transaction_version: i8 },
+}
+
+impl Origin {
+    /// A producer of which nothing special is known.
+    pub const PRODUCER: Origin = Origin::Producer { must_be_known: false, guard: Guard::NONE };
 }
 
 /// How an append goes on. Its place in the log's order is taken either way.
@@ -132,6 +158,12 @@ pub enum AppendError {
         "Epoch of producer {producer_id} at offset {offset} is {found}, which is smaller than the last seen epoch {last}"
     )]
     InvalidProducerEpoch { producer_id: ProducerId, offset: Offset, found: i16, last: i16 },
+    #[error(
+        "The marker for producer {producer_id} is of coordinator epoch {found}, which is smaller than the last seen epoch {last}"
+    )]
+    CoordinatorFenced { producer_id: ProducerId, found: i32, last: i32 },
+    #[error("Record of producer {producer_id} was not part of an ongoing transaction")]
+    NotInTransaction { producer_id: ProducerId },
     #[error("the records begin at offset {found}, the log ends at {log_end}")]
     OffsetsNotMonotonic { found: Offset, log_end: Offset },
     #[error(transparent)]

@@ -457,7 +457,7 @@ impl World {
         let seed = self.seed;
         let mut producers = ProducerState::default();
         for batch in &self.batches {
-            producers.add(&batch.header, batch.header.last_offset());
+            producers.add(&batch.header, batch.header.last_offset(), None, 0);
         }
         assert_eq!(self.log().producers(), producers.summaries(), "seed {seed}");
         for epoch in 0..=self.epoch {
@@ -513,7 +513,7 @@ impl World {
 }
 
 fn append_with(log: &Log, records: BytesMut, epoch: LeaderEpoch) -> Result<Appended, AppendError> {
-    match log.append(AppendRequest { records, epoch, must_be_known: false }) {
+    match log.append(AppendRequest { records, epoch, origin: Origin::PRODUCER }) {
         Append::Done(result) => result,
         Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
     }

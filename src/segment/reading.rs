@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
+use super::aborted::AbortedTransaction;
 use super::log::Log;
 use super::scan::{self, Located};
 use super::segment_file::{Segment, file_name};
@@ -73,6 +74,38 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// The aborted transactions that have batches among those from `from` on, below `up_to`, in the segment that holds
+    /// `from`: what a slice of [`Self::read`] may hold. By where they began.
+    pub fn aborted_transactions(&self, from: Offset, up_to: Offset) -> io::Result<Vec<AbortedTransaction>> {
+        let look = |segments: &[Arc<Segment>]| {
+            let first = segments.partition_point(|segment| segment.base_offset <= from.0).max(1) - 1;
+            // A slice may come from a later segment, where compaction left nothing behind `from` in this one.
+            let has_it = |segment: &&Arc<Segment>| !segment.is_empty() && segment.next_offset() > from.0;
+            let end = segments.get(first..).unwrap_or_default().iter().find(has_it);
+            let up_to = end.map_or(up_to.0, |segment| segment.next_offset().min(up_to.0));
+            self.aborted_within(segments.get(first..).unwrap_or_default(), from.0, up_to)
+        };
+        self.look_through(look)
+    }
+
+    /// Those that have batches from `from` on, below `up_to`, where `segments` begin with the one that holds `from`. By where
+    /// they began.
+    pub(super) fn aborted_within(
+        &self,
+        segments: &[Arc<Segment>],
+        from: i64,
+        up_to: i64,
+    ) -> io::Result<Vec<AbortedTransaction>> {
+        let mut found = Vec::new();
+        for segment in segments {
+            if segment.aborted_transactions(&self.files, from, up_to, &mut found)? {
+                break;
+            }
+        }
+        found.sort_unstable_by_key(|aborted| aborted.first_offset);
+        Ok(found)
     }
 
     /// What lies below can be read, also after a failure.

@@ -7,6 +7,7 @@
 //!    and sound batch the file is cut. Records that lie behind it, and the segments after it, are set aside
 //!    (see [`super::set_aside`]).
 //! 3. Indexes of what was checked are made again, as are those that do not fit their log.
+//!    Aborted transactions (`.txnindex`): as they are for what was synced, of what was checked from the batches again.
 //! 4. Producers: the newest snapshot, and the batches after it. Epochs: cut at the log's end, and
 //!    extended by what the batches say.
 //!
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::LogConfig;
+use super::aborted::{self, AbortedIndex, AbortedTransaction};
 use super::cleaner::finish_swaps;
 use super::compaction::Compaction;
 use super::epoch_file::EpochFile;
@@ -39,9 +41,12 @@ use super::room::Room;
 use super::scan;
 use super::segment_file::{Files, Found, Segment, State, file_name, offset_of};
 use super::set_aside::SetAside;
+use super::transactions::{Change, Transactions};
 use super::trusted_indexes::{self, Indexes};
 use crate::env::planted::{Planted, is_planted};
 use crate::env::{DirEntry, File, OpenMode};
+use crate::protocol::batch::Batch;
+use crate::protocol::control::Marker;
 
 /// Endings of files that a crash may leave behind.
 const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
@@ -159,7 +164,12 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
     let are_epochs_unwritten = are_epochs_lost || epochs != written_of_records;
 
     remove_snapshots_beyond(&files, &mut snapshots, end)?;
-    let (producers, snapshot_offset) = recover_producers(&files, &segments, snapshots, start, end)?;
+    let now_ms = place.clock.now_ms();
+    let trusted_below = if was_closed { i64::MAX } else { recovery_point };
+    recover_aborted(&files, &segments, &found, &snapshots, trusted_below)?;
+    let recovered = recover_producers(&files, &segments, snapshots, (start, end), now_ms)?;
+    let transactions = Transactions::default();
+    transactions.reset(recovered.producers.open_transactions(), recovered.ended);
     let recovered_to = if was_closed { end } else { recovery_point.clamp(start, end) };
     Ok(Log {
         files,
@@ -176,13 +186,14 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         write_error_told_ms: AtomicI64::new(i64::MIN),
         read_error_told_ms: AtomicI64::new(i64::MIN),
         set_aside_bytes: aside.bytes,
+        transactions,
         queue: Mutex::default(),
         writer: Mutex::new(Writer {
             leadership: Leadership::default(),
-            producers,
+            producers: recovered.producers,
             bytes_since_entry,
             first_timestamp: None,
-            snapshot_offset,
+            snapshot_offset: recovered.snapshot_offset,
             room: Room::default(),
         }),
         flushing: Mutex::new(()),
@@ -218,7 +229,7 @@ fn sort_out(files: &Files, entries: Vec<DirEntry>) -> io::Result<(BTreeMap<i64, 
     let (found, snapshots, others) = segments_of(entries);
     let mut has_epochs = false;
     for name in others {
-        let orphan = offset_of(&name, "index").or(offset_of(&name, "timeindex")).is_some();
+        let orphan = ["index", "timeindex", "txnindex"].iter().any(|kind| offset_of(&name, kind).is_some());
         if orphan || LEFTOVERS.iter().any(|ending| name.ends_with(ending)) {
             files.disk.remove_file(&dir.join(name))?;
         } else if name == leader_epochs::FILE_NAME {
@@ -244,10 +255,12 @@ fn segments_of(entries: Vec<DirEntry>) -> (BTreeMap<i64, Found>, Snapshots, Vec<
     for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
         let name = entry.name.as_str();
         let (index, time_index) = (offset_of(name, "index"), offset_of(name, "timeindex"));
-        let of_segment = index.or(time_index).and_then(|base| found.get_mut(&base));
+        let txn_index = offset_of(name, "txnindex");
+        let of_segment = index.or(time_index).or(txn_index).and_then(|base| found.get_mut(&base));
         match of_segment {
             Some(segment) if index.is_some() => segment.index_bytes = Some(entry.len),
-            Some(segment) => segment.time_index_bytes = Some(entry.len),
+            Some(segment) if time_index.is_some() => segment.time_index_bytes = Some(entry.len),
+            Some(segment) => segment.txn_index_bytes = Some(entry.len),
             None if offset_of(name, "log").or(offset_of(name, "snapshot")).is_none() => {
                 others.push(entry.name)
             }
@@ -297,8 +310,8 @@ fn read_epochs(files: &Files, exists: bool) -> io::Result<Option<LeaderEpochs>> 
 
 fn remove_segment(files: &Files, base: i64) -> io::Result<()> {
     files.forget(base);
-    for extension in ["log", "index", "timeindex"] {
-        let path = files.path(&file_name(base, extension));
+    for kind in FileKind::ALL {
+        let path = files.path(&file_name(base, kind.extension()));
         if files.disk.exists(&path) {
             files.disk.remove_file(&path)?;
         }
@@ -592,21 +605,31 @@ impl Opener<'_> {
     }
 }
 
-/// The producers as of `end`, with the offset of the newest snapshot.
+/// What the batches tell of producers and their transactions.
+pub(super) struct RecoveredProducers {
+    pub producers: ProducerState,
+    /// Of the newest snapshot.
+    pub snapshot_offset: Option<i64>,
+    /// Transactions that have ended, as far as was looked back: the marker's offset by where they began.
+    ended: BTreeMap<i64, i64>,
+}
+
+/// The producers as of the end of `start` to `end`.
 fn recover_producers(
     files: &Files,
     segments: &[Arc<Segment>],
     snapshots: Snapshots,
-    start: i64,
-    end: i64,
-) -> io::Result<(ProducerState, Option<i64>)> {
+    (start, end): (i64, i64),
+    now_ms: i64,
+) -> io::Result<RecoveredProducers> {
     let (mut producers, mut from, mut newest) = (ProducerState::default(), start, None);
+    let mut ended = BTreeMap::new();
     if is_planted(Planted::ForgottenProducers) {
-        return Ok((producers, newest));
+        return Ok(RecoveredProducers { producers, snapshot_offset: newest, ended });
     }
     for offset in snapshots.into_iter().rev() {
         let path = files.path(&file_name(offset, "snapshot"));
-        match ProducerState::decode(&files.disk.read(&path)?) {
+        match ProducerState::decode(&files.disk.read(&path)?, now_ms) {
             Ok(read) => {
                 (producers, from, newest) = (read, offset.max(start), Some(offset));
                 break;
@@ -618,23 +641,116 @@ fn recover_producers(
         }
     }
     if from < end {
-        for segment in segments.iter().filter(|segment| segment.next_offset() > from) {
-            let position = segment.floor_position(files, from)?;
-            let limit = segment.len();
-            if position >= limit {
-                continue;
+        replay_producers(files, segments, &mut producers, from, now_ms, |_, change| {
+            if let Change::Ended { first_offset, marker_offset, .. } = change {
+                ended.insert(first_offset, marker_offset);
             }
-            let file = segment.log_file(files)?;
-            for batch in scan::many_headers(&*file, position, limit) {
-                let header = batch?.header;
-                if header.base_offset >= from {
-                    producers.add(&header, header.last_offset());
-                    producers.keep();
-                }
+        })?;
+    }
+    Ok(RecoveredProducers { producers, snapshot_offset: newest, ended })
+}
+
+/// Has the producers follow the batches from `from` on, and tells what becomes of transactions; with the segment's number.
+fn replay_producers(
+    files: &Files,
+    segments: &[Arc<Segment>],
+    producers: &mut ProducerState,
+    from: i64,
+    now_ms: i64,
+    mut changed: impl FnMut(usize, Change),
+) -> io::Result<()> {
+    for (number, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.next_offset() > from) {
+        let position = segment.floor_position(files, from)?;
+        let limit = segment.len();
+        if position >= limit {
+            continue;
+        }
+        let file = segment.log_file(files)?;
+        for batch in scan::many_headers(&*file, position, limit) {
+            let batch = batch?;
+            let header = batch.header;
+            if header.base_offset >= from && header.has_producer() {
+                let marker = if header.is_control() { read_marker(&*file, &batch)? } else { None };
+                let change = producers.add(&header, header.last_offset(), marker.as_ref(), now_ms);
+                producers.keep();
+                change.into_iter().for_each(|change| changed(number, change));
             }
         }
     }
-    Ok((producers, newest))
+    Ok(())
+}
+
+/// Largest control batch that is looked into.
+const MARKER_BYTES_MAX: usize = 64 * 1024;
+
+/// What a control batch says, if it is a marker.
+pub(super) fn read_marker(file: &dyn File, batch: &scan::Located) -> io::Result<Option<Marker>> {
+    let size = batch.header.size();
+    if size > MARKER_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; size];
+    let count = file.read_at(&mut bytes, batch.position)?;
+    bytes.truncate(count);
+    // One that cannot be read still ends its transaction, as far as the sequence of batches is concerned.
+    Ok(Batch::parse(&bytes).and_then(|batch| Marker::of(&batch)).unwrap_or_default())
+}
+
+/// The indexes of aborted transactions: as they are for segments that end below `trusted_below`, else made again.
+fn recover_aborted(
+    files: &Files,
+    segments: &[Arc<Segment>],
+    found: &BTreeMap<i64, Found>,
+    snapshots: &Snapshots,
+    trusted_below: i64,
+) -> io::Result<()> {
+    let mut first_doubtful = None;
+    for (number, segment) in segments.iter().enumerate() {
+        let bytes = found.get(&segment.base_offset).and_then(|found| found.txn_index_bytes).unwrap_or(0);
+        let is_last = number + 1 == segments.len();
+        let is_trusted = trusted_below == i64::MAX || !is_last && segment.next_offset() < trusted_below;
+        let entries = u32::try_from(bytes / aborted::ENTRY_BYTES).unwrap_or(u32::MAX);
+        if is_trusted && bytes.is_multiple_of(aborted::ENTRY_BYTES) {
+            segment.state.write().aborted = AbortedIndex::on_file(entries);
+        } else {
+            first_doubtful.get_or_insert(number);
+        }
+    }
+    let Some(first) = first_doubtful else { return Ok(()) };
+    let from = segments.get(first).map_or(0, |segment| segment.base_offset);
+    // As the producers were then: of a transaction that began earlier, only that tells.
+    let mut producers = ProducerState::default();
+    for offset in snapshots.range(..=from).rev() {
+        if let Ok(read) =
+            ProducerState::decode(&files.disk.read(&files.path(&file_name(*offset, "snapshot")))?, 0)
+        {
+            producers = read;
+            break;
+        }
+    }
+    let transactions = Transactions::default();
+    transactions.reset(producers.open_transactions(), BTreeMap::new());
+    let mut entries: BTreeMap<usize, Vec<AbortedTransaction>> = BTreeMap::new();
+    replay_producers(files, segments, &mut producers, from, 0, |number, change| {
+        if let Some(aborted) = AbortedTransaction::of(change, &transactions) {
+            entries.entry(number).or_default().push(aborted);
+        }
+        transactions.note(change);
+    })?;
+    for (number, segment) in segments.iter().enumerate().skip(first) {
+        let bytes = found.get(&segment.base_offset).and_then(|found| found.txn_index_bytes).unwrap_or(0);
+        if bytes > 0 {
+            files.open(segment.base_offset, FileKind::TxnIndex, OpenMode::ReadWrite)?.set_len(0)?;
+        }
+        if let Some(entries) = entries.remove(&number) {
+            segment.state.write().aborted = AbortedIndex::unwritten(entries);
+            if let Err(error) = segment.spill_indexes(files) {
+                // They stay in memory: a full disk is no reason not to start.
+                tracing::warn!(log = %files.dir.read().display(), base = segment.base_offset, %error, "aborted transactions could not be written");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens the last segment of a log again, whose file was cut; also gives the bytes since its last index entry.
@@ -656,14 +772,16 @@ pub(super) fn reopen(log: &Log, base: i64, mut epochs: LeaderEpochs) -> io::Resu
         expected: &mut expected,
     };
     let (segment, _) = opener.segment(base, None, &found)?;
+    let entries = found.txn_index_bytes.unwrap_or(0) / aborted::ENTRY_BYTES;
+    segment.state.write().aborted = AbortedIndex::on_file(u32::try_from(entries).unwrap_or(u32::MAX));
     Ok((segment, opener.bytes_since_entry))
 }
 
 /// The producers as the log's files tell; snapshots from beyond its end go.
-pub(super) fn producers_again(log: &Log) -> io::Result<(ProducerState, Option<i64>)> {
+pub(super) fn producers_again(log: &Log) -> io::Result<RecoveredProducers> {
     let (_, mut snapshots, _) = segments_of(log.files.disk.list(&log.dir())?);
     let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
     remove_snapshots_beyond(&log.files, &mut snapshots, end)?;
     let segments = log.segments.read().clone();
-    recover_producers(&log.files, &segments, snapshots, start, end)
+    recover_producers(&log.files, &segments, snapshots, (start, end), log.clock.now_ms())
 }

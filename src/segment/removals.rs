@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::file_cache::FileKind;
 use super::segment_file::{Files, file_name};
 use crate::env::Disk;
 
@@ -19,8 +20,8 @@ impl Removals {
     /// Renames the files of a segment that is retired; they are removed when due.
     pub fn rename_away(&self, files: &Files, base_offset: i64, due_ms: i64) -> io::Result<()> {
         // The log last: an index without a log is a leftover, a log without an index is a segment.
-        for extension in ["log", "index", "timeindex"] {
-            let name = file_name(base_offset, extension);
+        for kind in FileKind::ALL {
+            let name = file_name(base_offset, kind.extension());
             let (from, to) = (files.path(&name), files.path(&format!("{name}.deleted")));
             match files.disk.rename(&from, &to) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

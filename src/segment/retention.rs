@@ -4,11 +4,13 @@
 //! Removed segments are renamed to `*.deleted` first and go after `file.delete.delay.ms` (or with the
 //! next opening, or at once when there is no room on the disk): reads that were under way keep their files.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::file_cache::FileKind;
 use super::log::{Log, Writer};
 use super::producer_state::ProducerState;
 use super::recovery;
@@ -126,8 +128,9 @@ impl Log {
         self.delete_hidden_segments(now_ms, high_watermark)
     }
 
-    /// Forgets producers that wrote nothing for that long; returns their number.
+    /// Forgets producers that wrote nothing for that long, by this broker's clock; returns their number.
     pub fn expire_producers(&self, now_ms: i64, expiration_ms: i64) -> usize {
+        self.transactions.expire(now_ms, expiration_ms);
         self.lock_writer().producers.expire(now_ms, expiration_ms)
     }
 
@@ -315,8 +318,11 @@ impl Log {
         self.log_start_offset.fetch_min(log_end, Ordering::AcqRel);
         self.epochs.cut(log_end);
         self.write_epochs()?;
-        let (producers, snapshot) = recovery::producers_again(self)?;
-        (writer.producers, writer.snapshot_offset) = (producers, snapshot);
+        self.last_segment().cut_aborted(&self.files, log_end)?;
+        let recovered = recovery::producers_again(self)?;
+        self.transactions
+            .reset(recovered.producers.open_transactions(), self.transactions.ended_below(log_end));
+        (writer.producers, writer.snapshot_offset) = (recovered.producers, recovered.snapshot_offset);
         self.sync_dir()
     }
 
@@ -347,6 +353,7 @@ impl Log {
             snapshot_offset: None,
             room: Room::default(),
         };
+        self.transactions.reset(std::iter::empty(), BTreeMap::new());
         self.log_end_offset.store(offset, Ordering::Release);
         self.log_start_offset.store(offset, Ordering::Release);
         self.epochs.clear();
@@ -360,8 +367,8 @@ impl Log {
 
     fn remove_segment(&self, segment: &Segment) -> io::Result<()> {
         segment.retire(&self.files);
-        for extension in ["log", "index", "timeindex"] {
-            self.remove_file(self.files.path(&file_name(segment.base_offset, extension)))?;
+        for kind in FileKind::ALL {
+            self.remove_file(self.files.path(&file_name(segment.base_offset, kind.extension())))?;
         }
         self.is_dir_unsynced.store(true, Ordering::Release);
         Ok(())

@@ -1,4 +1,4 @@
-//! One segment: a `.log` file with its two indexes.
+//! One segment: a `.log` file with its indexes.
 //!
 //! Who appends holds the log's writer lock; readers take [`Segment::state`] for moments only, never
 //! while a file is read or written.
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::aborted::{self, AbortedIndex, AbortedTransaction};
 use super::file_cache::{FileCache, FileKey, FileKind};
 use super::index::{self, Entry, Index, OffsetEntry, Search, TimeEntry};
 use super::scan::{self, Located};
@@ -24,6 +25,7 @@ pub(super) struct Found {
     pub modified_ms: i64,
     pub index_bytes: Option<u64>,
     pub time_index_bytes: Option<u64>,
+    pub txn_index_bytes: Option<u64>,
 }
 
 /// What all segments of a log share.
@@ -107,6 +109,7 @@ pub struct State {
     borders: [(i64, u64); BORDERS],
     pub offsets: Index<OffsetEntry>,
     pub times: Index<TimeEntry>,
+    pub(super) aborted: AbortedIndex,
     /// Largest timestamp (ms) with the last offset of its batch; `None` while not looked up.
     pub largest: Option<(i64, i64)>,
 }
@@ -120,6 +123,7 @@ impl State {
             borders: [(next_offset, len); BORDERS],
             offsets: Index::default(),
             times: Index::default(),
+            aborted: AbortedIndex::default(),
             largest: None,
         }
     }
@@ -319,11 +323,11 @@ impl Segment {
     /// Writes the index entries that are in memory only. For who holds the writer lock.
     pub fn spill_indexes(&self, files: &Files) -> io::Result<()> {
         // Between the two locks nobody else can push: that takes the writer lock.
-        let (offsets, times) = {
+        let (offsets, times, aborted) = {
             let state = self.state.read();
-            (state.offsets.unwritten(), state.times.unwritten())
+            (state.offsets.unwritten(), state.times.unwritten(), state.aborted.to_write())
         };
-        if offsets.is_some() || times.is_some() {
+        if offsets.is_some() || times.is_some() || aborted.is_some() {
             self.are_indexes_unsynced.store(true, Ordering::Release);
         }
         if let Some((bytes, position)) = offsets {
@@ -335,6 +339,11 @@ impl Segment {
             let file = self.open(files, FileKind::TimeIndex, OpenMode::Create)?;
             index::write(&*file, &bytes, position)?;
             self.state.write().times.written();
+        }
+        if let Some((bytes, position)) = aborted {
+            let file = self.open(files, FileKind::TxnIndex, OpenMode::Create)?;
+            aborted::write(&*file, &bytes, position)?;
+            self.state.write().aborted.written();
         }
         Ok(())
     }
@@ -354,9 +363,11 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other?.sync_data(),
         };
-        sync(FileKind::Index).and_then(|()| sync(FileKind::TimeIndex)).inspect_err(|_| {
-            self.are_indexes_unsynced.store(true, Ordering::Release);
-        })
+        [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex].into_iter().try_for_each(sync).inspect_err(
+            |_| {
+                self.are_indexes_unsynced.store(true, Ordering::Release);
+            },
+        )
     }
 
     fn search<E: Entry>(
@@ -501,6 +512,52 @@ impl Segment {
             }
         }
         Ok(largest)
+    }
+
+    /// Adds the aborted transactions that concern who reads from `from` on, below `up_to`; tells whether later segments have
+    /// none.
+    pub(super) fn aborted_transactions(
+        &self,
+        files: &Files,
+        from: i64,
+        up_to: i64,
+        found: &mut Vec<AbortedTransaction>,
+    ) -> io::Result<bool> {
+        let (on_file, tail) = {
+            let state = self.state.read();
+            if state.aborted.is_empty() {
+                return Ok(false);
+            }
+            state.aborted.parts()
+        };
+        let mut take = |entry: AbortedTransaction| {
+            if entry.last_offset >= from && entry.first_offset < up_to {
+                found.push(entry);
+            }
+            entry.last_stable_offset >= up_to
+        };
+        if on_file > 0 {
+            let file = self.open(files, FileKind::TxnIndex, OpenMode::ReadWrite)?;
+            let first = aborted::first_from(&*file, on_file, from)?;
+            if aborted::each_from(&*file, first, on_file, &mut take)? {
+                return Ok(true);
+            }
+        }
+        Ok(tail.into_iter().any(take))
+    }
+
+    /// Cuts the index of aborted transactions to those whose marker is below `end`. For who holds the writer lock, once
+    /// nothing of it waits in memory.
+    pub(super) fn cut_aborted(&self, files: &Files, end: i64) -> io::Result<()> {
+        let (on_file, _) = self.state.read().aborted.parts();
+        if on_file > 0 {
+            let file = self.open(files, FileKind::TxnIndex, OpenMode::ReadWrite)?;
+            let kept = aborted::first_from(&*file, on_file, end)?;
+            file.set_len(u64::from(kept) * aborted::ENTRY_BYTES)?;
+            file.sync_data()?;
+            self.state.write().aborted = AbortedIndex::on_file(kept);
+        }
+        Ok(())
     }
 
     /// The header of the first batch.

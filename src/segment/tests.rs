@@ -57,7 +57,7 @@ pub(super) fn append(log: &Log, records: BytesMut) -> Result<Appended, AppendErr
     if log.leadership_epoch() < LeaderEpoch(0) {
         log.lead(LeaderEpoch(log.latest_epoch().0.max(0))).unwrap();
     }
-    match log.append(AppendRequest { records, epoch: log.leadership_epoch(), must_be_known: false }) {
+    match log.append(AppendRequest { records, epoch: log.leadership_epoch(), origin: Origin::PRODUCER }) {
         Append::Done(result) => result,
         Append::Queued(receiver) => receiver.blocking_recv().unwrap(),
     }
@@ -391,7 +391,11 @@ fn an_append_of_an_ended_leadership_is_refused_also_when_it_had_queued() {
     let log = Log::open(place(dir.path()), small()).unwrap();
     assert_eq!(log.lead(LeaderEpoch(1)).unwrap(), Offset(0));
     let append = |epoch| {
-        log.append(AppendRequest { records: plain(1, 1, 1), epoch: LeaderEpoch(epoch), must_be_known: false })
+        log.append(AppendRequest {
+            records: plain(1, 1, 1),
+            epoch: LeaderEpoch(epoch),
+            origin: Origin::PRODUCER,
+        })
     };
     assert!(matches!(append(1), Append::Done(Ok(_))));
     let writer = log.lock_writer();

@@ -18,6 +18,7 @@ pub mod loggers;
 pub mod metrics;
 pub mod producer_ids;
 pub mod request_memory;
+pub mod transactions;
 mod unsettled;
 mod wire_errors;
 

@@ -99,7 +99,6 @@ pub(super) fn produce_error(error: &ProduceError) -> ResponseError {
         }
         ProduceError::Check(CheckError::Records(_)) => ResponseError::InvalidRecord,
         ProduceError::Check(CheckError::Panicked(_)) => ResponseError::UnknownServerError,
-        ProduceError::Check(CheckError::Transactional) => ResponseError::InvalidTxnState,
         ProduceError::Append(error) => append_error(error),
         ProduceError::Sync(_) => ResponseError::KafkaStorageError,
     }
@@ -145,6 +144,8 @@ pub(super) fn append_error(error: &AppendError) -> ResponseError {
         AppendError::LargerThanSegment { .. } => ResponseError::RecordListTooLarge,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        AppendError::CoordinatorFenced { .. } => ResponseError::TransactionCoordinatorFenced,
+        AppendError::NotInTransaction { .. } => ResponseError::InvalidTxnState,
         AppendError::OffsetsNotMonotonic { .. } | AppendError::EpochNotMonotonic { .. } => {
             ResponseError::UnknownServerError
         }

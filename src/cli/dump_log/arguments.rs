@@ -17,7 +17,7 @@ use clap::Args;
   raftsman dump-log --files data --verify                 check a whole data directory"
 )]
 pub struct DumpLogArguments {
-    /// .log, .index, .timeindex, .journal and .snapshot files, or folders of them: file1,file2
+    /// .log, .index, .timeindex, .txnindex, .journal and .snapshot files, or folders of them: file1,file2
     #[arg(long, value_name = "FILE,…", value_delimiter = ',', required = true)]
     pub files: Vec<PathBuf>,
     /// Print the records of each batch

@@ -22,6 +22,7 @@ use super::output::{CliError, Output};
 use super::record_text::json_of;
 use crate::client::records::{self, ReadRecord};
 use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
+use crate::segment::aborted::{self, AbortedTransaction};
 use crate::segment::index::{self, Entry};
 
 pub use arguments::DumpLogArguments;
@@ -148,7 +149,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
         collect(path, 2, &mut found).map_err(failed)?;
         if found.len() == before {
             return Err(CliError::Failed(format!(
-                "{} holds no .log, .index, .timeindex, .journal or .snapshot",
+                "{} holds no .log, .index, .timeindex, .txnindex, .journal or .snapshot",
                 path.display()
             )));
         }
@@ -165,8 +166,10 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<
             if depth > 1 {
                 collect(&path, depth - 1, found)?;
             }
-        } else if matches!(extension(&path), "log" | "index" | "timeindex" | "journal" | "snapshot")
-            && base_offset(&path).is_some()
+        } else if matches!(
+            extension(&path),
+            "log" | "index" | "timeindex" | "txnindex" | "journal" | "snapshot"
+        ) && base_offset(&path).is_some()
         {
             found.push(path);
         }
@@ -179,7 +182,7 @@ pub fn run(arguments: &DumpLogArguments, out: &mut Output) -> Result<(), CliErro
     let mut files = files(&arguments.files)?;
     if arguments.verify || arguments.verify_index_only {
         // What the quorum keeps is checked when it is opened.
-        files.retain(|path| !matches!(extension(path), "journal" | "snapshot"));
+        files.retain(|path| !matches!(extension(path), "journal" | "snapshot" | "txnindex"));
         return verify::verify(arguments, &files, out);
     }
     for path in &files {
@@ -249,10 +252,37 @@ fn dump(
             }
             Ok(())
         }
+        "txnindex" => dump_aborted(arguments, path, out),
         _ => Err(CliError::Failed(
-            "only .log, .index, .timeindex, .journal and .snapshot files can be dumped".to_owned(),
+            "only .log, .index, .timeindex, .txnindex, .journal and .snapshot files can be dumped".to_owned(),
         )),
     }
+}
+
+/// Prints an index of aborted transactions.
+fn dump_aborted(arguments: &DumpLogArguments, path: &Path, out: &mut Output) -> Result<(), CliError> {
+    let bytes = read_bounded(path).map_err(failed(path))?;
+    let entries = aborted::entries(&bytes);
+    for entry in &entries {
+        let AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } = *entry;
+        if arguments.json {
+            out.json(&json!({
+                "producer_id": producer_id, "first_offset": first_offset, "last_offset": last_offset,
+                "last_stable_offset": last_stable_offset,
+            }))?;
+        } else {
+            writeln!(
+                out,
+                "version: 0 producerId: {producer_id} firstOffset: {first_offset} lastOffset: {last_offset} \
+                 lastStableOffset: {last_stable_offset}"
+            )?;
+        }
+    }
+    let read = entries.len() as u64 * aborted::ENTRY_BYTES;
+    if read == bytes.len() as u64 {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!("from byte {read} of {} on there is no entry", bytes.len())))
 }
 
 fn dump_log(

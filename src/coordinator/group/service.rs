@@ -19,7 +19,8 @@ use crate::coordinator::CoordinatorError;
 use crate::coordinator::runtime::{Runtime, RuntimeConfig};
 use crate::env::{Surroundings, Tasks};
 use crate::metadata::{GROUP_METADATA_TOPIC, MetadataDelta};
-use crate::partition::PartitionManager;
+use crate::partition::transactions::Ending;
+use crate::partition::{Partition, PartitionManager, ProduceError};
 use crate::protocol::batch::Compression;
 use crate::raft::MetadataQuorum;
 use crate::types::{NodeId, TopicId};
@@ -48,6 +49,22 @@ pub struct GroupCoordinator {
 }
 
 impl GroupCoordinator {
+    /// Ends a producer's transaction in a partition of the groups' offsets: writes its marker, and waits until that is
+    /// committed.
+    ///
+    /// # Errors
+    /// Those of [`Partition::append_marker`] and [`Partition::committed`].
+    pub async fn end_transaction(
+        &self,
+        partition: &Arc<Partition>,
+        ending: Ending,
+        timeout: Duration,
+    ) -> Result<(), ProduceError> {
+        let now_ms = self.runtime.now().wall_ms;
+        let (end, epoch) = partition.append_marker(ending, None, now_ms).await?;
+        partition.committed(end, epoch, timeout).await
+    }
+
     /// A coordinator without shards; [`Self::follow`] loads them.
     pub fn new(
         config: GroupCoordinatorConfig,

@@ -2153,3 +2153,403 @@ pub mod offset_fetch_response {
         }
     }
 }
+
+/// WriteTxnMarkersRequest, versions 1 to 2.
+#[allow(unused_imports)]
+pub mod write_txn_markers_request {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use kafka_protocol::messages::{ProducerId, TopicName};
+    use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
+    use kafka_protocol::protocol::{Decodable, Encodable};
+
+    use super::super::value::{
+        Form, Value, encoded_size, form, not_in_version, put_unknown_tagged_fields, take_unknown_tagged_fields,
+    };
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WritableTxnMarkerTopic {
+        pub name: TopicName,
+        pub partition_indexes: Vec<i32>,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WritableTxnMarkerTopic {
+        fn default() -> Self {
+            Self {
+                name: Default::default(),
+                partition_indexes: Default::default(),
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WritableTxnMarkerTopic {
+        pub fn with_name(mut self, value: TopicName) -> Self {
+            self.name = value;
+            self
+        }
+        pub fn with_partition_indexes(mut self, value: Vec<i32>) -> Self {
+            self.partition_indexes = value;
+            self
+        }
+    }
+
+    impl Value for WritableTxnMarkerTopic {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            self.name.put(buf, form)?;
+            self.partition_indexes.put(buf, form)?;
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let mut message = Self::default();
+            message.name = Value::take(buf, form)?;
+            message.partition_indexes = Value::take(buf, form)?;
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WritableTxnMarker {
+        pub producer_id: ProducerId,
+        pub producer_epoch: i16,
+        pub transaction_result: bool,
+        pub topics: Vec<WritableTxnMarkerTopic>,
+        pub coordinator_epoch: i32,
+        /// In versions >= 2.
+        pub transaction_version: i8,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WritableTxnMarker {
+        fn default() -> Self {
+            Self {
+                producer_id: Default::default(),
+                producer_epoch: Default::default(),
+                transaction_result: Default::default(),
+                topics: Default::default(),
+                coordinator_epoch: Default::default(),
+                transaction_version: 0,
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WritableTxnMarker {
+        pub fn with_producer_id(mut self, value: ProducerId) -> Self {
+            self.producer_id = value;
+            self
+        }
+        pub fn with_producer_epoch(mut self, value: i16) -> Self {
+            self.producer_epoch = value;
+            self
+        }
+        pub fn with_transaction_result(mut self, value: bool) -> Self {
+            self.transaction_result = value;
+            self
+        }
+        pub fn with_topics(mut self, value: Vec<WritableTxnMarkerTopic>) -> Self {
+            self.topics = value;
+            self
+        }
+        pub fn with_coordinator_epoch(mut self, value: i32) -> Self {
+            self.coordinator_epoch = value;
+            self
+        }
+        pub fn with_transaction_version(mut self, value: i8) -> Self {
+            self.transaction_version = value;
+            self
+        }
+    }
+
+    impl Value for WritableTxnMarker {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            let version = form.version;
+            self.producer_id.put(buf, form)?;
+            self.producer_epoch.put(buf, form)?;
+            self.transaction_result.put(buf, form)?;
+            self.topics.put(buf, form)?;
+            self.coordinator_epoch.put(buf, form)?;
+            if version >= 2 {
+                self.transaction_version.put(buf, form)?;
+            }
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let version = form.version;
+            let mut message = Self::default();
+            message.producer_id = Value::take(buf, form)?;
+            message.producer_epoch = Value::take(buf, form)?;
+            message.transaction_result = Value::take(buf, form)?;
+            message.topics = Value::take(buf, form)?;
+            message.coordinator_epoch = Value::take(buf, form)?;
+            if version >= 2 {
+                message.transaction_version = Value::take(buf, form)?;
+            }
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WriteTxnMarkersRequest {
+        pub markers: Vec<WritableTxnMarker>,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WriteTxnMarkersRequest {
+        fn default() -> Self {
+            Self {
+                markers: Default::default(),
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WriteTxnMarkersRequest {
+        pub fn with_markers(mut self, value: Vec<WritableTxnMarker>) -> Self {
+            self.markers = value;
+            self
+        }
+    }
+
+    impl Value for WriteTxnMarkersRequest {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            self.markers.put(buf, form)?;
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let mut message = Self::default();
+            message.markers = Value::take(buf, form)?;
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    impl Encodable for WriteTxnMarkersRequest {
+        fn encode<B: ByteBufMut>(&self, buf: &mut B, version: i16) -> anyhow::Result<()> {
+            self.put(buf, form(version, 1, 2, 1)?)
+        }
+
+        fn compute_size(&self, version: i16) -> anyhow::Result<usize> {
+            encoded_size(self, version)
+        }
+    }
+
+    impl Decodable for WriteTxnMarkersRequest {
+        fn decode<B: ByteBuf>(buf: &mut B, version: i16) -> anyhow::Result<Self> {
+            Self::take(buf, form(version, 1, 2, 1)?)
+        }
+    }
+}
+
+/// WriteTxnMarkersResponse, versions 1 to 2.
+#[allow(unused_imports)]
+pub mod write_txn_markers_response {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use kafka_protocol::messages::{ProducerId, TopicName};
+    use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
+    use kafka_protocol::protocol::{Decodable, Encodable};
+
+    use super::super::value::{
+        Form, Value, encoded_size, form, not_in_version, put_unknown_tagged_fields, take_unknown_tagged_fields,
+    };
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WritableTxnMarkerPartitionResult {
+        pub partition_index: i32,
+        pub error_code: i16,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WritableTxnMarkerPartitionResult {
+        fn default() -> Self {
+            Self {
+                partition_index: Default::default(),
+                error_code: Default::default(),
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WritableTxnMarkerPartitionResult {
+        pub fn with_partition_index(mut self, value: i32) -> Self {
+            self.partition_index = value;
+            self
+        }
+        pub fn with_error_code(mut self, value: i16) -> Self {
+            self.error_code = value;
+            self
+        }
+    }
+
+    impl Value for WritableTxnMarkerPartitionResult {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            self.partition_index.put(buf, form)?;
+            self.error_code.put(buf, form)?;
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let mut message = Self::default();
+            message.partition_index = Value::take(buf, form)?;
+            message.error_code = Value::take(buf, form)?;
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WritableTxnMarkerTopicResult {
+        pub name: TopicName,
+        pub partitions: Vec<WritableTxnMarkerPartitionResult>,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WritableTxnMarkerTopicResult {
+        fn default() -> Self {
+            Self {
+                name: Default::default(),
+                partitions: Default::default(),
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WritableTxnMarkerTopicResult {
+        pub fn with_name(mut self, value: TopicName) -> Self {
+            self.name = value;
+            self
+        }
+        pub fn with_partitions(mut self, value: Vec<WritableTxnMarkerPartitionResult>) -> Self {
+            self.partitions = value;
+            self
+        }
+    }
+
+    impl Value for WritableTxnMarkerTopicResult {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            self.name.put(buf, form)?;
+            self.partitions.put(buf, form)?;
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let mut message = Self::default();
+            message.name = Value::take(buf, form)?;
+            message.partitions = Value::take(buf, form)?;
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WritableTxnMarkerResult {
+        pub producer_id: ProducerId,
+        pub topics: Vec<WritableTxnMarkerTopicResult>,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WritableTxnMarkerResult {
+        fn default() -> Self {
+            Self {
+                producer_id: Default::default(),
+                topics: Default::default(),
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WritableTxnMarkerResult {
+        pub fn with_producer_id(mut self, value: ProducerId) -> Self {
+            self.producer_id = value;
+            self
+        }
+        pub fn with_topics(mut self, value: Vec<WritableTxnMarkerTopicResult>) -> Self {
+            self.topics = value;
+            self
+        }
+    }
+
+    impl Value for WritableTxnMarkerResult {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            self.producer_id.put(buf, form)?;
+            self.topics.put(buf, form)?;
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let mut message = Self::default();
+            message.producer_id = Value::take(buf, form)?;
+            message.topics = Value::take(buf, form)?;
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub struct WriteTxnMarkersResponse {
+        pub markers: Vec<WritableTxnMarkerResult>,
+        pub unknown_tagged_fields: BTreeMap<i32, Bytes>,
+    }
+
+    impl Default for WriteTxnMarkersResponse {
+        fn default() -> Self {
+            Self {
+                markers: Default::default(),
+                unknown_tagged_fields: BTreeMap::new(),
+            }
+        }
+    }
+
+    impl WriteTxnMarkersResponse {
+        pub fn with_markers(mut self, value: Vec<WritableTxnMarkerResult>) -> Self {
+            self.markers = value;
+            self
+        }
+    }
+
+    impl Value for WriteTxnMarkersResponse {
+        fn put<B: ByteBufMut>(&self, buf: &mut B, form: Form) -> anyhow::Result<()> {
+            self.markers.put(buf, form)?;
+            put_unknown_tagged_fields(&self.unknown_tagged_fields, buf, form)
+        }
+
+        fn take<B: ByteBuf>(buf: &mut B, form: Form) -> anyhow::Result<Self> {
+            let mut message = Self::default();
+            message.markers = Value::take(buf, form)?;
+            message.unknown_tagged_fields = take_unknown_tagged_fields(buf, form)?;
+            Ok(message)
+        }
+    }
+
+    impl Encodable for WriteTxnMarkersResponse {
+        fn encode<B: ByteBufMut>(&self, buf: &mut B, version: i16) -> anyhow::Result<()> {
+            self.put(buf, form(version, 1, 2, 1)?)
+        }
+
+        fn compute_size(&self, version: i16) -> anyhow::Result<usize> {
+            encoded_size(self, version)
+        }
+    }
+
+    impl Decodable for WriteTxnMarkersResponse {
+        fn decode<B: ByteBuf>(buf: &mut B, version: i16) -> anyhow::Result<Self> {
+            Self::take(buf, form(version, 1, 2, 1)?)
+        }
+    }
+}

@@ -15,6 +15,7 @@ pub use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 pub use generated::{
     describe_log_dirs_request, describe_log_dirs_response, list_offsets_request, list_offsets_response,
     offset_commit_request, offset_commit_response, offset_fetch_request, offset_fetch_response,
+    write_txn_markers_request, write_txn_markers_response,
 };
 
 pub use describe_log_dirs_request::DescribeLogDirsRequest;
@@ -25,6 +26,8 @@ pub use offset_commit_request::OffsetCommitRequest;
 pub use offset_commit_response::OffsetCommitResponse;
 pub use offset_fetch_request::OffsetFetchRequest;
 pub use offset_fetch_response::OffsetFetchResponse;
+pub use write_txn_markers_request::WriteTxnMarkersRequest;
+pub use write_txn_markers_response::WriteTxnMarkersResponse;
 
 /// Reads a message, whole.
 ///

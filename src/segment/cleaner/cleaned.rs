@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::round::{Pace, Stop};
 use crate::env::{File, OpenMode};
 use crate::protocol::batch::BatchHeader;
+use crate::segment::aborted::{self, AbortedIndex, AbortedTransaction};
 use crate::segment::file_cache::FileKind;
 use crate::segment::index::{self, Entry, Index};
 use crate::segment::segment_file::{Files, Segment, State, file_name};
@@ -50,8 +51,8 @@ impl<'a> CleanedSegment<'a> {
             written: 0,
             write_bytes: write_bytes.max(4096),
         };
-        // All of them, also where no entry comes: they take the names of others.
-        for kind in FileKind::ALL {
+        // These also where no entry comes: they take the names of others.
+        for kind in [FileKind::Log, FileKind::Index, FileKind::TimeIndex] {
             cleaned.create_file(kind)?;
         }
         Ok(cleaned)
@@ -116,6 +117,11 @@ impl<'a> CleanedSegment<'a> {
         write(&*times, &mut self.state.times)
     }
 
+    /// What its index of aborted transactions is to hold.
+    pub(super) fn set_aborted(&mut self, kept: &[AbortedTransaction]) {
+        self.state.aborted = AbortedIndex::unwritten(kept.to_vec());
+    }
+
     /// Bytes so far.
     pub(super) fn len(&self) -> u64 {
         self.written + self.buffer.len() as u64
@@ -150,6 +156,11 @@ impl<'a> CleanedSegment<'a> {
         self.write(pace)?;
         self.state.push_time(self.base_offset);
         self.write_indexes()?;
+        if let Some((bytes, position)) = self.state.aborted.to_write() {
+            self.create_file(FileKind::TxnIndex)?;
+            aborted::write(&**self.file(FileKind::TxnIndex)?, &bytes, position)?;
+            self.state.aborted.written();
+        }
         self.opened.iter().try_for_each(|(_, file)| file.sync_data())?;
         Ok(())
     }

@@ -6,17 +6,21 @@
 //!   producer, sequence and leader epoch, so that offsets and sequences mean what they meant.
 //! - The first time that a batch with tombstones is compacted, its delete horizon is set (KIP-534): the
 //!   attribute bit, and the time in place of the base timestamp.
+//! - Data of an aborted transaction goes; its marker, as that of a committed one, once nothing of the transaction is left
+//!   and its delete horizon has passed.
 //! - A batch that loses all is dropped, but for the last one of a producer that is still known, and the last
 //!   one of the round: those stay as a header without records. So does the last one of a segment (which Kafka drops):
 //!   a segment that ends before the next begins looks to recovery as if it had lost its tail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::offset_map::OffsetMap;
 use crate::protocol::batch::{Batch, BatchError, TimestampType};
 use crate::protocol::builder::join;
 use crate::protocol::compression::compress;
+use crate::protocol::control::{Marker, TransactionResult};
 use crate::protocol::records::{RecordRef, each_record};
+use crate::segment::aborted::AbortedTransaction;
 use crate::segment::producer_state::LastBatch;
 
 /// Most bytes that a batch may expand to.
@@ -27,22 +31,71 @@ const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(super) enum Fate {
     /// Its records are looked at one by one.
     Judged,
-    /// It stays as it is.
-    Kept,
+    /// It is of an aborted transaction: all of it goes.
+    Aborted,
+    /// It ends a transaction, of which there may be nothing left.
+    Marker { is_needed: bool },
 }
 
-/// Decides over markers, and over the data of transactions.
+/// Decides over markers, and over the data of transactions. Kafka's `CleanedTransactionMetadata`.
 ///
-/// This broker has no transactions yet: markers (which a folder of Kafka's may hold) stay, and all data is
-/// taken for committed. Once there are, data of aborted ones goes, and a marker goes when nothing of its
-/// transaction is left and its delete horizon has passed.
-#[derive(Debug, Default)]
-pub(super) struct Transactions;
+/// A marker stays while batches of its transaction are met before it: a reader may be in between. In the first round that
+/// meets none, its delete horizon is set, and once that has passed it goes. Everything that is compacted is below the last
+/// stable offset, so every transaction has its marker; a round looks at all from the log's start on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Transactions {
+    /// Not reached yet, the next one last.
+    to_come: Vec<AbortedTransaction>,
+    /// Of the producers that are in an aborted one, with whether there was a batch of it.
+    aborted: HashMap<i64, (AbortedTransaction, bool)>,
+    /// Producers with batches of one that is committed later.
+    committed: HashSet<i64>,
+    /// What the index of the new segment is to hold.
+    pub(super) kept: Vec<AbortedTransaction>,
+}
 
 impl Transactions {
+    /// Where these have been aborted, by where they began.
+    pub(super) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
+        aborted.reverse();
+        Self { to_come: aborted, ..Self::default() }
+    }
+
     /// Looks at the batches in their order.
-    pub(super) fn next(&mut self, batch: &Batch<'_>) -> Fate {
-        if batch.header.is_control() { Fate::Kept } else { Fate::Judged }
+    pub(super) fn next(&mut self, batch: &Batch<'_>) -> Result<Fate, BatchError> {
+        let header = &batch.header;
+        while let Some(next) = self.to_come.pop_if(|next| next.first_offset <= header.last_offset()) {
+            self.aborted.insert(next.producer_id, (next, false));
+        }
+        if header.is_control() {
+            let marker = Marker::of(batch)?;
+            let is_needed = match marker.map(|marker| marker.result) {
+                Some(TransactionResult::Abort) => match self.aborted.remove(&header.producer_id) {
+                    Some((transaction, true)) => {
+                        self.kept.push(transaction);
+                        true
+                    }
+                    _ => false,
+                },
+                Some(TransactionResult::Commit) => self.committed.remove(&header.producer_id),
+                // It has been emptied; or it is no marker, of which none can be missed.
+                None => header.records_count > 0,
+            };
+            return Ok(Fate::Marker { is_needed });
+        }
+        if !header.is_transactional() {
+            return Ok(Fate::Judged);
+        }
+        match self.aborted.get_mut(&header.producer_id) {
+            Some((_, has_batch)) => {
+                *has_batch = true;
+                Ok(Fate::Aborted)
+            }
+            None => {
+                self.committed.insert(header.producer_id);
+                Ok(Fate::Judged)
+            }
+        }
     }
 }
 
@@ -91,15 +144,28 @@ impl Judge<'_> {
     ) -> Result<Filtered, BatchError> {
         let header = &batch.header;
         let count = u64::try_from(header.records_count).unwrap_or_default();
-        if transactions.next(batch) == Fate::Kept {
-            out.extend_from_slice(batch.bytes);
-            return Ok(Filtered { records_read: count, records_kept: count, is_whole: true });
+        let fate = transactions.next(batch)?;
+        if let Fate::Marker { is_needed } = fate
+            && (is_needed || header.delete_horizon_ms().is_none_or(|horizon_ms| horizon_ms > self.now_ms))
+            && count > 0
+        {
+            let is_whole = is_needed || header.delete_horizon_ms().is_some();
+            if is_whole {
+                out.extend_from_slice(batch.bytes);
+            } else {
+                let horizon_ms = self.now_ms.saturating_add(self.delete_retention_ms);
+                let mut marker: Vec<RecordRef<'_>> = Vec::new();
+                let payload = batch.decompressed(DECOMPRESSED_BYTES_MAX)?;
+                each_record(header, &payload, |record| marker.push(record))?;
+                self.rewrite(batch, &marker, Some(horizon_ms), scratch, out)?;
+            }
+            return Ok(Filtered { records_read: count, records_kept: count, is_whole });
         }
         let payload = batch.decompressed(DECOMPRESSED_BYTES_MAX)?;
         let mut kept: Vec<RecordRef<'_>> = Vec::new();
         let mut has_tombstones = false;
         each_record(header, &payload, |record| {
-            if self.keeps(batch, &record) {
+            if fate == Fate::Judged && self.keeps(batch, &record) {
                 has_tombstones |= !record.has_value;
                 kept.push(record);
             }

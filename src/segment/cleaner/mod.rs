@@ -236,6 +236,7 @@ impl Log {
             pace: &watched,
             scratch: Scratch::default(),
             stats: CleanStats::default(),
+            transactions: Transactions::default(),
         };
         let cleaned = cleaning.run(cleanable, recovery_point);
         let stats = cleaning.stats;
@@ -256,6 +257,8 @@ struct Cleaning<'a> {
     pace: Pace<'a>,
     scratch: Scratch,
     stats: CleanStats,
+    /// As they are where the next group begins.
+    transactions: Transactions,
 }
 
 impl Cleaning<'_> {
@@ -273,8 +276,14 @@ impl Cleaning<'_> {
         let map = self.map_of(&closed, from, up_to).map_err(|stop| unless_gone(stop, &closed))?;
         let end_offset = map.latest_offset().saturating_add(1);
         closed.retain(|segment| segment.base_offset < end_offset);
+        if let Some(first) = closed.first() {
+            let aborted = self.log.aborted_within(&closed, first.base_offset, up_to);
+            self.transactions =
+                Transactions::new(aborted.map_err(|error| unless_gone(error.into(), &closed))?);
+        }
         for group in groups(closed, &config, up_to) {
             let producers = self.log.lock_writer().producers.last_batches();
+            self.transactions.kept.clear();
             let judge = Judge {
                 map: &map,
                 now_ms: self.options.now_ms,
@@ -300,7 +309,8 @@ impl Cleaning<'_> {
         let offsets = u64::try_from(up_to.saturating_sub(from)).unwrap_or_default();
         let mut map =
             OffsetMap::new(options.dedupe_buffer_bytes, options.load_factor, offsets, options.seeds);
-        let mut transactions = Transactions;
+        let aborted = self.log.aborted_within(closed, from, up_to)?;
+        let mut transactions = Transactions::new(aborted);
         for segment in closed.iter().filter(|segment| segment.next_offset() > from) {
             let file = segment.log_file(files)?;
             let position = segment.floor_position(files, from)?;
@@ -310,8 +320,8 @@ impl Cleaning<'_> {
                 if header.base_offset >= up_to {
                     break;
                 }
-                if transactions.next(&batch) == Fate::Judged && header.last_offset() >= from {
-                    let wrong = |error| invalid(header.base_offset as u64, &error);
+                let wrong = |error| invalid(header.base_offset as u64, &error);
+                if transactions.next(&batch).map_err(wrong)? == Fate::Judged && header.last_offset() >= from {
                     let payload = batch.decompressed(DECOMPRESSED_BYTES_MAX).map_err(wrong)?;
                     let mut is_full = false;
                     let enter = |record: crate::protocol::records::RecordRef<'_>| {
@@ -351,6 +361,7 @@ impl Cleaning<'_> {
         let mut cleaned = CleanedSegment::create(files, first.base_offset, interval, io_bytes)?;
         let (kept, dropped) = self.fill(&mut cleaned, group, judge).inspect_err(|_| cleaned.discard())?;
         let after = cleaned.len();
+        cleaned.set_aborted(&self.transactions.kept);
         let segment = cleaned.finish(group.next_offset, last.written_ms(), self.pace)?;
         self.log.replace_segments(&self.round, &group.segments, segment)?;
         self.stats.records_kept += kept;
@@ -363,13 +374,14 @@ impl Cleaning<'_> {
     /// Whether compaction would change nothing in a group, so that it need not be written anew.
     fn stays_as_it_is(&mut self, group: &Group, judge: &Judge<'_>) -> Result<bool, Stop> {
         let (mut is_whole, mut kept) = (true, 0);
-        self.each_filtered(group, judge, |filtered, _| {
+        let after = self.each_filtered(group, judge, |filtered, _| {
             is_whole = filtered.is_whole;
             kept += filtered.records_kept;
             Ok(if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         if is_whole {
             self.stats.records_kept += kept;
+            self.transactions = after.unwrap_or_default();
         }
         Ok(is_whole)
     }
@@ -383,7 +395,7 @@ impl Cleaning<'_> {
     ) -> Result<(u64, u64), Stop> {
         let pace = self.pace;
         let (mut kept, mut dropped) = (0, 0);
-        self.each_filtered(group, judge, |filtered, left| {
+        let after = self.each_filtered(group, judge, |filtered, left| {
             kept += filtered.records_kept;
             dropped += filtered.records_read - filtered.records_kept;
             if !left.is_empty() {
@@ -392,18 +404,19 @@ impl Cleaning<'_> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
+        self.transactions = after.unwrap_or_default();
         Ok((kept, dropped))
     }
 
     /// Judges the batches of a group one after the other, and hands on what becomes of each and the bytes that
-    /// are left of it, until `take` has enough.
+    /// are left of it, until `take` has enough. Returns what became of transactions by the end of the group.
     fn each_filtered(
         &mut self,
         group: &Group,
         judge: &Judge<'_>,
         mut take: impl FnMut(Filtered, &[u8]) -> Result<ControlFlow<()>, Stop>,
-    ) -> Result<(), Stop> {
-        let (mut transactions, mut left) = (Transactions, Vec::new());
+    ) -> Result<Option<Transactions>, Stop> {
+        let (mut transactions, mut left) = (self.transactions.clone(), Vec::new());
         for segment in &group.segments {
             let file = segment.log_file(&self.log.files)?;
             let mut reader = BatchReader::new(&*file, 0, segment.len(), self.options.io_bytes);
@@ -413,11 +426,11 @@ impl Cleaning<'_> {
                     .filter(&batch, &mut transactions, &mut self.scratch, &mut left)
                     .map_err(|error| invalid(batch.header.base_offset as u64, &error))?;
                 if take(filtered, &left)?.is_break() {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }
-        Ok(())
+        Ok(Some(transactions))
     }
 }
 

@@ -47,8 +47,9 @@ impl Log {
         }
         for kind in FileKind::ALL {
             let [from, to] = [CLEANED, SWAP].map(|ending| path_of(&self.files, base_offset, kind, ending));
-            if let Err(error) = self.files.disk.rename(&from, &to) {
-                return give_up(error.into());
+            match self.files.disk.rename(&from, &to) {
+                Err(error) if !is_optional(kind, &error) => return give_up(error.into()),
+                _ => {}
             }
         }
         if let Err(error) = self.files.disk.sync_dir(&self.dir()) {
@@ -88,7 +89,11 @@ impl Log {
         }
         for kind in FileKind::ALL {
             let from = path_of(&self.files, new.base_offset, kind, SWAP);
-            self.files.disk.rename(&from, &self.files.path(&file_name(new.base_offset, kind.extension())))?;
+            let to = self.files.path(&file_name(new.base_offset, kind.extension()));
+            match self.files.disk.rename(&from, &to) {
+                Err(error) if is_optional(kind, &error) => {}
+                other => other?,
+            }
         }
         new.unpin();
         for segment in old.iter().filter(|segment| segment.base_offset != new.base_offset) {
@@ -99,6 +104,11 @@ impl Log {
         self.is_dir_unsynced.store(true, Ordering::Release);
         Ok(())
     }
+}
+
+/// Without an aborted transaction there is no file for them.
+fn is_optional(kind: FileKind, error: &io::Error) -> bool {
+    kind == FileKind::TxnIndex && error.kind() == io::ErrorKind::NotFound
 }
 
 /// Finishes or drops the compactions that a crash cut short; returns whether there was one. `entries` are those of the
@@ -161,7 +171,7 @@ fn last_offset_of(files: &Files, base_offset: i64) -> io::Result<i64> {
 /// Removes the segments that begin within the offsets of a finished compaction.
 fn remove_replaced(files: &Files, names: &[&str], base_offset: i64, last_offset: i64) -> io::Result<()> {
     for name in names {
-        let offset = ["log", "index", "timeindex"].iter().find_map(|extension| offset_of(name, extension));
+        let offset = FileKind::ALL.iter().find_map(|kind| offset_of(name, kind.extension()));
         if offset.is_some_and(|offset| (base_offset..=last_offset).contains(&offset)) {
             files.disk.remove_file(&files.path(name))?;
         }

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use super::super::file_cache::FileCache;
 use super::super::tests::{place, read_all};
-use super::super::{Append, AppendRequest, CleanupPolicy, LogPlace};
+use super::super::{Append, AppendRequest, CleanupPolicy, LogPlace, Origin};
 use super::*;
 use crate::env::sim::{Faults, SimClock, SimDisk, SimRandom, seeds};
 use crate::env::{Clock, Disk};
@@ -163,7 +163,7 @@ impl World {
         let request = AppendRequest {
             records: builder.build_mut().unwrap(),
             epoch: LeaderEpoch(0),
-            must_be_known: false,
+            origin: Origin::PRODUCER,
         };
         let Append::Done(result) = self.log().append(request) else { panic!("nobody else writes") };
         match result {
@@ -509,7 +509,7 @@ fn appends_reads_retention_truncation_and_rounds_go_on_beside_each_other() {
             let request = AppendRequest {
                 records: batch_at(end, 1 + random.below(5) as i64),
                 epoch: log.leadership_epoch(),
-                must_be_known: false,
+                origin: Origin::PRODUCER,
             };
             match log.append(request) {
                 Append::Done(appended) => drop(appended.unwrap()),

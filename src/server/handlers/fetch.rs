@@ -24,12 +24,12 @@ use crate::partition::replica::EpochError;
 use crate::partition::waiting::WaitingFetch;
 use crate::partition::{FetchError, Partition, ReadBound};
 use crate::protocol::fetch::{
-    EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic, LeaderIdAndEpoch, NodeEndpoint,
-    ResponsePart,
+    AbortedTransaction, EpochEndOffset, FetchBody, FetchPartition, FetchRecords, FetchTopic,
+    LeaderIdAndEpoch, NodeEndpoint, ResponsePart,
 };
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::{FetchRequest, StrBytes};
-use crate::segment::LogSlice;
+use crate::segment::{self, LogSlice};
 use crate::server::Broker;
 use crate::server::api::{
     AnsweredBy, Api, BROKERS, Body, Handler, Need, Operation, Reply, Request, Resource, with_message,
@@ -76,6 +76,8 @@ struct Answer {
     /// Leader and epoch that a client with an old idea of them should know.
     current_leader: Option<(i32, i32)>,
     slice: Option<FileSlice>,
+    /// Of `read_committed`, the transactions whose records are to be passed over.
+    aborted: Vec<AbortedTransaction>,
     /// The replica that the consumer is to fetch from (KIP-392).
     nearest: Option<NodeId>,
     /// To be told at once, though there are no records.
@@ -94,6 +96,7 @@ impl Answer {
             diverging: None,
             current_leader: None,
             slice: None,
+            aborted: Vec::new(),
             nearest: None,
             is_news: false,
             is_ahead: false,
@@ -217,6 +220,10 @@ fn fetch(broker: &Arc<Broker>, request: Request) -> Reply {
     })
 }
 
+fn aborted_transaction(aborted: segment::aborted::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction { producer_id: aborted.producer_id, first_offset: aborted.first_offset }
+}
+
 fn file_slice(slice: LogSlice) -> FileSlice {
     FileSlice { file: slice.file, position: slice.position, len: slice.len as u64, warm: 0 }
 }
@@ -300,6 +307,7 @@ impl Fetch {
             nearest,
             is_ahead: view.is_behind_epoch_start && from > view.high_watermark,
             slice: view.slice.filter(|_| nearest.is_none()).map(file_slice),
+            aborted: view.aborted.into_iter().map(aborted_transaction).collect(),
         };
         if let Some(follower) = self.follower {
             answer.is_ahead = false;
@@ -312,7 +320,7 @@ impl Fetch {
                 };
                 // Its own fetch may have moved it.
                 answer.high_watermark = partition.high_watermark();
-                answer.last_stable_offset = answer.high_watermark;
+                answer.last_stable_offset = partition.last_stable_offset();
                 answer.is_news |= told < answer.high_watermark;
             }
         }
@@ -491,7 +499,7 @@ fn to_partition(index: i32, answer: Answer, is_committed_only: bool) -> FetchPar
         last_stable_offset: answer.last_stable_offset.0,
         log_start_offset: answer.log_start_offset.0,
         // Null where nobody asked: an empty list says that all was committed.
-        aborted_transactions: (is_committed_only && answer.error.is_none()).then(Vec::new),
+        aborted_transactions: (is_committed_only && answer.error.is_none()).then_some(answer.aborted),
         preferred_read_replica: answer.nearest.map_or(-1, |id| id.0),
         diverging_epoch: answer
             .diverging
@@ -577,6 +585,7 @@ fn diverging(partition: &Partition, wanted: &Wanted, expected: LeaderEpoch) -> O
         log_start_offset: partition.log.log_start_offset(),
         current_leader: None,
         slice: None,
+        aborted: Vec::new(),
         nearest: None,
         is_news: false,
         is_ahead: false,

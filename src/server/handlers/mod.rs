@@ -38,10 +38,12 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod produce_verifying;
 mod remove_raft_voter;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
+mod write_txn_markers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -78,6 +80,7 @@ pub static APIS: &[Api] = &[
     delete_records::API,
     init_producer_id::API,
     offset_for_leader_epoch::API,
+    write_txn_markers::API,
     describe_configs::API,
     alter_configs::API,
     describe_log_dirs::API,

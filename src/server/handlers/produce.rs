@@ -1,6 +1,9 @@
 //! Produce (key 0): appends in order, and waits for the acknowledgements that are asked for while the next
 //! request is taken.
 //!
+//! Transactional batches of a producer that has no transaction open in their partition are verified with its coordinator
+//! first ([`super::produce_verifying`]).
+//!
 //! With acks=0 nothing is answered; an error then closes the connection, so that the client learns that
 //! something is wrong.
 
@@ -11,6 +14,7 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use tokio::task::JoinHandle;
 
+use super::produce_verifying::Verifying;
 use super::{leader_endpoints, leader_id, text};
 use crate::env::{Tasks, panics};
 use crate::metadata::is_internal_topic;
@@ -24,9 +28,10 @@ use crate::protocol::messages::produce_response::{
 };
 use crate::protocol::messages::{BrokerId, ProduceResponse, StrBytes, TopicName};
 use crate::protocol::produce::{ProducePartition, ProduceTopic, ProduceView, TopicReference};
+use crate::segment::Guard;
 use crate::server::Broker;
 use crate::server::api::{
-    AnsweredBy, Api, BROKERS, Handler, Need, Operation, Reply, Request, Resource, body,
+    AnsweredBy, Api, BROKERS, Body, Handler, Need, Operation, Reply, Request, Resource, body,
 };
 use crate::server::errors::error_codes;
 use crate::server::request_memory::Held;
@@ -42,6 +47,7 @@ pub(super) const API: Api = Api {
         (7, "zstd (KIP-110)"),
         (8, "says which records were refused, and why (KIP-467)"),
         (10, "a client that asks the wrong broker is told the leader (KIP-951)"),
+        (12, "adds its partitions to the transaction (KIP-890, part 2)"),
         (13, "topics by id (KIP-516)"),
     ],
     served_on: BROKERS,
@@ -109,12 +115,29 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
         Ok(view) => view,
         Err(error) => return Reply::Close(format!("a produce request cannot be read: {error}")),
     };
+    let verifying = Verifying::of(broker, &view, version);
+    if verifying.is_needed() {
+        // What comes behind it on this connection belongs behind it in the log: it waits, as in Kafka.
+        let broker = broker.clone();
+        return Reply::Later(Box::pin(async move {
+            let verified = verifying.verify(&broker).await;
+            match append_all(&broker, request, view, &verified) {
+                Reply::Now(body) => body,
+                Reply::Later(body) | Reply::Overlapping(body) | Reply::Interruptible(body, _) => body.await,
+                // With acks=0 nothing is verified.
+                Reply::Nothing | Reply::Close(_) => Body::default(),
+            }
+        }));
+    }
+    append_all(broker, request, view, &verifying)
+}
+
+/// Appends what a request brings, partition by partition.
+fn append_all(broker: &Arc<Broker>, request: Request, view: ProduceView, verifying: &Verifying) -> Reply {
+    let version = request.version;
     let (acks, listener) = (Acks::from_number(view.acks), request.listener);
     let accepted = match acks {
         None => Err((ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or -1 (all)")),
-        Some(_) if view.transactional_id.is_some() => {
-            Err((ResponseError::UnsupportedVersion, "transactions are not served by this broker"))
-        }
         Some(acks) => Ok(acks),
     };
     let unsettled = request.unsettled;
@@ -140,10 +163,13 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
                 }
                 (Err((error, reason)), _) => Pending::Done(Err(Refused::new(*error, *reason))),
                 (Ok(_), Err(error)) => Pending::Done(Err(Refused::new(*error, ""))),
-                (Ok(acks), Ok(topic)) => {
-                    let asked = Asked { version, acks: *acks, now_ms, timeout, must_be_known };
-                    append(topic, partition, header.as_ref(), asked)
-                }
+                (Ok(acks), Ok(topic)) => match verifying.guard(&topic.name, index, header.as_ref()) {
+                    Err((error, reason)) => Pending::Done(Err(Refused::new(error, reason))),
+                    Ok(guard) => {
+                        let asked = Asked { version, acks: *acks, now_ms, timeout, must_be_known, guard };
+                        append(topic, partition, header.as_ref(), asked)
+                    }
+                },
             };
             if let Pending::Done(Err(refused)) = &mut pending {
                 refused.records.truncate(named_left);
@@ -194,7 +220,7 @@ fn produce(broker: &Arc<Broker>, mut request: Request) -> Reply {
     }))
 }
 
-fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
+pub(super) fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
     match topic {
         TopicReference::Name(name) => {
             broker.partitions.topic(name).ok_or(ResponseError::UnknownTopicOrPartition)
@@ -205,13 +231,15 @@ fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, Res
     }
 }
 
-/// What a request asks for all of its batches; and of one, whether its producer must be known.
+/// What a request asks for all of its batches; and of one, whether its producer must be known, and what its transaction
+/// was verified under.
 struct Asked {
     version: i16,
     acks: Acks,
     now_ms: i64,
     timeout: Duration,
     must_be_known: bool,
+    guard: Guard,
 }
 
 /// Keeps in mind what is not in its log, or may not get there.
@@ -242,7 +270,7 @@ fn settled(
 }
 
 fn append(topic: &Topic, produced: ProducePartition, header: Option<&BatchHeader>, asked: Asked) -> Pending {
-    let Asked { version, acks, now_ms, timeout, must_be_known } = asked;
+    let Asked { version, acks, now_ms, timeout, must_be_known, guard } = asked;
     let partition = match topic.partition(produced.index) {
         Ok(partition) => partition,
         Err(absent) => return Pending::Done(Err(Refused::new(absent_error(absent), absent.to_string()))),
@@ -256,7 +284,7 @@ fn append(topic: &Topic, produced: ProducePartition, header: Option<&BatchHeader
     let traffic = &topic.traffic;
     traffic.produced_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
     traffic.produced_batches.fetch_add(1, Ordering::Relaxed);
-    match partition.produce(records, acks, now_ms, timeout, must_be_known) {
+    match partition.produce(records, acks, now_ms, timeout, (must_be_known, guard)) {
         Appending::Done(outcome) => Pending::Done(outcome.map_err(to_error)),
         Appending::Coming(coming) => Pending::Coming(coming, None),
     }

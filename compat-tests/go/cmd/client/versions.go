@@ -343,6 +343,30 @@ var probes = []probe{
 			}
 		}
 	}},
+	{27, func(s subject, v int16) kmsg.Request {
+		r := kmsg.NewPtrWriteTxnMarkersRequest()
+		m := kmsg.NewWriteTxnMarkersRequestMarker()
+		m.ProducerID, m.ProducerEpoch, m.Committed = 990001, 3, true
+		for _, each := range []string{topic("marked", 1), s.unknown} {
+			t := kmsg.NewWriteTxnMarkersRequestMarkerTopic()
+			t.Topic, t.Partitions = each, []int32{0}
+			m.Topics = append(m.Topics, t)
+		}
+		r.Markers = append(r.Markers, m)
+		return r
+	}, func(s subject, v int16, response kmsg.Response) {
+		r := response.(*kmsg.WriteTxnMarkersResponse)
+		Same(1, len(r.Markers), "markers")
+		Same(int64(990001), r.Markers[0].ProducerID, "producer")
+		Same(2, len(r.Markers[0].Topics), "topics")
+		for _, t := range r.Markers[0].Topics {
+			wanted := int16(0)
+			if t.Topic == s.unknown {
+				wanted = code(kerr.UnknownTopicOrPartition)
+			}
+			Same(wanted, t.Partitions[0].ErrorCode, "error of "+t.Topic)
+		}
+	}},
 	{32, func(s subject, v int16) kmsg.Request {
 		r := kmsg.NewPtrDescribeConfigsRequest()
 		for _, each := range []string{s.topic, s.unknown} {
