@@ -14,7 +14,7 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use tokio::task::JoinHandle;
 
-use super::produce_verifying::Verifying;
+use super::produce_verifying::{Verifying, find_topic};
 use super::{leader_endpoints, leader_id, text};
 use crate::env::{Tasks, panics};
 use crate::metadata::is_internal_topic;
@@ -37,7 +37,7 @@ use crate::server::errors::error_codes;
 use crate::server::request_memory::Held;
 use crate::server::unsettled::{Key, Unsettled};
 use crate::server::wire_errors::{WireError, absent_error, batch_error, produce_error};
-use crate::types::{Acks, NodeId, TopicId};
+use crate::types::{Acks, NodeId};
 
 pub(super) const API: Api = Api {
     shape: &shapes::PRODUCE,
@@ -218,17 +218,6 @@ fn append_all(broker: &Arc<Broker>, request: Request, view: ProduceView, verifyi
         drop(held);
         body(&response(&broker, version, listener, done), version)
     }))
-}
-
-pub(super) fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
-    match topic {
-        TopicReference::Name(name) => {
-            broker.partitions.topic(name).ok_or(ResponseError::UnknownTopicOrPartition)
-        }
-        TopicReference::Id(id) => {
-            broker.partitions.topic_by_id(TopicId(*id)).ok_or(ResponseError::UnknownTopicId)
-        }
-    }
 }
 
 /// What a request asks for all of its batches; and of one, whether its producer must be known, and what its transaction

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
-use super::produce::find_topic;
-use crate::partition::ProduceError;
+use crate::partition::{ProduceError, Topic};
 use crate::protocol::batch::BatchHeader;
-use crate::protocol::produce::ProduceView;
+use crate::protocol::produce::{ProduceView, TopicReference};
 use crate::segment::{Guard, Verification};
 use crate::server::Broker;
 use crate::server::transactions::{Verified, verify};
-use crate::types::{Acks, TopicPartition};
+use crate::types::{Acks, TopicId, TopicPartition};
 
 /// The first version by which clients have their partitions added.
 const ADDS: i16 = 12;
@@ -26,6 +25,18 @@ const KNOWS_ABORTABLE: i16 = 11;
 /// How often, and after how long, a transaction is asked for again whose predecessor is being ended.
 const RETRIES: u32 = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// The topic that a Produce names.
+pub(super) fn find_topic(broker: &Broker, topic: &TopicReference) -> Result<Arc<Topic>, ResponseError> {
+    match topic {
+        TopicReference::Name(name) => {
+            broker.partitions.topic(name).ok_or(ResponseError::UnknownTopicOrPartition)
+        }
+        TopicReference::Id(id) => {
+            broker.partitions.topic_by_id(TopicId(*id)).ok_or(ResponseError::UnknownTopicId)
+        }
+    }
+}
 
 /// A partition's transactional batch.
 struct Batch {
