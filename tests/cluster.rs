@@ -4,13 +4,18 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_quorum_response::ReplicaState;
 use kafka_protocol::messages::{DescribeQuorumRequest, TopicName};
-use raftsman::controller::{ConfigChange, ConfigOperation, CreateTopics, IncrementalAlterConfigs, NewTopic};
+use raftsman::controller::{
+    AlterPartitionReassignments, ConfigChange, ConfigOperation, CreateTopics, ElectLeaders, ElectionKind,
+    IncrementalAlterConfigs, NewTopic, Reassignment,
+};
 use raftsman::metadata::{ConfigResource, MetadataImage};
 use raftsman::types::{NodeId, TopicId};
 use support::cluster::TestCluster;
@@ -263,5 +268,129 @@ fn every_node_says_of_the_quorum_what_its_leader_knows() {
                 && partition.current_voters.iter().all(is_heard_of)
         });
     }
+    cluster.stop_all();
+}
+
+/// Produces with acks=1 to whoever leads the partition, until it is told to stop; gives what was acknowledged.
+fn produce_to_leaders(
+    name: usize,
+    addresses: &[std::net::SocketAddr],
+    count: &AtomicUsize,
+    stops: &AtomicBool,
+) -> Vec<(i64, Bytes)> {
+    let connect = |address| support::Client::connect(address).ok();
+    let mut acknowledged = Vec::new();
+    let mut leader: Option<support::Client> = None;
+    for number in 0.. {
+        let value = Bytes::from(format!("{name}-{number}"));
+        while !stops.load(Ordering::Relaxed) {
+            if let Some(client) = &mut leader
+                && let Ok((0, offset)) = client.produce("t", 0, 1, support::batch(&[&value], None))
+            {
+                acknowledged.push((offset, value));
+                count.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+            let shown = addresses.iter().filter_map(|address| {
+                let request = kafka_protocol::messages::MetadataRequest::default().with_topics(None);
+                let shown = connect(*address)?.call(&request, 9).ok()?;
+                let topic = shown
+                    .topics
+                    .iter()
+                    .find(|topic| topic.name.as_ref().is_some_and(|it| it.as_str() == "t"))?;
+                Some(topic.partitions.first()?.leader_id.0)
+            });
+            let at = shown.into_iter().next().and_then(|leader| usize::try_from(leader - 1).ok());
+            leader = at.and_then(|at| connect(addresses[at]));
+        }
+        if stops.load(Ordering::Relaxed) {
+            return acknowledged;
+        }
+    }
+    acknowledged
+}
+
+/// However a test ends, its producers do.
+struct StopsAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn planned_moves_lose_nothing_that_a_leader_alone_has_acknowledged() {
+    let mut cluster = TestCluster::start(3, &[]);
+    let addresses: Vec<_> = (1..=3).map(|id| cluster.address(id)).collect();
+    let controller = cluster.controller();
+    cluster.on(controller, cluster.broker(controller).controller.create_topics(replicated("t", 1))).unwrap();
+    let leader = |image: &MetadataImage| leaders(image, "t")[0];
+    let all_in_sync = |image: &MetadataImage| {
+        image.topic("t").is_some_and(|topic| {
+            let partition = &topic.partitions[0];
+            (partition.replicas.len(), partition.isr.len()) == (3, 3)
+                && partition.removing_replicas.is_empty()
+        })
+    };
+    cluster.wait_for("all are in sync", all_in_sync);
+    let (count, stops) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let acknowledged: Vec<(i64, Bytes)> = std::thread::scope(|scope| {
+        let stopping = StopsAtTheEnd(&stops);
+        let producers: Vec<_> = (0..3)
+            .map(|name| {
+                let (addresses, count, stops) = (&addresses, &count, &stops);
+                scope.spawn(move || produce_to_leaders(name, addresses, count, stops))
+            })
+            .collect();
+        let goes_on = |cluster: &TestCluster| {
+            let before = count.load(Ordering::Relaxed);
+            cluster.wait_for("producers go on", |_| count.load(Ordering::Relaxed) > before + 40);
+        };
+        for round in 0..3 {
+            goes_on(&cluster);
+            // Its leader stops, and comes back.
+            let goes = leader(&cluster.broker(cluster.controller()).image()).unwrap();
+            cluster.stop(goes);
+            goes_on(&cluster);
+            cluster.start_nodes(&[goes]);
+            cluster.wait_for("all are in sync again", all_in_sync);
+            // The preferred leader leads again.
+            let elect = ElectLeaders { kind: ElectionKind::Preferred, partitions: None };
+            let controller = cluster.controller();
+            let broker = cluster.broker(controller);
+            cluster.on(controller, broker.controller.elect_leaders(elect)).unwrap();
+            cluster.wait_for("the preferred leader leads", |image| {
+                leader(image) == image.topic("t").unwrap().partitions[0].replicas.first().map(|id| id.0)
+            });
+            goes_on(&cluster);
+            // The leader's replica is taken away, and added again as the last.
+            let from = leader(&broker.image()).unwrap();
+            let mut target: Vec<NodeId> = (1..=3).filter(|id| *id != from).map(NodeId).collect();
+            target.rotate_left(round % 2);
+            for added in [None, Some(NodeId(from))] {
+                target.extend(added);
+                let reassignment = Reassignment { partition: ("t".into(), 0), target: Some(target.clone()) };
+                let request =
+                    AlterPartitionReassignments { partitions: vec![reassignment], allows_other_count: true };
+                let answers =
+                    cluster.on(controller, broker.controller.alter_partition_reassignments(request));
+                assert!(answers.unwrap()[0].1.is_ok());
+                cluster.wait_for("the replicas are where they shall be", |image| {
+                    let partition = &image.topic("t").unwrap().partitions[0];
+                    partition.replicas == target && partition.isr.len() == target.len()
+                });
+            }
+            assert_ne!(leader(&broker.image()), Some(from));
+        }
+        goes_on(&cluster);
+        drop(stopping);
+        producers.into_iter().flat_map(|producer| producer.join().unwrap()).collect()
+    });
+    let leads = leader(&cluster.broker(cluster.controller()).image()).unwrap();
+    let there: std::collections::BTreeSet<_> =
+        support::Client::connect(cluster.address(leads)).unwrap().read_all("t", 0).into_iter().collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|record| !there.contains(*record)).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
     cluster.stop_all();
 }

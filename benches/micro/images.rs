@@ -34,6 +34,7 @@ fn topic(number: u32, partitions: i32) -> Vec<MetadataRecord> {
             adding_replicas: Vec::new(),
             removing_replicas: Vec::new(),
             recovering: false,
+            heir: None,
         })
     };
     let topic = MetadataRecord::Topic { name: format!("topic.{number}"), id };

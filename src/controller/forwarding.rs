@@ -175,6 +175,9 @@ requests! {
             let response = response.map(|answers| answers.into_iter().map(silent).collect());
             Decision { records, response, is_atomic }
         };
+    // As AlterPartitions; and as urgent, since producers wait.
+    HandOvers -> Result<Vec<Result<(), ControllerError>>, ControllerError>, repeat: true, urgent: true,
+        |request, decider| decider.hand_over(request);
 }
 
 /// What became of a request.

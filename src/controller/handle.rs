@@ -316,6 +316,15 @@ impl ControllerHandle {
         Ok(answers.into_iter().map(|answer| answer.map_err(|error| error.code)).collect())
     }
 
+    /// Makes heirs the leaders of what `broker` hands over to them. Answers are in the order of the request.
+    pub async fn hand_over(
+        &self,
+        broker: BrokerIdentity,
+        partitions: Vec<HandOver>,
+    ) -> Result<Vec<Result<(), ControllerError>>, ControllerError> {
+        self.ask(HandOvers { broker, partitions }).await?
+    }
+
     /// Elects leaders on demand.
     pub async fn elect_leaders(
         &self,

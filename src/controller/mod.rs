@@ -20,6 +20,7 @@ mod features;
 mod forwarding;
 #[cfg(test)]
 mod forwarding_tests;
+mod handing_over;
 mod handle;
 mod liveness;
 mod partition_change;

@@ -4,6 +4,8 @@
 //! One value takes what somebody wants ([`PartitionChanger`]) and makes of it the change that keeps all rules at once:
 //!
 //! * A reassignment ends as soon as all that were added are in sync and one of those that stay is, too.
+//! * A leader that is alive is not deposed: it is told its *heir*, and hands over once that one has all of its log
+//!   ([`super::handing_over`]). A reassignment that takes its replica away waits for that.
 //! * *Eligible leader replicas* left an ISR that was, or became, smaller than `min.insync.replicas`. The high watermark does
 //!   not move then, so they have all that is committed, until they lose it. They are forgotten once the ISR is large enough.
 //! * The leader is one of the ISR or of the eligible replicas; it stays as long as it can. Where nobody is left, the last
@@ -34,8 +36,10 @@ pub(super) struct Rules {
 pub(super) enum Election {
     /// The leader that there is, then the first replica that can.
     Steady,
-    /// The first replica.
+    /// The first replica: a leader that is well hands over to it.
     Preferred,
+    /// This replica, which has all that the leader has.
+    Heir(NodeId),
 }
 
 /// What a replica has lost.
@@ -57,6 +61,8 @@ pub(super) struct PartitionChanger<'a> {
     pub adding: Vec<NodeId>,
     pub removing: Vec<NodeId>,
     pub recovering: bool,
+    /// To whom the leader that stays for now is to hand over.
+    heir: Option<NodeId>,
     pub election: Election,
     /// A replica that has, or may have, lost records: it is not eligible any more.
     pub lost: Option<(NodeId, Lost)>,
@@ -75,6 +81,7 @@ impl<'a> PartitionChanger<'a> {
             adding: before.adding_replicas.clone(),
             removing: before.removing_replicas.clone(),
             recovering: before.recovering,
+            heir: before.heir,
             election: Election::Steady,
             lost: None,
             renews_leadership: false,
@@ -83,12 +90,12 @@ impl<'a> PartitionChanger<'a> {
 
     /// The change, led by one whom `can_lead` finds alive; empty when all stays as it is. The caller puts in whose it is.
     pub fn build(mut self, can_lead: impl Fn(NodeId) -> bool) -> PartitionChange {
-        self.complete_reassignment();
+        self.complete_reassignment(&can_lead);
         let (mut eligible, mut last_known) = self.eligible();
         if self.isr.is_empty() && !self.rules.keeps_eligible && self.lost.is_none() {
             self.isr.clone_from(&self.before.isr);
         }
-        let leader = self.elect(&mut eligible, &last_known, can_lead);
+        let leader = self.elect(&mut eligible, &last_known, &can_lead);
         if self.rules.keeps_eligible {
             if leader.is_some() {
                 last_known.clear();
@@ -104,6 +111,7 @@ impl<'a> PartitionChanger<'a> {
             change.leader = Some(leader.unwrap_or(PartitionChange::NO_LEADER));
         }
         let changed = |new: Vec<NodeId>, old: &Vec<NodeId>| (new != *old).then_some(new);
+        let isr = self.isr.clone();
         change.isr = changed(self.isr, &before.isr);
         change.replicas = changed(self.replicas, &before.replicas);
         change.adding_replicas = changed(self.adding, &before.adding_replicas);
@@ -112,16 +120,33 @@ impl<'a> PartitionChanger<'a> {
         change.last_known_eligible_leader_replicas =
             changed(last_known, &before.last_known_eligible_leader_replicas);
         change.recovering = (self.recovering != before.recovering).then_some(self.recovering);
+        let stays = leader == before.leader;
+        let heir =
+            self.heir.filter(|heir| stays && Some(*heir) != leader && isr.contains(heir) && can_lead(*heir));
+        let kept = before.heir.filter(|_| change.leader.is_none());
+        change.heir = (heir != kept).then(|| heir.unwrap_or(PartitionChange::NO_LEADER));
         change
     }
 
-    fn complete_reassignment(&mut self) {
+    /// The leader, if it is well: in sync, and able to lead on.
+    fn well_leader(&self, can_lead: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        self.before.leader.filter(|leader| self.isr.contains(leader) && can_lead(*leader))
+    }
+
+    fn complete_reassignment(&mut self, can_lead: impl Fn(NodeId) -> bool) {
         if self.adding.is_empty() && self.removing.is_empty() {
             return;
         }
         let stays = |id: &NodeId| !self.removing.contains(id);
         let isr: Vec<NodeId> = self.isr.iter().copied().filter(stays).collect();
         if isr.is_empty() || !self.adding.iter().all(|id| isr.contains(id)) {
+            return;
+        }
+        let goes = |leader: &NodeId| !stays(leader) && !matches!(self.election, Election::Heir(_));
+        if self.well_leader(&can_lead).is_some_and(|leader| goes(&leader))
+            && let Some(heir) = self.replicas.iter().find(|id| isr.contains(id) && can_lead(**id))
+        {
+            self.heir = Some(*heir);
             return;
         }
         self.replicas.retain(|id| !self.removing.contains(id));
@@ -161,11 +186,21 @@ impl<'a> PartitionChanger<'a> {
         let is_in_sync = |id: &NodeId| self.isr.contains(id) || eligible.contains(id);
         let may_lead =
             |id: &NodeId| (is_in_sync(id) || is_planted(Planted::ElectionOutsideIsr)) && can_lead(*id);
-        let preferred =
-            self.replicas.first().filter(|id| self.election == Election::Preferred && may_lead(id));
+        let preferred = match self.election {
+            Election::Steady => None,
+            Election::Preferred => self.replicas.first().copied().filter(may_lead),
+            Election::Heir(heir) => Some(heir).filter(may_lead),
+        };
+        if self.election == Election::Preferred
+            && let Some(preferred) = preferred.filter(is_in_sync)
+            && let Some(leader) = self.well_leader(&can_lead)
+        {
+            self.heir = Some(preferred);
+            return Some(leader);
+        }
         let steady = || self.before.leader.as_ref().filter(|id| may_lead(id));
         let first = || self.replicas.iter().find(|id| may_lead(id));
-        if let Some(leader) = preferred.or_else(steady).or_else(first).copied() {
+        if let Some(leader) = preferred.or_else(|| steady().copied()).or_else(|| first().copied()) {
             if !self.isr.contains(&leader) {
                 // Those in sync cannot lead now; they have what is committed, as it has.
                 eligible.retain(|id| *id != leader);

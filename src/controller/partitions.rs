@@ -11,7 +11,7 @@ use super::request::{
 };
 use super::{Answers, ControllerError, Decider, Decision};
 use crate::metadata::{MetadataRecord, PartitionChange, PartitionImage, TopicImage};
-use crate::types::NodeId;
+use crate::types::{LeaderEpoch, NodeId, TopicId};
 
 /// A partition of a request: topic and index.
 pub type PartitionName = (String, i32);
@@ -51,23 +51,9 @@ impl Decider<'_> {
         broker: NodeId,
         request: &AlterPartition,
     ) -> Result<(PartitionChange, AlteredPartition), ResponseError> {
-        let topic = self.image.topic_by_id(request.topic_id).ok_or(ResponseError::UnknownTopicId)?;
-        let partition = topic.partition(request.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
-        // A leader that knows more than this controller has heard of a later one.
-        if request.leader_epoch > partition.leader_epoch
-            || request.partition_epoch > partition.partition_epoch
-        {
-            return Err(ResponseError::NotController);
-        }
-        if request.leader_epoch < partition.leader_epoch {
-            return Err(ResponseError::FencedLeaderEpoch);
-        }
-        if partition.leader != Some(broker) {
-            return Err(ResponseError::InvalidRequest);
-        }
-        if request.partition_epoch < partition.partition_epoch {
-            return Err(ResponseError::InvalidUpdateVersion);
-        }
+        let AlterPartition { topic_id, partition, leader_epoch, partition_epoch, .. } = *request;
+        let (topic, partition) =
+            self.led_partition(broker, topic_id, partition, leader_epoch, partition_epoch)?;
         let isr: Vec<NodeId> = request.isr.iter().map(|member| member.id).collect();
         let mut sorted = isr.clone();
         sorted.sort_unstable();
@@ -97,6 +83,33 @@ impl Decider<'_> {
         Ok((change, altered))
     }
 
+    /// The partition of which its leader asks something, if what it knows of it is how it is.
+    pub(super) fn led_partition(
+        &self,
+        leader: NodeId,
+        topic: TopicId,
+        index: i32,
+        leader_epoch: LeaderEpoch,
+        partition_epoch: i32,
+    ) -> Result<(&TopicImage, &Arc<PartitionImage>), ResponseError> {
+        let topic = self.image.topic_by_id(topic).ok_or(ResponseError::UnknownTopicId)?;
+        let partition = topic.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        // A leader that knows more than this controller has heard of a later one.
+        if leader_epoch > partition.leader_epoch || partition_epoch > partition.partition_epoch {
+            return Err(ResponseError::NotController);
+        }
+        if leader_epoch < partition.leader_epoch {
+            return Err(ResponseError::FencedLeaderEpoch);
+        }
+        if partition.leader != Some(leader) {
+            return Err(ResponseError::InvalidRequest);
+        }
+        if partition_epoch < partition.partition_epoch {
+            return Err(ResponseError::InvalidUpdateVersion);
+        }
+        Ok((topic, partition))
+    }
+
     fn is_eligible(&self, member: &IsrMember) -> bool {
         self.image.broker(member.id).is_some_and(|broker| {
             broker.is_active() && (member.broker_epoch == -1 || broker.epoch == member.broker_epoch)
@@ -111,7 +124,8 @@ impl Decider<'_> {
             Some(partitions) => {
                 for (name, index) in partitions {
                     let elected = self.elect_by_name(name, *index, request.kind);
-                    let answer = elected.map(|change| records.push(MetadataRecord::PartitionChange(change)));
+                    let answer =
+                        elected.map(|change| records.extend(change.map(MetadataRecord::PartitionChange)));
                     answers.push(((name.clone(), *index), answer));
                 }
             }
@@ -120,9 +134,8 @@ impl Decider<'_> {
                     for (index, partition) in (0..).zip(&topic.partitions) {
                         let answer = match self.elect(topic, index, partition, request.kind) {
                             Err(e) if e.code == ResponseError::ElectionNotNeeded => continue,
-                            elected => {
-                                elected.map(|change| records.push(MetadataRecord::PartitionChange(change)))
-                            }
+                            elected => elected
+                                .map(|change| records.extend(change.map(MetadataRecord::PartitionChange))),
                         };
                         answers.push(((topic.name.to_string(), index), answer));
                     }
@@ -137,7 +150,7 @@ impl Decider<'_> {
         name: &str,
         index: i32,
         kind: ElectionKind,
-    ) -> Result<PartitionChange, ControllerError> {
+    ) -> Result<Option<PartitionChange>, ControllerError> {
         let unknown = |message| ControllerError::new(ResponseError::UnknownTopicOrPartition, message);
         let topic = self.image.topic(name).ok_or_else(|| unknown(format!("No such topic as {name}")))?;
         let partition =
@@ -145,13 +158,14 @@ impl Decider<'_> {
         self.elect(topic, index, partition, kind)
     }
 
+    /// `None` where it is under way already: the leader hands over.
     fn elect(
         &self,
         topic: &TopicImage,
         index: i32,
         partition: &Arc<PartitionImage>,
         kind: ElectionKind,
-    ) -> Result<PartitionChange, ControllerError> {
+    ) -> Result<Option<PartitionChange>, ControllerError> {
         let preferred = partition.replicas.first().copied();
         let not_needed = match kind {
             ElectionKind::Preferred => partition.leader.is_some() && partition.leader == preferred,
@@ -167,14 +181,17 @@ impl Decider<'_> {
             changer.election = Election::Preferred;
         }
         let change = changer.build(|id| self.image.is_active(id));
-        if change.leader.is_none() {
+        let after = partition.changed(&change);
+        let hands_over = kind == ElectionKind::Preferred && after.heir.is_some() && after.heir == preferred;
+        if change.leader.is_none() && !hands_over {
             let code = match kind {
                 ElectionKind::Preferred => ResponseError::PreferredLeaderNotAvailable,
                 ElectionKind::Unclean => ResponseError::EligibleLeadersNotAvailable,
             };
             return Err(ControllerError::plain(code));
         }
-        Ok(PartitionChange { topic_id: topic.id, partition: index, ..change })
+        let change = PartitionChange { topic_id: topic.id, partition: index, ..change };
+        Ok(Some(change).filter(|change| !change.is_empty()))
     }
 
     /// Gives leaderships back to preferred leaders that are in sync, and leaders to partitions that have none and may have
@@ -188,6 +205,7 @@ impl Decider<'_> {
             let wants = is_leaderless
                 || moves_to_preferred
                     && is_led_by_other
+                    && partition.heir != Some(preferred)
                     && partition.isr.contains(&preferred)
                     && self.image.is_active(preferred);
             wants.then(|| {

@@ -80,6 +80,23 @@ impl World {
         self.decide(|decider| decider.alter_partition_reassignments(&request)).unwrap().pop().unwrap().1
     }
 
+    /// The leader hands over to the heir that it was told, or to another one.
+    fn hand_over(&mut self, heir: i32) -> Result<(), ControllerError> {
+        let partition = self.t();
+        let leader = partition.leader.unwrap();
+        let request = HandOvers {
+            broker: BrokerIdentity { id: leader, epoch: self.epoch(leader.0) },
+            partitions: vec![HandOver {
+                topic_id: self.image.topic("t").unwrap().id,
+                partition: 0,
+                leader_epoch: partition.leader_epoch,
+                partition_epoch: partition.partition_epoch,
+                heir: NodeId(heir),
+            }],
+        };
+        self.decide(|decider| decider.hand_over(&request)).unwrap().remove(0)
+    }
+
     fn elect(&mut self, kind: ElectionKind) -> Result<(), ControllerError> {
         let request = ElectLeaders { kind, partitions: Some(vec![("t".into(), 0)]) };
         self.decide(|decider| decider.elect_leaders(&request)).pop().unwrap().1
@@ -219,7 +236,11 @@ fn a_reassignment_ends_once_those_added_are_in_sync() {
     world.shrink(&[1, 2]);
     assert_eq!(world.t().replicas.len(), 4);
     world.shrink(&[1, 2, 4]);
+    assert_eq!((world.state().0, world.t().heir), (Some(1), Some(NodeId(4))), "it is to hand over");
+    assert_eq!(world.t().replicas.len(), 4);
+    assert_eq!(world.hand_over(4), Ok(()));
     assert_eq!(world.state(), (Some(4), vec![2, 4], vec![]), "the old leader is no replica any more");
+    assert_eq!(world.t().heir, None);
     let partition = world.t();
     assert_eq!(partition.replicas, nodes(&[4, 2]));
     assert!(partition.adding_replicas.is_empty() && partition.removing_replicas.is_empty());
@@ -265,8 +286,55 @@ fn leaderships_go_back_to_preferred_leaders_that_are_in_sync() {
     world.shrink(&[2, 3, 1]);
     let epoch = world.t().leader_epoch;
     rebalance(&mut world);
+    assert_eq!((world.state().0, world.t().heir), (Some(2), Some(NodeId(1))));
+    let partition = world.t();
+    rebalance(&mut world);
+    assert_eq!(world.t(), partition, "the leader hands over");
+    assert_eq!(world.elect(ElectionKind::Preferred), Ok(()));
+    assert_eq!(world.t(), partition, "the leader hands over");
+    assert_eq!(world.hand_over(1), Ok(()));
     assert_eq!((world.state().0, world.t().leader_epoch), (Some(1), LeaderEpoch(epoch.0 + 1)));
     let partition = world.t();
     rebalance(&mut world);
     assert_eq!(world.t(), partition, "nothing is to be done");
+}
+
+#[test]
+fn an_heir_leads_once_the_leader_asks_for_it_and_nobody_else_deposes_a_leader_that_is_well() {
+    let mut world = world(false, "1");
+    assert_eq!(world.hand_over(3), Ok(()));
+    assert_eq!((world.state().0, world.t().leader_epoch), (Some(3), LeaderEpoch(1)));
+    // Whatever is answered, the leader learns that it is: the partition has another epoch.
+    let before = world.t();
+    assert_eq!(world.hand_over(4), Err(ControllerError::plain(IneligibleReplica)));
+    assert_eq!(world.t(), PartitionImage { partition_epoch: before.partition_epoch + 1, ..before });
+    // An heir that goes is none any more, and a leader that goes needs none.
+    world.elect(ElectionKind::Preferred).unwrap();
+    assert_eq!(world.t().heir, Some(NodeId(1)));
+    world.change(1, BrokerTransition::Fence);
+    assert_eq!((world.state().0, world.t().heir), (Some(3), None));
+    assert_eq!(
+        world.elect(ElectionKind::Preferred),
+        Err(ControllerError::plain(PreferredLeaderNotAvailable))
+    );
+    world.change(1, BrokerTransition::Unfence);
+    world.shrink(&[3, 2, 1]);
+    world.elect(ElectionKind::Preferred).unwrap();
+    world.change(3, BrokerTransition::BeginShutdown);
+    assert_eq!((world.state().0, world.t().heir), (Some(1), None));
+    // What was asked under an earlier epoch of the partition changes nothing.
+    let partition = world.t();
+    let request = HandOvers {
+        broker: BrokerIdentity { id: NodeId(1), epoch: world.epoch(1) },
+        partitions: vec![HandOver {
+            topic_id: world.image.topic("t").unwrap().id,
+            partition: 0,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch - 1,
+            heir: NodeId(2),
+        }],
+    };
+    let answer = world.decide(|decider| decider.hand_over(&request)).unwrap().remove(0);
+    assert_eq!(answer, Err(ControllerError::plain(InvalidUpdateVersion)));
+    assert_eq!(world.t(), partition);
 }

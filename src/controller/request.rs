@@ -250,6 +250,23 @@ pub struct AlteredPartition {
     pub recovering: bool,
 }
 
+/// A partition that its leader hands over: it has stopped to write, and the heir has all that it wrote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HandOver {
+    pub topic_id: TopicId,
+    pub partition: i32,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub heir: NodeId,
+}
+
+/// What the leader `broker` hands over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HandOvers {
+    pub broker: BrokerIdentity,
+    pub partitions: Vec<HandOver>,
+}
+
 /// Which leader to elect (KIP-460). Numbers on the wire: 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ElectionKind {

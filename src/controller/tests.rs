@@ -450,8 +450,10 @@ fn leadership_moves_within_the_isr_and_the_last_member_stays() {
     let elect = ElectLeaders { kind: ElectionKind::Preferred, partitions: None };
     let answers = world.decide(|decider| decider.elect_leaders(&elect));
     assert_eq!(answers, [(("a".to_owned(), 0), Ok(()))]);
-    assert_eq!(world.partition("a", 0).leader, Some(NodeId(1)));
-    assert!(world.decide(|decider| decider.elect_leaders(&elect)).is_empty(), "no election is needed");
+    let partition = world.partition("a", 0);
+    assert_eq!((partition.leader, partition.heir), (Some(NodeId(2)), Some(NodeId(1))), "it hands over");
+    assert_eq!(world.decide(|decider| decider.elect_leaders(&elect)).len(), 1);
+    assert_eq!(world.partition("a", 0), partition);
 }
 
 #[test]

@@ -433,5 +433,6 @@ fn new_partition(topic_id: TopicId, partition: i32, placed: Placed) -> MetadataR
         adding_replicas: Vec::new(),
         removing_replicas: Vec::new(),
         recovering: false,
+        heir: None,
     })
 }

@@ -136,6 +136,7 @@ impl<S: Shard> Place<S> {
                 adding_replicas: Vec::new(),
                 removing_replicas: Vec::new(),
                 recovering: false,
+                heir: None,
             })
         };
         let records = [MetadataRecord::Topic { name: TOPIC.into(), id: topic }, partition(0), partition(1)];

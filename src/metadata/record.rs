@@ -158,11 +158,14 @@ pub struct PartitionRegistration {
     /// True after an unclean election until the leader has recovered (KIP-704).
     #[serde(default, skip_serializing_if = "is_false")]
     pub recovering: bool,
+    /// To whom the leader is to hand over, once that one has all of its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heir: Option<NodeId>,
 }
 
 /// What changed about a partition; what is `None` stays. Every change raises the partition epoch by one.
 /// A change of `leader` (also to none, or to the same one again) raises the leader epoch by one; without
-/// it, the leader epoch stays.
+/// it, the leader epoch stays. With a change of `leader`, an heir that the change does not name is none any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionChange {
     pub topic_id: TopicId,
@@ -184,10 +187,13 @@ pub struct PartitionChange {
     pub removing_replicas: Option<Vec<NodeId>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovering: Option<bool>,
+    /// `Some(NO_LEADER)`: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heir: Option<NodeId>,
 }
 
 impl PartitionChange {
-    /// In [`PartitionChange::leader`]: the partition has no leader.
+    /// In [`PartitionChange::leader`]: the partition has no leader; in [`PartitionChange::heir`]: no heir.
     pub const NO_LEADER: NodeId = NodeId(-1);
 
     /// A change of nothing yet; the caller fills in what changes.

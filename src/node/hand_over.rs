@@ -1,6 +1,7 @@
 //! The controlled shutdown: a broker that goes gives its leaderships away before it lets anybody feel it.
 //!
-//! It says so to the active controller, which takes it out of every ISR in which somebody stays, and gives its partitions to the
+//! First it hands over, so that nothing is lost that it alone has acknowledged (`replication::hand_over`). Then it says so to
+//! the active controller, which takes it out of every ISR in which somebody stays, and gives what it leads still to the
 //! first of those; that done, this broker is a follower of all that others have, and only then stops to serve. The active
 //! controller does the same of itself, and leaves the quorum last.
 
@@ -12,6 +13,9 @@ use crate::server::Broker;
 /// How long the active controller may take; it may be gone itself.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the leaderships may take that go in order.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Gives away what this broker leads. When it returns this node follows what it led, or nobody could be asked.
 pub(super) async fn hand_over(broker: &Broker) {
     let image = broker.image();
@@ -20,6 +24,12 @@ pub(super) async fn hand_over(broker: &Broker) {
         return;
     }
     let started = broker.monotonic_ms();
+    let handing_over = broker.replication.hand_over_all(&broker.controller);
+    if tokio::time::timeout(HAND_OVER_TIMEOUT, handing_over).await.is_err() {
+        tracing::warn!(
+            "what this broker leads could not be handed over in time: what it alone has acknowledged may be lost"
+        );
+    }
     let controller = broker.controller.within(TIMEOUT);
     if let Err(error) = controller.change_broker(broker.identity(), BrokerTransition::BeginShutdown).await {
         tracing::warn!(%error, "what this broker leads could not be given away: others take it over when they miss it");

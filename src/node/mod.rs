@@ -458,6 +458,7 @@ fn replicate(
         counters: replication::Counters::default(),
     });
     replication::isr::start(&context, member.controller.handle(), &tasks.background);
+    replication::hand_over::start(&context, member.controller.handle(), &tasks.background);
     let replication = Replication::new(context, &tasks.background);
     replication.follow_all();
     replication

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::Partition;
-use super::isr_changes::IsrChanges;
+use super::gathering::Gathering;
 use super::offline::{Absent, Offline};
 use super::syncing::Work;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -139,8 +139,13 @@ impl PartitionManager {
     }
 
     /// Where partitions come that have something to ask about their in-sync replicas.
-    pub fn isr_changes(&self) -> &Arc<IsrChanges> {
+    pub fn isr_changes(&self) -> &Arc<Gathering> {
         &self.work.isr_changes
+    }
+
+    /// Those that this node leads and is to hand over.
+    pub fn to_hand_over(&self) -> &Arc<Gathering> {
+        &self.work.to_hand_over
     }
 
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
@@ -452,7 +457,7 @@ impl PartitionManager {
     }
 }
 
-fn follow(partition: &Partition, image: &PartitionImage) {
+fn follow(partition: &Arc<Partition>, image: &PartitionImage) {
     if let Err(error) = partition.apply(image) {
         tracing::error!(partition = %partition.name, %error, "the leader epoch could not be noted");
     }

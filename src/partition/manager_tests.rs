@@ -58,6 +58,7 @@ impl Place {
                 adding_replicas: Vec::new(),
                 removing_replicas: Vec::new(),
                 recovering: false,
+                heir: None,
             })
         };
         self.change(std::iter::once(topic).chain((0..partitions).map(partition)));

@@ -4,7 +4,8 @@
 //! * [`checks`]: what a leader demands of a batch before it takes it.
 //! * [`following`]: what a follower appends and cuts.
 //! * [`lease`]: until when this broker may lead what others hold, too.
-//! * [`isr_changes`]: which partitions have something to ask the controller about their in-sync replicas.
+//! * [`gathering`]: which partitions have something to ask the controller, or are to be handed over.
+//! * [`handing_over`]: how a leader stops in favour of another replica that has all that it has.
 //! * [`waiting`]: fetches that wait for bytes and produces that wait for replicas.
 //! * [`syncing`]: one `fdatasync` for all who wait for one.
 //! * [`cleaning`]: which log is compacted next, and how fast.
@@ -19,7 +20,8 @@
 pub mod checks;
 pub mod cleaning;
 pub mod following;
-pub mod isr_changes;
+pub mod gathering;
+pub mod handing_over;
 pub mod lease;
 pub mod manager;
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct Replica {
     /// Of a leader: where the log ended when its leadership began. Below it, the high watermark may be behind what the
     /// leader before had told consumers.
     epoch_start: Offset,
+    /// To whom the leader is to hand over.
+    heir: Option<NodeId>,
     /// When the leader epoch began here (ms): in-sync followers that were not heard of since were in sync then.
     epoch_began_ms: i64,
 }
@@ -171,6 +173,7 @@ impl Replica {
             followers: BTreeMap::new(),
             high_watermark,
             epoch_start: Offset::NONE,
+            heir: None,
             epoch_began_ms: 0,
         }
     }
@@ -210,6 +213,7 @@ impl Replica {
         // A proposal was for the partition epoch before: it has happened by now, or never will.
         self.in_sync = InSync::of(&image.isr);
         self.replicas.clone_from(&image.replicas);
+        self.heir = image.heir;
         self.followers.retain(|follower, _| image.replicas.contains(follower));
         turn
     }
@@ -234,6 +238,11 @@ impl Replica {
 
     pub fn partition_epoch(&self) -> i32 {
         self.partition_epoch
+    }
+
+    /// To whom the controller wants the leader to hand over.
+    pub fn heir(&self) -> Option<NodeId> {
+        self.heir
     }
 
     pub fn replicas(&self) -> &[NodeId] {
@@ -493,6 +502,7 @@ mod tests {
             adding_replicas: Vec::new(),
             removing_replicas: Vec::new(),
             recovering: false,
+            heir: None,
         }
     }
 

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use super::checks::{self, CheckError};
+use super::handing_over::HandingOver;
 use super::manager::Topic;
 use super::replica::{EpochError, FollowerError, FollowerFetch, IsrProposal, Replica, Turn};
 use super::syncing::{Syncing, Work};
@@ -55,6 +56,8 @@ pub struct Partition {
 pub(super) struct State {
     pub(super) replica: Replica,
     acknowledgements: Acknowledgements<Waiter>,
+    /// While it is, the log is suspended. Changes under `turning`.
+    pub(super) handing_over: Option<HandingOver>,
 }
 
 /// Why a produce failed.
@@ -206,6 +209,7 @@ impl Partition {
             state: RwLock::new(State {
                 replica: Replica::new(node, high_watermark),
                 acknowledgements: Acknowledgements::default(),
+                handing_over: None,
             }),
             waiting_fetches: WaitingFetches::default(),
             waiting_committed: WaitingFetches::default(),
@@ -219,7 +223,7 @@ impl Partition {
 
     /// Follows the controller. The log is told of a new leader epoch first: what was checked in an earlier one is
     /// refused from then on, and where a leadership begins nothing is between its start and what it finds.
-    pub fn apply(&self, image: &PartitionImage) -> io::Result<()> {
+    pub fn apply(self: &Arc<Self>, image: &PartitionImage) -> io::Result<()> {
         let _one_at_a_time = self.turning.lock();
         let turn = self.state.read().replica.turn(image);
         let told = match turn {
@@ -240,8 +244,12 @@ impl Partition {
             }
             Turn::Nothing | Turn::Same => Ok(()),
         };
+        let mut was_handing_over = None;
         self.changed(|state| {
             state.replica.apply(image, self.log.log_end_offset(), self.log.monotonic_ms());
+            if turn != Turn::Nothing {
+                was_handing_over = state.handing_over.take();
+            }
             match turn {
                 Turn::Lead(epoch) => {
                     state.acknowledgements.lead(epoch);
@@ -251,6 +259,13 @@ impl Partition {
                 Turn::Nothing | Turn::Same => Vec::new(),
             }
         });
+        if was_handing_over.is_some() {
+            // Where the leadership has ended, it did with it.
+            self.log.resume();
+        }
+        if turn != Turn::Nothing && self.heir().is_some() {
+            self.work.to_hand_over.push(self);
+        }
         self.advance_high_watermark();
         self.wake_all_fetches();
         told
@@ -271,6 +286,7 @@ impl Partition {
         self.log.end_leadership();
         self.changed(|state| {
             state.replica.retire();
+            state.handing_over = None;
             state.acknowledgements.end()
         });
         self.wake_all_fetches();
@@ -417,7 +433,7 @@ impl Partition {
 
     /// Whether records are taken and read here: this node leads by the metadata that it knows, and nobody else can by
     /// later metadata.
-    fn leads(&self, replica: &Replica) -> bool {
+    pub(super) fn leads(&self, replica: &Replica) -> bool {
         replica.is_leader() && (replica.replicas().len() == 1 || self.work.may_lead())
     }
 
@@ -727,6 +743,7 @@ impl Partition {
                 config.log.flush_messages == 1 && !is_planted(Planted::EarlyAcknowledgement);
             let own_end = if is_synced_first { self.log.recovery_point() } else { self.log.log_end_offset() };
             let moved = state.replica.advance(own_end, config.min_insync_replicas);
+            state.look_whether_drained();
             let told = match moved {
                 true => state.acknowledgements.advanced(state.replica.high_watermark()),
                 false => Vec::new(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::isr_changes::IsrChanges;
+use super::gathering::Gathering;
 use super::lease::Lease;
 use crate::env::planted::{Planted, is_planted};
 use crate::env::{Blocking, Tasks, panics};
@@ -28,7 +28,10 @@ pub struct Work {
     pub blocking: Arc<dyn Blocking>,
     /// End with the node.
     pub tasks: Tasks,
-    pub isr_changes: Arc<IsrChanges>,
+    /// Those of which the in-sync replicas are to change.
+    pub isr_changes: Arc<Gathering>,
+    /// Those that are to get another leader.
+    pub to_hand_over: Arc<Gathering>,
     /// `None`: this broker leads whatever the metadata says.
     lease: Option<Lease>,
     syncs: Arc<Semaphore>,
@@ -40,6 +43,7 @@ impl Work {
             blocking,
             tasks,
             isr_changes: Arc::default(),
+            to_hand_over: Arc::default(),
             lease: None,
             syncs: Arc::new(Semaphore::new(SYNCS_AT_A_TIME)),
         }

@@ -51,6 +51,7 @@ impl Place {
                 adding_replicas: Vec::new(),
                 removing_replicas: Vec::new(),
                 recovering: false,
+                heir: None,
             }),
         ];
         let image = MetadataImage::default().with(&records).unwrap();

@@ -80,6 +80,7 @@ pub(crate) fn partition(topic: u128, partition: i32) -> MetadataRecord {
         adding_replicas: vec![],
         removing_replicas: vec![],
         recovering: false,
+        heir: None,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::controller::{AlterPartition, ControllerHandle, IsrMember};
 use crate::env::Tasks;
 use crate::metadata::MetadataImage;
 use crate::partition::Partition;
-use crate::partition::isr_changes::IsrChanges;
+use crate::partition::gathering::Gathering;
 use crate::partition::replica::IsrProposal;
 use crate::types::NodeId;
 
@@ -53,7 +53,7 @@ async fn watch_lag(context: Arc<Context>) {
     }
 }
 
-async fn ask(context: Arc<Context>, changes: Arc<IsrChanges>, controller: ControllerHandle) {
+async fn ask(context: Arc<Context>, changes: Arc<Gathering>, controller: ControllerHandle) {
     let mut failures: u32 = 0;
     // Those that were asked for and are not settled.
     let mut unsettled: Vec<Arc<Partition>> = Vec::new();

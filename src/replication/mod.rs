@@ -5,6 +5,7 @@
 //! * [`session`]: what each fetch has to say (KIP-227).
 //! * [`taking`]: what becomes of an answer: records are appended, logs cut where they part.
 //! * [`isr`]: changes of in-sync replicas, asked for in one request at a time.
+//! * [`hand_over`]: leaderships that go to other replicas, as planned.
 //!
 //! Kafka's protocol of followers: a fetch tells where the log ends, the epoch of its last record and the epoch of the leader that is
 //! followed. The leader answers with records, or says where the two logs part (KIP-595), which is where the follower cuts. So
@@ -17,6 +18,7 @@
 //! Locks: `assigned`, then a fetcher's `place`; both for moments.
 
 mod fetcher;
+pub mod hand_over;
 pub mod isr;
 mod session;
 mod taking;
@@ -30,7 +32,7 @@ use parking_lot::Mutex;
 
 use crate::client::peers::Peers;
 use crate::config::rooms::replication::ReplicationConfig;
-use crate::controller::BrokerIdentity;
+use crate::controller::{BrokerIdentity, ControllerHandle};
 use crate::env::{Surroundings, Tasks};
 use crate::metadata::{MetadataDelta, MetadataImage};
 use crate::partition::PartitionManager;
@@ -115,6 +117,11 @@ impl Replication {
             let fetchers = assigned.fetchers.range((*broker, 0)..=(*broker, u16::MAX));
             fetchers.for_each(|(_, fetcher)| fetcher.leader_changed());
         }
+    }
+
+    /// Hands over all that this broker leads and others have: it shuts down.
+    pub async fn hand_over_all(&self, controller: &ControllerHandle) {
+        hand_over::hand_over_all(&self.context, controller).await;
     }
 
     /// Looks at every partition: at the start, and when some have come up that were offline.

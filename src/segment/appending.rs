@@ -53,7 +53,7 @@ impl Log {
     pub fn append(&self, request: AppendRequest) -> Append {
         if let Some(mut writer) = self.writer.try_lock() {
             // Who queued earlier goes first.
-            if self.queue.lock().is_empty() {
+            if !writer.leadership.is_suspended() && self.queue.lock().is_empty() {
                 let mut answer = None;
                 self.write_all(&mut writer, vec![(request, Asker::Caller)], &mut answer);
                 drop(writer);
@@ -67,10 +67,13 @@ impl Log {
         Append::Queued(receiver)
     }
 
-    /// Writes what queued, unless somebody holds the writer lock, who then will.
+    /// Writes what queued, unless somebody holds the writer lock, who then will, or the leadership is suspended.
     pub(super) fn append_queued(&self) {
         while !self.queue.lock().is_empty() {
             let Some(mut writer) = self.writer.try_lock() else { return };
+            if writer.leadership.is_suspended() {
+                return;
+            }
             let queued = std::mem::take(&mut *self.queue.lock());
             let requests =
                 queued.into_iter().map(|queued| (queued.request, Asker::Waiting(queued.answer))).collect();

@@ -11,6 +11,8 @@ use crate::types::LeaderEpoch;
 pub struct Leadership {
     epoch: LeaderEpoch,
     role: Role,
+    /// The leader writes nothing for the moment: what comes queues.
+    is_suspended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub struct LeadershipEnded {
 
 impl Default for Leadership {
     fn default() -> Self {
-        Self { epoch: LeaderEpoch::NONE, role: Role::Nobody }
+        Self { epoch: LeaderEpoch::NONE, role: Role::Nobody, is_suspended: false }
     }
 }
 
@@ -56,6 +58,22 @@ impl Leadership {
     /// Nobody writes any more, until a later epoch begins (or this one does again).
     pub fn end(&mut self) {
         self.role = Role::Nobody;
+        self.is_suspended = false;
+    }
+
+    /// The leader of `epoch` writes nothing until it resumes, or its leadership ends.
+    pub fn suspend(&mut self, epoch: LeaderEpoch) -> Result<(), LeadershipEnded> {
+        self.check_leads(epoch)?;
+        self.is_suspended = true;
+        Ok(())
+    }
+
+    pub fn resume(&mut self) {
+        self.is_suspended = false;
+    }
+
+    pub fn is_suspended(&self) -> bool {
+        self.is_suspended
     }
 
     fn begin(&mut self, epoch: LeaderEpoch, role: Role) -> Result<(), EpochBack> {
@@ -64,7 +82,7 @@ impl Leadership {
         if epoch < self.epoch || changes_sides {
             return Err(EpochBack { asked: epoch, known: self.epoch });
         }
-        *self = Self { epoch, role };
+        *self = Self { epoch, role, is_suspended: false };
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::compaction::Compaction;
 use super::epoch_file::EpochFile;
 use super::file_cache::{FileCache, FileKind};
-use super::leadership::{EpochBack, Leadership};
+use super::leadership::{EpochBack, Leadership, LeadershipEnded};
 use super::producer_state::{ProducerState, ProducerSummary};
 use super::removals::{Removals, remove};
 use super::room::Room;
@@ -290,6 +290,22 @@ impl Log {
         begun.inspect_err(|_| writer.leadership.end())?;
         self.epochs.forget_without_records(self.log_end_offset().0);
         Ok(())
+    }
+
+    /// Nothing is written any more in this node's leadership of `epoch`: what comes queues, in order, until the log is
+    /// [resumed](Self::resume) or the leadership ends, when it is refused. Returns where the log ends until then.
+    ///
+    /// # Errors
+    /// That leadership is over.
+    pub fn suspend(&self, epoch: LeaderEpoch) -> Result<Offset, LeadershipEnded> {
+        let mut writer = self.lock_writer();
+        writer.leadership.suspend(epoch)?;
+        Ok(self.log_end_offset())
+    }
+
+    /// Writes on, what has queued first.
+    pub fn resume(&self) {
+        self.lock_writer().leadership.resume();
     }
 
     /// Nobody writes to the log any more.

@@ -81,6 +81,8 @@ pub struct PartitionImage {
     pub removing_replicas: Vec<NodeId>,
     /// True after an unclean election until the leader has recovered (KIP-704).
     pub recovering: bool,
+    /// To whom the leader is to hand over, once that one has all of its log.
+    pub heir: Option<NodeId>,
 }
 
 /// A record that does not fit the image that it was replayed on. The controller never makes one; it
@@ -416,6 +418,7 @@ impl MetadataImage {
             adding_replicas: registration.adding_replicas.clone(),
             removing_replicas: registration.removing_replicas.clone(),
             recovering: registration.recovering,
+            heir: registration.heir,
         };
         if !partition.is_consistent() {
             return Err(ReplayError::PartitionInconsistent(topic.name.clone(), index));
@@ -561,6 +564,7 @@ impl TopicImage {
                 adding_replicas: partition.adding_replicas.clone(),
                 removing_replicas: partition.removing_replicas.clone(),
                 recovering: partition.recovering,
+                heir: partition.heir,
             })
         };
         std::iter::once(MetadataRecord::Topic { name: self.name.to_string(), id: self.id })
@@ -578,6 +582,11 @@ impl PartitionImage {
             Some(PartitionChange::NO_LEADER) => (None, LeaderEpoch(self.leader_epoch.0 + 1)),
             Some(leader) => (Some(leader), LeaderEpoch(self.leader_epoch.0 + 1)),
         };
+        let heir = match change.heir {
+            Some(PartitionChange::NO_LEADER) => None,
+            None if change.leader.is_some() => None,
+            heir => heir.or(self.heir),
+        };
         PartitionImage {
             replicas: or(&change.replicas, &self.replicas),
             isr: or(&change.isr, &self.isr),
@@ -592,6 +601,7 @@ impl PartitionImage {
             adding_replicas: or(&change.adding_replicas, &self.adding_replicas),
             removing_replicas: or(&change.removing_replicas, &self.removing_replicas),
             recovering: change.recovering.unwrap_or(self.recovering),
+            heir,
         }
     }
 

@@ -21,6 +21,7 @@ fn partition(topic_id: TopicId, partition: i32) -> MetadataRecord {
         adding_replicas: vec![],
         removing_replicas: vec![],
         recovering: false,
+        heir: None,
     })
 }
 

@@ -148,6 +148,16 @@ impl Invariants {
         Ok(())
     }
 
+    /// A leader that handed over wrote nothing after its heir had everything: what it alone acknowledged is not lost.
+    pub(super) fn handed_over(&mut self, leader: &Broker, after: &PartitionImage, end: Offset) -> Step {
+        match after.leader {
+            Some(heir) if heir != leader.id && leader.log.end() != end => {
+                Err(format!("{} handed over to {heir} at {end}, and wrote on", leader.id))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What is acknowledged with acks=all is committed, at its offset.
     pub(super) fn acknowledged(&mut self, value: u64, end: Offset) -> Step {
         match self.committed.get(end.0 as usize - 1) {

@@ -17,11 +17,12 @@ mod invariants;
 
 use std::collections::BTreeMap;
 
+use super::handing_over::HandOverProposal;
 use super::replica::{FollowerFetch, IsrProposal, Replica, Turn};
 use super::waiting::{Acknowledgements, Committed};
 use crate::controller::{
     AlterPartition, BrokerIdentity, BrokerRegistration, BrokerTransition, ConfigSchema, ControllerConfig,
-    Decider, ElectLeaders, ElectionKind, IsrMember,
+    Decider, ElectLeaders, ElectionKind, HandOver, HandOvers, IsrMember,
 };
 use crate::env::Chance;
 use crate::env::sim::SimRandom;
@@ -66,11 +67,13 @@ enum Planted {
     DivergingIsProgress,
     /// A follower takes whatever answer comes, and not that of its last fetch alone.
     StaleFetchAnswer,
+    /// A leader that has asked for its heir to lead writes on before it knows what came of it.
+    WritesOnAfterAsking,
     /// A fetch counts for the present process of a follower, though an earlier one has sent it (KIP-903).
     FetchOfAnotherProcess,
 }
 
-const PLANTED: [Planted; 7] = [
+const PLANTED: [Planted; 8] = [
     Planted::AppendNotFenced,
     Planted::WaiterByOffsetOnly,
     Planted::StaleDecision,
@@ -78,6 +81,7 @@ const PLANTED: [Planted; 7] = [
     Planted::TruncateToHighWatermark,
     Planted::ElrWithoutLeastInSync,
     Planted::DivergingIsProgress,
+    Planted::WritesOnAfterAsking,
 ];
 
 /// They need a message that is late at the right moment.
@@ -153,6 +157,15 @@ struct Broker {
     checked: Vec<(LeaderEpoch, u64, bool)>,
     /// As its checkpoint says.
     noted_high_watermark: Offset,
+    handing_over: Option<HandingOver>,
+}
+
+/// A leader that has stopped to write, until its heir has all.
+#[derive(Clone, Copy, Debug)]
+struct HandingOver {
+    proposal: HandOverProposal,
+    end: Offset,
+    is_asked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +173,7 @@ enum Ask {
     Register,
     Unfence { epoch: i64 },
     Alter { epoch: i64, proposal: IsrProposal },
+    HandOver { epoch: i64, proposal: HandOverProposal },
 }
 
 #[derive(Clone, Debug)]
@@ -306,6 +320,7 @@ impl World {
                 adding_replicas: Vec::new(),
                 removing_replicas: Vec::new(),
                 recovering: false,
+                heir: None,
             }),
         ];
         let image = image.with(&records).expect("a topic is made");
@@ -323,6 +338,7 @@ impl World {
                 acknowledgements: Acknowledgements::default(),
                 checked: Vec::new(),
                 noted_high_watermark: Offset(0),
+                handing_over: None,
             })
             .collect();
         let mut world = Self {
@@ -437,7 +453,8 @@ impl World {
                 self.take_over(at)?;
                 self.keep_house(at);
                 self.fetch(at);
-                while !self.brokers[at].checked.is_empty() {
+                // Who hands over writes nothing.
+                for _ in 0..self.brokers[at].checked.len() {
                     self.write(at)?;
                 }
             }
@@ -500,6 +517,12 @@ impl World {
             Turn::Same | Turn::Nothing => {}
         }
         broker.replica.apply(&now, broker.log.end(), self.now_ms);
+        if turn != Turn::Nothing {
+            if let Some(asked) = broker.handing_over.take().filter(|it| it.is_asked) {
+                self.invariants.handed_over(broker, &now, asked.end)?;
+            }
+            broker.log.leadership.resume();
+        }
         tracing::debug!(id = %broker.id, ?turn, isr = ?now.isr, end = %broker.log.end(), "follows the image");
         if let Turn::Lead(epoch) = turn {
             self.invariants.leads(broker, epoch)?;
@@ -522,7 +545,7 @@ impl World {
         let is_unfenced = self.is(Planted::AppendNotFenced);
         let is_by_offset = self.is(Planted::WaiterByOffsetOnly);
         let broker = &mut self.brokers[at];
-        if broker.checked.is_empty() {
+        if broker.checked.is_empty() || broker.log.leadership.is_suspended() {
             return Ok(());
         }
         let (epoch, value, acks_all) = broker.checked.remove(0);
@@ -614,6 +637,8 @@ impl World {
         if known.fenced {
             return self.send(Message::Ask { from, incarnation, ask: Ask::Unfence { epoch } });
         }
+        self.hand_over(at, epoch);
+        let broker = &self.brokers[at];
         let (end, now_ms) = (broker.log.end(), self.now_ms);
         let replica = &mut self.brokers[at].replica;
         let proposal = replica
@@ -621,6 +646,40 @@ impl World {
             .or_else(|| replica.propose_shrink(end, now_ms, LAG_MS_MAX, active_epoch(&image)));
         if let Some(proposal) = proposal {
             self.send(Message::Ask { from, incarnation, ask: Ask::Alter { epoch, proposal } });
+        }
+    }
+
+    /// A leader with an heir stops to write, asks once the heir has all, and may give up before that.
+    fn hand_over(&mut self, at: usize, epoch: i64) {
+        let gives_up = self.random.one_in(4);
+        let writes_on = self.is(Planted::WritesOnAfterAsking);
+        let broker = &mut self.brokers[at];
+        let Broker { replica, log, handing_over, .. } = broker;
+        let leader_epoch = replica.leader_epoch();
+        match handing_over {
+            None => {
+                let Some(heir) = replica.heir().filter(|_| replica.is_leader()) else { return };
+                if log.leadership.suspend(leader_epoch).is_ok() {
+                    let partition_epoch = replica.partition_epoch();
+                    let proposal = HandOverProposal { heir, leader_epoch, partition_epoch };
+                    *handing_over = Some(HandingOver { proposal, end: log.end(), is_asked: false });
+                }
+            }
+            Some(it) => {
+                let heir = replica.followers().get(&it.proposal.heir);
+                it.is_asked |= heir.is_some_and(|heir| heir.log_end >= it.end);
+                if it.is_asked {
+                    let (proposal, incarnation) = (it.proposal, broker.incarnation);
+                    if writes_on {
+                        broker.log.leadership.resume();
+                    }
+                    let ask = Ask::HandOver { epoch, proposal };
+                    self.send(Message::Ask { from: at, incarnation, ask });
+                } else if gives_up {
+                    *handing_over = None;
+                    log.leadership.resume();
+                }
+            }
         }
     }
 
@@ -668,6 +727,7 @@ impl World {
         broker.is_up = false;
         broker.log.reopen();
         broker.epoch = None;
+        broker.handing_over = None;
         broker.awaits = None;
         broker.checked.clear();
         broker.acknowledgements = Acknowledgements::default();
@@ -866,7 +926,7 @@ impl World {
         self.propose(controller, records, None);
     }
 
-    /// Somebody asks for the preferred leader, who takes over from one that is well.
+    /// Somebody asks for the preferred leader, to whom one that is well hands over.
     fn elect(&mut self) {
         let controller = self.active;
         self.controllers[controller].0 = self.base(controller);
@@ -896,8 +956,10 @@ impl World {
                 if self.brokers[from].incarnation != incarnation {
                     return;
                 }
+                // One that lost nothing has ended in order, also when it never learned the epoch that it had.
+                let had = image.broker(id).map_or(-1, |known| known.epoch);
                 let registration = BrokerRegistration {
-                    previous_epoch: self.brokers[from].closed_epoch,
+                    previous_epoch: if self.brokers[from].closed_epoch == -1 { -1 } else { had },
                     ..registration(from, incarnation, false)
                 };
                 let decision = Self::decide(&image, |decider| decider.register_broker(&registration));
@@ -932,6 +994,13 @@ impl World {
                     .is_some_and(|answer| *answer == Err(kafka_protocol::ResponseError::IneligibleReplica));
                 let refused = Message::Refused { to, incarnation, proposal: proposal.clone() };
                 (decision.records, is_refused.then_some(refused))
+            }
+            Ask::HandOver { epoch, proposal } => {
+                let HandOverProposal { heir, leader_epoch, partition_epoch } = *proposal;
+                let broker = BrokerIdentity { id, epoch: *epoch };
+                let asked = HandOver { topic_id: TOPIC, partition: 0, leader_epoch, partition_epoch, heir };
+                let request = HandOvers { broker, partitions: vec![asked] };
+                (Self::decide(&image, |decider| decider.hand_over(&request)).records, None)
             }
         };
         self.propose(controller, records, answer);

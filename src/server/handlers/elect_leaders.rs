@@ -1,13 +1,15 @@
 //! ElectLeaders (key 43, KIP-183 and KIP-460): the preferred leader, or any replica where there is no leader. The answer
 //! waits until this node follows the change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use tokio::time::{Instant, timeout_at};
 
 use super::topic_name;
-use crate::controller::{ElectLeaders, ElectionKind};
+use crate::controller::{ElectLeaders, ElectionKind, PartitionName};
 use crate::protocol::guard::shapes;
 use crate::protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use crate::protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
@@ -78,21 +80,49 @@ impl AnswerLater for ElectLeadersRequest {
             };
             topics.iter().flat_map(of).collect()
         });
+        let timeout = Duration::from_millis(u64::try_from(self.timeout_ms).unwrap_or_default());
+        let deadline = Instant::now() + timeout;
         let controller = broker.controller.within_ms(self.timeout_ms);
         let answers = match controller.elect_leaders(ElectLeaders { kind, partitions }).await {
             Ok(answers) => answers,
             Err(error) => return self.error_response(request.version, &error.into()),
         };
+        let elected =
+            answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(name, _)| name.clone()).collect();
+        let not_yet = not_elected(&broker, elected, deadline).await;
         broker.wait_applied().await;
         let mut topics: BTreeMap<String, Vec<PartitionResult>> = BTreeMap::new();
         for ((topic, index), answer) in answers {
-            let error = answer.err().map(WireError::from);
+            let late = not_yet.contains(&(topic.clone(), index)).then(|| {
+                let message = "The leader has not handed over yet.".to_owned();
+                WireError::new(ResponseError::RequestTimedOut, message)
+            });
+            let error = answer.err().map(WireError::from).or(late);
             topics.entry(topic).or_default().push(partition_result(index, error.as_ref()));
         }
         let topics = topics.into_iter().map(|(topic, results)| {
             ReplicaElectionResult::default().with_topic(topic_name(&topic)).with_partition_result(results)
         });
         ElectLeadersResponse::default().with_replica_election_results(topics.collect())
+    }
+}
+
+/// Waits until the leaders of these partitions have handed over to their heirs, and gives those that have not until the
+/// deadline.
+async fn not_elected(
+    broker: &Broker,
+    mut partitions: BTreeSet<PartitionName>,
+    deadline: Instant,
+) -> BTreeSet<PartitionName> {
+    let mut applied = broker.quorum.applied();
+    loop {
+        let image = broker.image();
+        partitions.retain(|(topic, index)| {
+            image.partition(topic, *index).is_some_and(|partition| partition.heir.is_some())
+        });
+        if partitions.is_empty() || !matches!(timeout_at(deadline, applied.changed()).await, Ok(Ok(_))) {
+            return partitions;
+        }
     }
 }
 

@@ -313,6 +313,7 @@ mod tests {
             adding_replicas: Vec::new(),
             removing_replicas: Vec::new(),
             recovering: false,
+            heir: None,
         };
         let told = |here| {
             let health = Health::of(&image, &partition, here);

@@ -1,7 +1,6 @@
-//! Partitions whose leader has something to ask the controller about their in-sync replicas.
-//!
-//! Whoever notices it (the fetch of a follower that has caught up, the look at those that lag) puts the partition here;
-//! one task takes all that have gathered along in one request (`replication::isr`).
+//! Partitions that gather until one task takes all of them along: those whose leader has something to ask the controller
+//! about their in-sync replicas (`replication::isr`), and those that their leader is to hand over
+//! (`replication::hand_over`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -12,14 +11,14 @@ use tokio::sync::Notify;
 use super::Partition;
 use crate::types::TopicPartition;
 
-/// The partitions that wait to be asked for, each once.
+/// Partitions that wait for their turn, each once.
 #[derive(Debug, Default)]
-pub struct IsrChanges {
+pub struct Gathering {
     waiting: Mutex<BTreeMap<TopicPartition, Weak<Partition>>>,
     come: Notify,
 }
 
-impl IsrChanges {
+impl Gathering {
     pub fn push(&self, partition: &Arc<Partition>) {
         self.waiting.lock().insert(partition.name.clone(), Arc::downgrade(partition));
         self.come.notify_one();
