@@ -13,7 +13,7 @@ use crate::env::Chance;
 const JITTER: f64 = 0.2;
 
 /// Pauses that double from the first (`retry.backoff.ms`) up to the longest (`retry.backoff.max.ms`).
-pub struct Backoff {
+pub(crate) struct Backoff {
     chance: Arc<dyn Chance>,
     first_ms: u64,
     max_ms: u64,
@@ -21,14 +21,14 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    pub fn new(first_ms: u64, max_ms: u64, chance: Arc<dyn Chance>) -> Self {
+    pub(crate) fn new(first_ms: u64, max_ms: u64, chance: Arc<dyn Chance>) -> Self {
         // As in Kafka: a first pause that is longer than the longest is the longest.
         let max_ms = max_ms.max(1);
         let first_ms = first_ms.clamp(1, max_ms);
         Self { chance, first_ms, max_ms, next_ms: first_ms }
     }
 
-    pub fn next_pause(&mut self) -> Duration {
+    pub(crate) fn next_pause(&mut self) -> Duration {
         let share = self.chance.next_u64() as f64 / u64::MAX as f64;
         let factor = 1.0 - JITTER + 2.0 * JITTER * share;
         let pause = Duration::from_millis(self.next_ms).mul_f64(factor);
@@ -37,19 +37,19 @@ impl Backoff {
     }
 
     /// What was tried has succeeded: the next pause is the first again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next_ms = self.first_ms;
     }
 }
 
 /// Tries until a deadline.
-pub struct Retries {
+pub(crate) struct Retries {
     backoff: Backoff,
     deadline: Instant,
 }
 
 impl Retries {
-    pub fn new(backoff: Backoff, timeout: Duration) -> Self {
+    pub(crate) fn new(backoff: Backoff, timeout: Duration) -> Self {
         Self { backoff, deadline: Instant::now() + timeout }
     }
 
@@ -57,7 +57,7 @@ impl Retries {
     ///
     /// # Errors
     /// The error itself, when it does not pass or there is no time for another attempt.
-    pub async fn after(&mut self, error: ClientError, passes: bool) -> Result<(), ClientError> {
+    pub(crate) async fn after(&mut self, error: ClientError, passes: bool) -> Result<(), ClientError> {
         let pause = self.backoff.next_pause();
         if !passes || Instant::now() + pause > self.deadline {
             return Err(error);
@@ -67,7 +67,7 @@ impl Retries {
     }
 
     /// Calls `attempt` until it succeeds, fails with what does not pass, or the time is over; the error is the last one met.
-    pub async fn run<T>(
+    pub(crate) async fn run<T>(
         mut self,
         passes: impl Fn(&ClientError) -> bool,
         mut attempt: impl AsyncFnMut() -> Result<T, ClientError>,

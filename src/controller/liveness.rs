@@ -39,19 +39,19 @@ pub(super) struct Look {
 }
 
 impl Liveness {
-    pub fn new(session_timeout: Duration) -> Self {
+    pub(super) fn new(session_timeout: Duration) -> Self {
         Self { session_timeout, sessions: BTreeMap::new(), connections: HashMap::new() }
     }
 
     /// This node has become the active controller, or has been asleep: what it heard before says nothing.
-    pub fn begin(&mut self, image: &MetadataImage, now: Instant) {
+    pub(super) fn begin(&mut self, image: &MetadataImage, now: Instant) {
         let session = |broker: &BrokerImage| (broker.id, Session { epoch: broker.epoch, heard: now });
         let live = image.brokers().values().filter(|broker| !broker.fenced);
         self.sessions = live.map(|broker| session(broker)).collect();
     }
 
     /// A broker gives its signs of life over this connection.
-    pub fn connected(&mut self, broker: BrokerIdentity, connection: u64) {
+    pub(super) fn connected(&mut self, broker: BrokerIdentity, connection: u64) {
         self.connections.insert(connection, broker);
     }
 
@@ -63,7 +63,7 @@ impl Liveness {
     }
 
     /// A heartbeat; `None` where something has to be decided about it.
-    pub fn beat(
+    pub(super) fn beat(
         &mut self,
         image: &MetadataImage,
         beat: &Heartbeat,
@@ -80,12 +80,12 @@ impl Liveness {
     }
 
     /// Nothing more comes over this connection. Gives whose it was.
-    pub fn closed(&mut self, connection: u64) -> Option<BrokerIdentity> {
+    pub(super) fn closed(&mut self, connection: u64) -> Option<BrokerIdentity> {
         self.connections.remove(&connection)
     }
 
     /// Whether the broker was heard of after this moment.
-    pub fn heard_after(&self, broker: BrokerIdentity, moment: Instant) -> bool {
+    pub(super) fn heard_after(&self, broker: BrokerIdentity, moment: Instant) -> bool {
         let session = self.sessions.get(&broker.id).filter(|session| session.epoch == broker.epoch);
         session.is_some_and(|session| session.heard > moment)
     }
@@ -97,7 +97,7 @@ impl Liveness {
 
     /// Whose sessions are over. A broker that is new here begins one. The broker of the active controller itself, `own`, is
     /// alive where this runs.
-    pub fn look(&mut self, image: &MetadataImage, own: NodeId, now: Instant) -> Look {
+    pub(super) fn look(&mut self, image: &MetadataImage, own: NodeId, now: Instant) -> Look {
         self.sessions.retain(|id, _| image.broker(*id).is_some());
         let mut look = Look::default();
         for broker in image.brokers().values().filter(|broker| !broker.fenced && broker.id != own) {
@@ -119,7 +119,7 @@ impl Liveness {
     /// Refuses a second process under the id of one that lives. A restarted process is known by its data folder: only
     /// one process at a time can have it. (That holds for a process's first registration. One whose registration is gone has to
     /// give way to whoever is registered now, lest two with copies of one folder drive each other out for ever.)
-    pub fn admit(
+    pub(super) fn admit(
         &self,
         image: &MetadataImage,
         request: &BrokerRegistration,

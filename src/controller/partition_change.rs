@@ -72,7 +72,7 @@ pub(super) struct PartitionChanger<'a> {
 
 impl<'a> PartitionChanger<'a> {
     /// The partition as it is.
-    pub fn of(before: &'a PartitionImage, rules: Rules) -> Self {
+    pub(super) fn of(before: &'a PartitionImage, rules: Rules) -> Self {
         Self {
             before,
             rules,
@@ -89,7 +89,7 @@ impl<'a> PartitionChanger<'a> {
     }
 
     /// The change, led by one whom `can_lead` finds alive; empty when all stays as it is. The caller puts in whose it is.
-    pub fn build(mut self, can_lead: impl Fn(NodeId) -> bool) -> PartitionChange {
+    pub(super) fn build(mut self, can_lead: impl Fn(NodeId) -> bool) -> PartitionChange {
         self.complete_reassignment(&can_lead);
         let (mut eligible, mut last_known) = self.eligible();
         if self.isr.is_empty() && !self.rules.keeps_eligible && self.lost.is_none() {

@@ -56,7 +56,7 @@ pub(super) struct World {
 
 impl World {
     /// Decides, checks that nothing breaks the invariants, and replays.
-    pub fn decide<R>(&mut self, decide: impl FnOnce(&mut Decider<'_>) -> Decision<R>) -> R {
+    pub(super) fn decide<R>(&mut self, decide: impl FnOnce(&mut Decider<'_>) -> Decision<R>) -> R {
         let decider = &mut Decider { image: &self.image, config: &CONFIG, chance: &self.chance };
         let decision = decide(decider);
         let next = self.image.with(&decision.records).unwrap();
@@ -66,16 +66,16 @@ impl World {
         decision.response
     }
 
-    pub fn register(&mut self, id: i32, incarnation: u128, rack: Option<&str>) -> i64 {
+    pub(super) fn register(&mut self, id: i32, incarnation: u128, rack: Option<&str>) -> i64 {
         self.decide(|decider| decider.register_broker(&registration(id, incarnation, rack))).unwrap()
     }
 
-    pub fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, ControllerError> {
+    pub(super) fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, ControllerError> {
         let request = CreateTopics { topics: vec![topic], validate_only: false };
         self.decide(|decider| decider.create_topics(&request)).pop().unwrap().1
     }
 
-    pub fn partition(&self, topic: &str, index: i32) -> PartitionImage {
+    pub(super) fn partition(&self, topic: &str, index: i32) -> PartitionImage {
         PartitionImage::clone(self.image.partition(topic, index).unwrap())
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let own = self.quorum.node_id();
         loop {
             while self.quorum.leader() != Some(own) {

@@ -34,7 +34,11 @@ pub(super) struct ControllerSide {
 
 impl ControllerSide {
     /// Takes the listeners for controllers.
-    pub fn new(config: &BrokerConfig, surroundings: &Surroundings, bound: &mut Bound) -> (FrontSender, Self) {
+    pub(super) fn new(
+        config: &BrokerConfig,
+        surroundings: &Surroundings,
+        bound: &mut Bound,
+    ) -> (FrontSender, Self) {
         let (sender, front) = watch::channel(None);
         let side = Self {
             peers: Peers::new(NodeId(config.node.id), surroundings),
@@ -47,7 +51,7 @@ impl ControllerSide {
     }
 
     /// Lets others in from now on.
-    pub fn serve(&self, quorum: &MetadataQuorum) {
+    pub(super) fn serve(&self, quorum: &MetadataQuorum) {
         for (at, acceptor) in self.acceptors.lock().drain(..).enumerate() {
             let (quorum, front) = (quorum.clone(), self.front.clone());
             let index = self.first_index + at;
@@ -57,7 +61,7 @@ impl ControllerSide {
     }
 
     /// Lets nobody in any more, and ends the quorum.
-    pub async fn stop(&self, quorum: Option<&MetadataQuorum>) {
+    pub(super) async fn stop(&self, quorum: Option<&MetadataQuorum>) {
         self.acceptors.lock().clear();
         self.tasks.stop().await;
         if let Some(quorum) = quorum {

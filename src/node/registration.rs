@@ -52,7 +52,7 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Registers this process. Answers when this node's image holds the registration.
-    pub async fn new(
+    pub(super) async fn new(
         controller: ControllerHandle,
         quorum: MetadataQuorum,
         rhythm: Rhythm,
@@ -82,12 +82,12 @@ impl Registration {
     }
 
     /// This process as the controller knows it. It changes when it is registered anew.
-    pub fn identity(&self) -> watch::Receiver<BrokerIdentity> {
+    pub(super) fn identity(&self) -> watch::Receiver<BrokerIdentity> {
         self.identity.subscribe()
     }
 
     /// Keeps this broker registered and heard of; `applied` is how far it follows the metadata. Never ends.
-    pub async fn keep(mut self, mut applied: watch::Receiver<u64>) {
+    pub(super) async fn keep(mut self, mut applied: watch::Receiver<u64>) {
         loop {
             if self.is_settled() {
                 // Nobody else is there, and nothing is to be told.

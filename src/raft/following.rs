@@ -94,7 +94,7 @@ enum Look {
 }
 
 impl Following {
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         match self.formation.take() {
             Some(Formation::Voters(voters)) => self.form(voters).await,
             Some(Formation::Alone(member)) => {

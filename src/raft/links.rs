@@ -164,7 +164,7 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub fn new(
+    pub(super) fn new(
         reach: Reach,
         (node, directory_id, cluster_id): (NodeId, Uuid, Option<String>),
         shared: Arc<Shared>,
@@ -201,13 +201,13 @@ impl Links {
     }
 
     /// The cluster that this node belongs to, once it is known.
-    pub fn cluster_id(&self) -> Option<String> {
+    pub(super) fn cluster_id(&self) -> Option<String> {
         let decided = self.shared.image().cluster_id().map(|id| id.to_string());
         decided.or_else(|| self.cluster_id.clone())
     }
 
     /// Takes over what the log says of the members.
-    pub fn note_members<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Member)>) {
+    pub(super) fn note_members<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Member)>) {
         let (mut directories, mut addresses) = (BTreeMap::new(), Vec::new());
         let mut before = std::mem::take(&mut *self.mailboxes.lock());
         let mut mailboxes = BTreeMap::new();
@@ -235,18 +235,18 @@ impl Links {
     }
 
     /// The body of a request.
-    pub fn request(&self, to: Option<NodeId>, payload: &[u8]) -> Result<Bytes, CallError> {
+    pub(super) fn request(&self, to: Option<NodeId>, payload: &[u8]) -> Result<Bytes, CallError> {
         internal::body(&self.head(to), payload).map_err(|error| CallError::Malformed(error.to_string()))
     }
 
     /// What this node says of itself where it answers.
-    pub fn answer(&self, refusal: Option<Refusal>) -> Answer {
+    pub(super) fn answer(&self, refusal: Option<Refusal>) -> Answer {
         Answer { cluster_id: self.cluster_id(), node: self.node, directory_id: self.directory_id, refusal }
     }
 
     /// Refuses who belongs to another cluster, means another node, or has another folder than the node that it says
     /// it is.
-    pub fn check(&self, head: &Head) -> Result<(), Refusal> {
+    pub(super) fn check(&self, head: &Head) -> Result<(), Refusal> {
         let node = self.node;
         if let Some(cluster) = self.other_cluster(head.cluster_id.as_deref()) {
             return Err(Refusal::OtherCluster { node, cluster });
@@ -263,7 +263,7 @@ impl Links {
     }
 
     /// Refuses a node under whose number the quorum knows another folder.
-    pub fn check_sender(&self, head: &Head) -> Result<(), Refusal> {
+    pub(super) fn check_sender(&self, head: &Head) -> Result<(), Refusal> {
         match self.directories.lock().get(&head.node) {
             Some(known) if *known != head.directory_id => {
                 Err(Refusal::UnknownDirectory { node: head.node, known: *known })
@@ -285,7 +285,7 @@ impl Links {
     }
 
     /// The payload of an answer, when it is one of whom was asked.
-    pub fn payload(&self, of: Option<NodeId>, body: &Bytes) -> Result<(Answer, Bytes), CallError> {
+    pub(super) fn payload(&self, of: Option<NodeId>, body: &Bytes) -> Result<(Answer, Bytes), CallError> {
         let (answer, at) =
             internal::split::<Answer>(body).map_err(|error| CallError::Malformed(error.to_string()))?;
         if let Some(refusal) = answer.refusal {
@@ -307,7 +307,7 @@ impl Links {
     }
 
     /// Asks a node, and gives the payload of its answer.
-    pub async fn call(
+    pub(super) async fn call(
         &self,
         target: NodeId,
         (purpose, key): (Purpose, InternalKey),
@@ -320,17 +320,17 @@ impl Links {
     }
 
     /// The mailbox of a member.
-    pub fn mailbox(&self, node: NodeId) -> Option<Arc<Mailbox>> {
+    pub(super) fn mailbox(&self, node: NodeId) -> Option<Arc<Mailbox>> {
         self.mailboxes.lock().get(&node).cloned()
     }
 
     /// Where entries and snapshots for a node wait until it takes them: one that has no listener for controllers.
-    pub fn takes_letters(&self, node: NodeId) -> Option<Arc<Mailbox>> {
+    pub(super) fn takes_letters(&self, node: NodeId) -> Option<Arc<Mailbox>> {
         self.mailbox(node).filter(|mailbox| mailbox.is_asked())
     }
 
     /// What came of a letter.
-    pub fn letter_answer(
+    pub(super) fn letter_answer(
         node: NodeId,
         answer: Result<LetterAnswer, impl std::fmt::Display>,
     ) -> Result<Bytes, CallError> {
@@ -360,7 +360,7 @@ impl Links {
     }
 
     /// Notes what came of a call, and tells of what somebody has to mend.
-    pub fn note(&self, target: NodeId, error: Option<&CallError>) {
+    pub(super) fn note(&self, target: NodeId, error: Option<&CallError>) {
         let mut heard = self.heard.lock();
         let Some(error) = error else {
             // What it has against this node is about one kind of request, and others are answered.
@@ -389,7 +389,7 @@ impl Links {
     }
 
     /// As [`Links::ask_for`], for what takes long: signs of life must not wait behind it.
-    pub async fn ask_apart<T: DeserializeOwned>(
+    pub(super) async fn ask_apart<T: DeserializeOwned>(
         &self,
         target: NodeId,
         request: &QuorumRequest,
@@ -399,7 +399,7 @@ impl Links {
     }
 
     /// How another node sees the quorum.
-    pub async fn ask(
+    pub(super) async fn ask(
         &self,
         target: NodeId,
         request: &QuorumRequest,
@@ -409,7 +409,7 @@ impl Links {
     }
 
     /// The answer of another node to a question about the quorum.
-    pub async fn ask_for<T: DeserializeOwned>(
+    pub(super) async fn ask_for<T: DeserializeOwned>(
         &self,
         target: NodeId,
         request: &QuorumRequest,
@@ -437,7 +437,7 @@ impl Links {
     }
 
     /// Whether a majority of the voters was heard of lately. For the leader.
-    pub fn has_contact(&self, voters: impl Iterator<Item = u64>) -> bool {
+    pub(super) fn has_contact(&self, voters: impl Iterator<Item = u64>) -> bool {
         let heard = self.heard.lock();
         if heard.led_since.is_none_or(|since| since.elapsed() < CONTACT_LIMIT) {
             return true;

@@ -68,12 +68,12 @@ struct State {
 
 impl Mailbox {
     /// Whether its node asks.
-    pub fn is_asked(&self) -> bool {
+    pub(super) fn is_asked(&self) -> bool {
         self.state.lock().asked_at.is_some_and(|at| at.elapsed() < ASKS_WITHIN)
     }
 
     /// A letter for the node.
-    pub fn post(&self, key: i16, payload: Bytes) -> oneshot::Receiver<LetterAnswer> {
+    pub(super) fn post(&self, key: i16, payload: Bytes) -> oneshot::Receiver<LetterAnswer> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         state.waiting.retain(|(_, _, sender)| !sender.is_closed());
@@ -88,7 +88,7 @@ impl Mailbox {
 
     /// The node asks for its next letter, having dealt with the one before. Nothing when there is none for a while, or it
     /// asks again meanwhile.
-    pub async fn take(&self, question: Question, payload: Bytes) -> Option<(Envelope, Bytes)> {
+    pub(super) async fn take(&self, question: Question, payload: Bytes) -> Option<(Envelope, Bytes)> {
         let own = {
             let mut state = self.state.lock();
             state.asked_at = Some(Instant::now());

@@ -94,12 +94,12 @@ pub(super) enum Broken {
 type Coming = Pin<Box<dyn Future<Output = Result<FetchResponse, Broken>> + Send>>;
 
 impl Fetcher {
-    pub fn new(leader: NodeId, index: u16, context: Arc<Context>) -> Self {
+    pub(super) fn new(leader: NodeId, index: u16, context: Arc<Context>) -> Self {
         Self { leader, index, context, place: Mutex::default(), news: Notify::new() }
     }
 
     /// Fetches the partition from now on, in this epoch.
-    pub fn follow(&self, key: Key, partition: Arc<Partition>, epoch: LeaderEpoch) {
+    pub(super) fn follow(&self, key: Key, partition: Arc<Partition>, epoch: LeaderEpoch) {
         {
             let place = &mut *self.place.lock();
             let is_known = place.following.get(&key).is_some_and(|known| {
@@ -118,7 +118,7 @@ impl Fetcher {
     }
 
     /// Does not fetch the partition any more.
-    pub fn leave(&self, key: Key) {
+    pub(super) fn leave(&self, key: Key) {
         {
             let place = &mut *self.place.lock();
             place.following.remove(&key);
@@ -128,23 +128,23 @@ impl Fetcher {
     }
 
     /// The leader has another address, or is back.
-    pub fn leader_changed(&self) {
+    pub(super) fn leader_changed(&self) {
         self.context.peers.retry_now(self.leader);
         self.place.lock().leader_changed = true;
         self.news.notify_one();
     }
 
-    pub fn following(&self, key: Key) -> Option<Following> {
+    pub(super) fn following(&self, key: Key) -> Option<Following> {
         self.place.lock().following.get(&key).cloned()
     }
 
     /// Something about the partition is other than the leader was told.
-    pub fn changed(&self, key: Key) {
+    pub(super) fn changed(&self, key: Key) {
         self.place.lock().changed.insert(key);
     }
 
     /// The partition was taken up without an error, in this epoch.
-    pub fn succeeded(&self, key: Key, epoch: LeaderEpoch) {
+    pub(super) fn succeeded(&self, key: Key, epoch: LeaderEpoch) {
         let place = &mut *self.place.lock();
         if let Some(known) = place.following.get_mut(&key).filter(|known| known.epoch == epoch) {
             known.failures = 0;
@@ -153,7 +153,7 @@ impl Fetcher {
     }
 
     /// The partition is left alone for a while; for ever if its log has failed. Returns how often it has failed in a row.
-    pub fn rest(&self, key: Key, epoch: LeaderEpoch, is_failed: bool) -> u32 {
+    pub(super) fn rest(&self, key: Key, epoch: LeaderEpoch, is_failed: bool) -> u32 {
         self.context.counters.partitions_failed.fetch_add(1, Ordering::Relaxed);
         let place = &mut *self.place.lock();
         let Some(known) = place.following.get_mut(&key).filter(|known| known.epoch == epoch) else {
@@ -179,7 +179,7 @@ impl Fetcher {
     }
 
     /// Fetches for as long as it is polled.
-    pub async fn run(self: Arc<Self>) {
+    pub(super) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         loop {
             let is_idle = self.place.lock().following.is_empty();

@@ -8,11 +8,11 @@ use crate::protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgo
 use crate::types::{LeaderEpoch, TopicId};
 
 /// A partition, as fetches name it.
-pub type Key = (TopicId, i32);
+pub(super) type Key = (TopicId, i32);
 
 /// What the leader was told of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub(super) struct Told {
     pub epoch: LeaderEpoch,
     pub position: Position,
 }
@@ -26,7 +26,7 @@ struct Known {
 
 /// The topics of a fetch, in the form of the request.
 #[derive(Debug, Default)]
-pub struct Wishes {
+pub(super) struct Wishes {
     pub session_id: i32,
     pub session_epoch: i32,
     /// Counts the requests of the session.
@@ -40,7 +40,7 @@ pub struct Wishes {
 
 /// A session with one leader, over one connection.
 #[derive(Debug, Default)]
-pub struct Session {
+pub(super) struct Session {
     /// 0 until the leader has given one.
     id: i32,
     /// Of the next request.
@@ -53,18 +53,18 @@ pub struct Session {
 
 impl Session {
     /// Whether requests name only what has changed.
-    pub fn is_incremental(&self) -> bool {
+    pub(super) fn is_incremental(&self) -> bool {
         self.id != 0
     }
 
     /// Whether the leader has something to learn of the partition.
-    pub fn is_news(&self, key: Key, now: Option<Told>) -> bool {
+    pub(super) fn is_news(&self, key: Key, now: Option<Told>) -> bool {
         self.known.get(&key).map(|known| known.told) != now
     }
 
     /// A fetch of these partitions: of a new session all that are to be fetched, later those of which something may have
     /// changed. `None`: not to be fetched (now).
-    pub fn request(
+    pub(super) fn request(
         &mut self,
         partitions: impl IntoIterator<Item = (Key, Option<Told>)>,
         bytes_max: i32,
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// The leader has answered the first request, and keeps a session if `id` is not 0.
-    pub fn answered(&mut self, id: i32) {
+    pub(super) fn answered(&mut self, id: i32) {
         match id {
             0 => self.is_refused = self.id == 0,
             id if self.id == 0 => (self.id, self.epoch) = (id, 1),
@@ -128,7 +128,7 @@ impl Session {
 
     /// What the leader was told of the partition when it answered request `number`; `None` when it was told something else
     /// meanwhile: the answer is of no use then.
-    pub fn told_at(&self, number: u64, key: Key) -> Option<Told> {
+    pub(super) fn told_at(&self, number: u64, key: Key) -> Option<Told> {
         self.known.get(&key).filter(|known| known.since <= number).map(|known| known.told)
     }
 }

@@ -82,29 +82,29 @@ pub(super) struct AbortedIndex {
 
 impl AbortedIndex {
     /// An index whose entries are all in the file.
-    pub fn on_file(entries: u32) -> Self {
+    pub(super) fn on_file(entries: u32) -> Self {
         Self { on_file: entries, tail: Vec::new() }
     }
 
     /// An index whose entries are made again.
-    pub fn unwritten(tail: Vec<AbortedTransaction>) -> Self {
+    pub(super) fn unwritten(tail: Vec<AbortedTransaction>) -> Self {
         Self { on_file: 0, tail }
     }
 
-    pub fn push(&mut self, entry: AbortedTransaction) {
+    pub(super) fn push(&mut self, entry: AbortedTransaction) {
         self.tail.push(entry);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.on_file == 0 && self.tail.is_empty()
     }
 
-    pub fn is_tail_full(&self) -> bool {
+    pub(super) fn is_tail_full(&self) -> bool {
         self.tail.len() >= TAIL_MAX
     }
 
     /// What has to be written, and where.
-    pub fn to_write(&self) -> Option<(Vec<u8>, u64)> {
+    pub(super) fn to_write(&self) -> Option<(Vec<u8>, u64)> {
         if self.tail.is_empty() {
             return None;
         }
@@ -114,13 +114,13 @@ impl AbortedIndex {
     }
 
     /// It is in the file.
-    pub fn written(&mut self) {
+    pub(super) fn written(&mut self) {
         self.on_file = self.on_file.saturating_add(u32::try_from(self.tail.len()).unwrap_or(u32::MAX));
         self.tail = Vec::new();
     }
 
     /// How many entries are in the file, and the others.
-    pub fn parts(&self) -> (u32, Vec<AbortedTransaction>) {
+    pub(super) fn parts(&self) -> (u32, Vec<AbortedTransaction>) {
         (self.on_file, self.tail.clone())
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Compaction {
 
 impl Compaction {
     /// Of a log that was compacted below that offset, if it ever was.
-    pub fn new(first_dirty: Option<Offset>) -> Self {
+    pub(super) fn new(first_dirty: Option<Offset>) -> Self {
         Self {
             running: Mutex::default(),
             first_dirty_offset: AtomicI64::new(first_dirty.map_or(-1, |offset| offset.0)),
@@ -30,38 +30,38 @@ impl Compaction {
     }
 
     /// Begins, unless somebody else is at it; goes on as long as what is given back lives.
-    pub fn begin(&self) -> Option<MutexGuard<'_, ()>> {
+    pub(super) fn begin(&self) -> Option<MutexGuard<'_, ()>> {
         self.running.try_lock()
     }
 
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.running.is_locked()
     }
 
     /// What lies below was compacted; `None` while that never happened.
-    pub fn first_dirty_offset(&self) -> Option<Offset> {
+    pub(super) fn first_dirty_offset(&self) -> Option<Offset> {
         Some(Offset(self.first_dirty_offset.load(Ordering::Acquire))).filter(|offset| offset.0 >= 0)
     }
 
-    pub fn set_first_dirty_offset(&self, offset: Option<Offset>) {
+    pub(super) fn set_first_dirty_offset(&self, offset: Option<Offset>) {
         self.first_dirty_offset.store(offset.map_or(-1, |offset| offset.0), Ordering::Release);
     }
 
     /// The log is about to be cut at `end`: whoever compacts gives up, and begins there at the latest.
-    pub fn truncates(&self, end: i64) {
+    pub(super) fn truncates(&self, end: i64) {
         self.truncations.fetch_add(1, Ordering::AcqRel);
         self.first_dirty_offset.fetch_min(end, Ordering::AcqRel);
     }
 
-    pub fn truncations(&self) -> u64 {
+    pub(super) fn truncations(&self) -> u64 {
         self.truncations.load(Ordering::Acquire)
     }
 
-    pub fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Release);
     }
 
-    pub fn is_given_up(&self) -> bool {
+    pub(super) fn is_given_up(&self) -> bool {
         self.is_given_up.load(Ordering::Acquire)
     }
 }

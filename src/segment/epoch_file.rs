@@ -29,7 +29,7 @@ pub(super) struct EpochFile {
 
 impl EpochFile {
     /// With the epochs of a log that was just opened: whether the file lacks some of its records, or some without any.
-    pub fn new(epochs: LeaderEpochs, is_unwritten: bool, awaits_record: bool) -> Self {
+    pub(super) fn new(epochs: LeaderEpochs, is_unwritten: bool, awaits_record: bool) -> Self {
         Self {
             epochs: RwLock::new(epochs),
             is_unwritten: AtomicBool::new(is_unwritten),
@@ -39,7 +39,7 @@ impl EpochFile {
         }
     }
 
-    pub fn read(&self) -> RwLockReadGuard<'_, LeaderEpochs> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, LeaderEpochs> {
         self.epochs.read()
     }
 
@@ -47,7 +47,7 @@ impl EpochFile {
     ///
     /// # Errors
     /// A later one has begun.
-    pub fn assign(&self, epoch: i32, offset: i64, end: i64) -> Result<(), EpochBack> {
+    pub(super) fn assign(&self, epoch: i32, offset: i64, end: i64) -> Result<(), EpochBack> {
         let is_latest = |epochs: &LeaderEpochs| {
             epochs.latest().is_some_and(|latest| latest.epoch == epoch && offset >= latest.start_offset)
         };
@@ -66,7 +66,7 @@ impl EpochFile {
     }
 
     /// Records were appended: what waited for one is to be written, and is noted.
-    pub fn appended(&self, files: &Files) -> io::Result<()> {
+    pub(super) fn appended(&self, files: &Files) -> io::Result<()> {
         if self.awaits_record.load(Ordering::Acquire) && self.awaits_record.swap(false, Ordering::AcqRel) {
             self.is_unwritten.store(true, Ordering::Release);
         }
@@ -88,7 +88,7 @@ impl EpochFile {
     }
 
     /// Writes the epochs, durably, if they changed.
-    pub fn write(&self, files: &Files) -> io::Result<()> {
+    pub(super) fn write(&self, files: &Files) -> io::Result<()> {
         let _one_at_a_time = self.writing.lock();
         if self.is_unwritten.swap(false, Ordering::AcqRel) {
             let content = self.epochs.read().encode();
@@ -101,28 +101,28 @@ impl EpochFile {
     }
 
     /// The records from `end` on were cut off.
-    pub fn cut(&self, end: i64) {
+    pub(super) fn cut(&self, end: i64) {
         if self.epochs.write().truncate_to(end) {
             self.is_unwritten.store(true, Ordering::Release);
         }
     }
 
     /// Forgets the epochs without a record in a log that ends at `end`.
-    pub fn forget_without_records(&self, end: i64) {
+    pub(super) fn forget_without_records(&self, end: i64) {
         if self.epochs.write().truncate_to(end) {
             self.awaits_record.store(true, Ordering::Release);
         }
     }
 
     /// The log begins at `offset` from now on.
-    pub fn advance_start(&self, offset: i64) {
+    pub(super) fn advance_start(&self, offset: i64) {
         if self.epochs.write().advance_start(offset) {
             self.is_unwritten.store(true, Ordering::Release);
         }
     }
 
     /// The log is empty.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.epochs.write().clear();
         self.is_unwritten.store(true, Ordering::Release);
     }

@@ -18,7 +18,7 @@ pub(super) struct Removals {
 
 impl Removals {
     /// Renames the files of a segment that is retired; they are removed when due.
-    pub fn rename_away(&self, files: &Files, base_offset: i64, due_ms: i64) -> io::Result<()> {
+    pub(super) fn rename_away(&self, files: &Files, base_offset: i64, due_ms: i64) -> io::Result<()> {
         // The log last: an index without a log is a leftover, a log without an index is a segment.
         for kind in FileKind::ALL {
             let name = file_name(base_offset, kind.extension());
@@ -35,7 +35,7 @@ impl Removals {
     }
 
     /// Removes the renamed files whose time has come.
-    pub fn remove_due(&self, disk: &dyn Disk, now_ms: i64) {
+    pub(super) fn remove_due(&self, disk: &dyn Disk, now_ms: i64) {
         let due: Vec<_> = self.renamed.lock().extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect();
         for (_, path) in due {
             if let Err(error) = remove(disk, &path) {

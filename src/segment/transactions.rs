@@ -81,7 +81,7 @@ pub(super) struct Transactions {
 
 impl Transactions {
     /// These are open (producer, epoch, first offset), and these have ended (first offset, marker's).
-    pub fn reset(&self, open: impl Iterator<Item = (i64, i16, i64)>, ended: BTreeMap<i64, i64>) {
+    pub(super) fn reset(&self, open: impl Iterator<Item = (i64, i16, i64)>, ended: BTreeMap<i64, i64>) {
         let state = &mut *self.state.lock();
         *state = State { next_guard: state.next_guard, ended, ..State::default() };
         for (producer_id, epoch, first_offset) in open {
@@ -92,7 +92,7 @@ impl Transactions {
     }
 
     /// Those that have ended, as in [`Self::reset`], with markers below `end`.
-    pub fn ended_below(&self, end: i64) -> BTreeMap<i64, i64> {
+    pub(super) fn ended_below(&self, end: i64) -> BTreeMap<i64, i64> {
         let mut ended = self.state.lock().ended.clone();
         ended.retain(|_, marker| *marker < end);
         ended
@@ -103,14 +103,14 @@ impl Transactions {
     }
 
     /// Where the first transaction begins that is open once this one's marker is written; the offset after that when none is.
-    pub fn stable_after(&self, producer_id: i64, marker_offset: i64) -> i64 {
+    pub(super) fn stable_after(&self, producer_id: i64, marker_offset: i64) -> i64 {
         let state = self.state.lock();
         let other = state.by_offset.iter().find(|(_, other)| **other != producer_id);
         other.map_or(marker_offset + 1, |(first, _)| *first)
     }
 
     /// What is in the file now.
-    pub fn note(&self, change: Change) {
+    pub(super) fn note(&self, change: Change) {
         let state = &mut *self.state.lock();
         match change {
             Change::Begun { producer_id, epoch, first_offset } => {
@@ -127,12 +127,12 @@ impl Transactions {
     }
 
     /// Whether any transaction holds back readers, or did when last looked.
-    pub fn is_any(&self) -> bool {
+    pub(super) fn is_any(&self) -> bool {
         self.is_any.load(Ordering::SeqCst)
     }
 
     /// What lies below is stable, of what lies below the high watermark.
-    pub fn last_stable_offset(&self, high_watermark: Offset, log_start: Offset) -> Offset {
+    pub(super) fn last_stable_offset(&self, high_watermark: Offset, log_start: Offset) -> Offset {
         if !self.is_any() {
             return high_watermark;
         }
@@ -146,18 +146,24 @@ impl Transactions {
     }
 
     /// Where the oldest open transaction began.
-    pub fn first_open(&self) -> Option<Offset> {
+    pub(super) fn first_open(&self) -> Option<Offset> {
         self.is_any()
             .then(|| self.state.lock().by_offset.first_key_value().map(|(first, _)| Offset(*first)))?
     }
 
     /// How many are open.
-    pub fn open_count(&self) -> usize {
+    pub(super) fn open_count(&self) -> usize {
         if self.is_any() { self.state.lock().open.len() } else { 0 }
     }
 
     /// A producer's transactional batch has come, of this sequence.
-    pub fn verification(&self, producer_id: i64, epoch: i16, sequence: i32, now_ms: i64) -> Verification {
+    pub(super) fn verification(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        sequence: i32,
+        now_ms: i64,
+    ) -> Verification {
         let state = &mut *self.state.lock();
         if state.open.get(&producer_id).is_some_and(|open| *open == epoch) {
             return Verification::NotNeeded;
@@ -181,7 +187,7 @@ impl Transactions {
     }
 
     /// Whether the guard is the producer's, with the lowest sequence that was seen under it.
-    pub fn guarded(&self, producer_id: i64, epoch: i16, guard: Guard) -> Option<i32> {
+    pub(super) fn guarded(&self, producer_id: i64, epoch: i16, guard: Guard) -> Option<i32> {
         let state = self.state.lock();
         let known = state.verifying.get(&producer_id)?;
         (guard != Guard::NONE && known.guard == guard && known.epoch == epoch)
@@ -189,12 +195,12 @@ impl Transactions {
     }
 
     /// A batch or a marker of the producer is taken: the guard is worth nothing any more.
-    pub fn settle(&self, producer_id: i64) {
+    pub(super) fn settle(&self, producer_id: i64) {
         self.state.lock().verifying.remove(&producer_id);
     }
 
     /// Forgets verifications that nobody has come back from for that long.
-    pub fn expire(&self, now_ms: i64, expiration_ms: i64) {
+    pub(super) fn expire(&self, now_ms: i64, expiration_ms: i64) {
         let verifying = &mut self.state.lock().verifying;
         verifying.retain(|_, known| now_ms.saturating_sub(known.since_ms) < expiration_ms);
     }

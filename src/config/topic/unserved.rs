@@ -11,7 +11,7 @@ const NO_THROTTLE: &str = "replication is not throttled";
 macro_rules! unserved {
     ($($(#[doc = $doc:literal])+ $key:literal, $kind:expr, default $default:literal, from [$($broker_key:literal)?], $why:expr;)+) => {
         /// The rows.
-        pub const KEYS: &[TopicKey] = &[$(TopicKey {
+        pub(super) const KEYS: &[TopicKey] = &[$(TopicKey {
             key: Key {
                 name: $key,
                 kind: $kind,

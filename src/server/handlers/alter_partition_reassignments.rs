@@ -18,7 +18,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::ALTER_PARTITION_REASSIGNMENTS,
     versions: 0..=1,
     notes: &[(1, "may refuse to change the number of replicas (KIP-860)")],

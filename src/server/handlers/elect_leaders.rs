@@ -21,7 +21,7 @@ use crate::server::api::{
 use crate::server::errors::ErrorCodes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::ELECT_LEADERS,
     versions: 0..=2,
     notes: &[(1, "unclean elections, and an error of the whole (KIP-460)")],

@@ -27,7 +27,7 @@ pub(super) struct Follower {
 
 impl Follower {
     /// The follower that asks; `None` for a consumer.
-    pub fn of(request: &FetchRequest, version: i16) -> Option<Self> {
+    pub(super) fn of(request: &FetchRequest, version: i16) -> Option<Self> {
         let (id, broker_epoch) = match version {
             REPLICA_STATE.. => (request.replica_state.replica_id.0, request.replica_state.replica_epoch),
             _ => (request.replica_id.0, -1),
@@ -36,7 +36,7 @@ impl Follower {
     }
 
     /// Only another of its replicas, on a broker that is registered, reads what is not replicated yet.
-    pub fn check_replica(&self, broker: &Broker, partition: &Partition) -> Result<(), ResponseError> {
+    pub(super) fn check_replica(&self, broker: &Broker, partition: &Partition) -> Result<(), ResponseError> {
         let image = broker.image();
         let registered = image.broker(self.id).filter(|_| self.id != broker.node);
         let known = image.partition(&partition.name.topic, partition.name.partition);
@@ -49,7 +49,7 @@ impl Follower {
     }
 
     /// Notes how far the follower is. Returns the high watermark that it was told last.
-    pub fn note(
+    pub(super) fn note(
         &self,
         broker: &Broker,
         partition: &Arc<Partition>,

@@ -17,7 +17,7 @@ use crate::server::api::{
 use crate::server::errors::error_codes;
 use crate::server::wire_errors::WireError;
 
-pub const API: Api = Api {
+pub(super) const API: Api = Api {
     shape: &shapes::LIST_PARTITION_REASSIGNMENTS,
     versions: 0..=0,
     notes: &[],

@@ -112,7 +112,7 @@ impl Workers {
     }
 
     /// Everybody, until all have ended.
-    pub async fn run(self) -> Result<(), String> {
+    pub(super) async fn run(self) -> Result<(), String> {
         let client = self.client();
         for (name, least) in [(STRICT, 2), (RELAXED, 1)] {
             while self.create(&client, name, PARTITIONS, (REPLICAS, least)).await.is_none() {
@@ -195,7 +195,7 @@ impl Workers {
     }
 
     /// Creates so many topics, one after the other.
-    pub async fn create_many(self, count: u32) -> Result<(), String> {
+    pub(super) async fn create_many(self, count: u32) -> Result<(), String> {
         let client = self.client();
         for number in 0..count {
             while self.create(&client, &format!("many-{number}"), 1, (2, 1)).await.is_none() {
@@ -653,7 +653,7 @@ impl Workers {
 
     /// When all faults have stopped: topics are there or gone as was said, all can be written to, and all that must be
     /// there is.
-    pub async fn heal(self) -> Result<(), String> {
+    pub(super) async fn heal(self) -> Result<(), String> {
         let client = self.client();
         let mut leaders = self.producer();
         let producer = self.checker.new_producer(false);

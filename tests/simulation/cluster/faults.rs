@@ -39,7 +39,7 @@ pub(super) struct Faults {
 
 impl Faults {
     /// Faults for so long; when it returns, all are mended or will be.
-    pub fn strike(&mut self, run: &mut Run, ms: u64) -> Result<(), String> {
+    pub(super) fn strike(&mut self, run: &mut Run, ms: u64) -> Result<(), String> {
         let until_ms = run.world.now_ms() + ms;
         let mut next_ms = 0;
         while run.world.now_ms() < until_ms {

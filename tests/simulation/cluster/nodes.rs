@@ -73,7 +73,7 @@ fn config(id: usize, count: usize, promise: Promise) -> Result<BrokerConfig, Str
 }
 
 impl Nodes {
-    pub fn new(world: &mut World, count: usize, promise: Promise) -> Result<Self, String> {
+    pub(super) fn new(world: &mut World, count: usize, promise: Promise) -> Result<Self, String> {
         let nodes = (1..=count).map(|id| {
             let config = config(id, count, promise)?;
             let machine = world.add_machine(&format!("node-{id}"));
@@ -83,33 +83,33 @@ impl Nodes {
         Ok(Self { nodes: nodes.collect::<Result<_, String>>()? })
     }
 
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.nodes.len()
     }
 
-    pub fn ip(&self, world: &World, at: usize) -> IpAddr {
+    pub(super) fn ip(&self, world: &World, at: usize) -> IpAddr {
         world.ip(self.nodes[at].machine)
     }
 
-    pub fn machine(&self, at: usize) -> MachineId {
+    pub(super) fn machine(&self, at: usize) -> MachineId {
         self.nodes[at].machine
     }
 
     /// The brokers that serve now, with their places.
-    pub fn serving(&self) -> impl Iterator<Item = (usize, Arc<Broker>)> + '_ {
+    pub(super) fn serving(&self) -> impl Iterator<Item = (usize, Arc<Broker>)> + '_ {
         self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.serving.borrow().clone()?)))
     }
 
-    pub fn is_serving(&self, at: usize) -> bool {
+    pub(super) fn is_serving(&self, at: usize) -> bool {
         self.nodes[at].serving.borrow().is_some()
     }
 
     /// It runs and nobody has asked it to end.
-    pub fn is_up(&self, world: &World, at: usize) -> bool {
+    pub(super) fn is_up(&self, world: &World, at: usize) -> bool {
         world.is_running(self.nodes[at].machine) && self.nodes[at].ending.is_none()
     }
 
-    pub fn start(&mut self, world: &mut World, at: usize) {
+    pub(super) fn start(&mut self, world: &mut World, at: usize) {
         let node = &mut self.nodes[at];
         (node.back_at_ms, node.ending, node.has_bad_disk) = (None, None, false);
         let (config, serving) = (node.config.clone(), node.serving.clone());
@@ -138,39 +138,39 @@ impl Nodes {
     }
 
     /// Asks for an orderly end.
-    pub fn ask_to_end(&mut self, world: &mut World, at: usize) {
+    pub(super) fn ask_to_end(&mut self, world: &mut World, at: usize) {
         self.nodes[at].ending = Some(u64::MAX);
         world.ask_to_end(self.nodes[at].machine);
     }
 
     /// The same, and starts it again so long after it has ended.
-    pub fn restart_in_order(&mut self, world: &mut World, at: usize, after_ms: u64) {
+    pub(super) fn restart_in_order(&mut self, world: &mut World, at: usize, after_ms: u64) {
         self.ask_to_end(world, at);
         self.nodes[at].ending = Some(after_ms);
     }
 
-    pub fn kill(&mut self, world: &mut World, at: usize) {
+    pub(super) fn kill(&mut self, world: &mut World, at: usize) {
         self.nodes[at].serving.take();
         world.kill(self.nodes[at].machine);
     }
 
-    pub fn power_cut(&mut self, world: &mut World, at: usize) {
+    pub(super) fn power_cut(&mut self, world: &mut World, at: usize) {
         self.nodes[at].serving.take();
         world.power_cut(self.nodes[at].machine);
     }
 
     /// One that does not run is started then.
-    pub fn back_at(&mut self, at: usize, ms: u64) {
+    pub(super) fn back_at(&mut self, at: usize, ms: u64) {
         self.nodes[at].back_at_ms = Some(ms);
     }
 
-    pub fn arm(&mut self, world: &World, at: usize, faults: Faults) {
+    pub(super) fn arm(&mut self, world: &World, at: usize, faults: Faults) {
         self.nodes[at].has_bad_disk = true;
         world.disk(self.nodes[at].machine).arm(faults);
     }
 
     /// Its disk takes more again, and the node is started if that is what it lacked.
-    pub fn make_room(&mut self, world: &World, at: usize) {
+    pub(super) fn make_room(&mut self, world: &World, at: usize) {
         let node = &mut self.nodes[at];
         world.disk(node.machine).arm(Faults::default());
         if !world.is_running(node.machine) && node.back_at_ms.is_none() {
@@ -178,12 +178,12 @@ impl Nodes {
         }
     }
 
-    pub fn all_ended(&self, world: &World) -> bool {
+    pub(super) fn all_ended(&self, world: &World) -> bool {
         self.nodes.iter().all(|node| !world.is_running(node.machine))
     }
 
     /// Starts those whose time has come. No process may end by itself, unless its disk failed.
-    pub fn tend(&mut self, world: &mut World) -> Result<(), String> {
+    pub(super) fn tend(&mut self, world: &mut World) -> Result<(), String> {
         let now_ms = world.now_ms();
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];

@@ -41,11 +41,11 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    pub fn new(checker: Checker) -> Self {
+    pub(super) fn new(checker: Checker) -> Self {
         Self { checker, next_ms: 0, leaders: BTreeMap::new(), states: BTreeMap::new(), seen: BTreeMap::new() }
     }
 
-    pub fn look(&mut self, nodes: &Nodes, now_ms: u64) -> Result<(), String> {
+    pub(super) fn look(&mut self, nodes: &Nodes, now_ms: u64) -> Result<(), String> {
         if now_ms < self.next_ms {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Observer {
     }
 
     /// Every node serves, is known as the process that it is, and every partition has all its replicas in sync and a leader.
-    pub fn is_healed(&self, nodes: &Nodes) -> bool {
+    pub(super) fn is_healed(&self, nodes: &Nodes) -> bool {
         let Some((image, brokers)) = Self::image(nodes) else { return false };
         let is_known = |broker: &Arc<Broker>| {
             image
@@ -151,7 +151,7 @@ impl Observer {
     }
 
     /// A node that leads something that clients write to.
-    pub fn any_leader(&self, nodes: &Nodes) -> Option<usize> {
+    pub(super) fn any_leader(&self, nodes: &Nodes) -> Option<usize> {
         let (image, _) = Self::image(nodes)?;
         let mut partitions =
             image.topics().filter(|topic| !topic.is_internal()).flat_map(|topic| &topic.partitions);
@@ -159,14 +159,14 @@ impl Observer {
         usize::try_from(leader.0 - 1).ok()
     }
 
-    pub fn leader_of(&self, nodes: &Nodes, topic: &str) -> Option<usize> {
+    pub(super) fn leader_of(&self, nodes: &Nodes, topic: &str) -> Option<usize> {
         let (image, _) = Self::image(nodes)?;
         let leader = image.partition(topic, 0)?.leader?;
         usize::try_from(leader.0 - 1).ok()
     }
 
     /// What keeps the cluster from being healed.
-    pub fn trouble(&self, nodes: &Nodes) -> String {
+    pub(super) fn trouble(&self, nodes: &Nodes) -> String {
         let Some((image, _)) = Self::image(nodes) else {
             let serving: Vec<_> = nodes.serving().map(|(at, _)| at + 1).collect();
             return format!("only nodes {serving:?} serve");
@@ -205,7 +205,7 @@ impl Observer {
     }
 
     /// Everything that was written is on every replica, and known to be committed.
-    pub fn is_quiet(&self, nodes: &Nodes) -> bool {
+    pub(super) fn is_quiet(&self, nodes: &Nodes) -> bool {
         let Some(all) = Self::replicas(nodes) else { return false };
         all.values().all(|replicas| {
             let ends = |partition: &Partition| (partition.log.log_end_offset(), partition.high_watermark());
@@ -215,7 +215,7 @@ impl Observer {
     }
 
     /// Holds the logs of all replicas to each other, and to what clients were told.
-    pub fn compare(&self, nodes: &Nodes) -> Result<(), String> {
+    pub(super) fn compare(&self, nodes: &Nodes) -> Result<(), String> {
         for ((topic, index), replicas) in Self::replicas(nodes).ok_or("not all nodes serve")? {
             let mut first: Option<(usize, Log)> = None;
             for (at, partition) in replicas {
