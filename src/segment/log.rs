@@ -84,6 +84,8 @@ pub struct Log {
     pub(super) checkpointed_end: AtomicI64,
     /// Files were made or renamed since the folder was synced.
     pub(super) is_dir_unsynced: AtomicBool,
+    /// The name of the log's folder may not be on the disk.
+    pub(super) is_name_unsynced: AtomicBool,
     /// The last segment may have been cut without a sync: what was cut off must not come back once the segment is not
     /// looked at any more.
     pub(super) is_cut_unsynced: AtomicBool,
@@ -413,6 +415,12 @@ impl Log {
                     Err(_) if segment.is_gone() => {}
                     other => other?,
                 }
+            }
+            // Whoever made the folder tried, and may have failed.
+            if self.is_name_unsynced.swap(false, Ordering::AcqRel)
+                && let Some(parent) = self.files.dir.read().parent()
+            {
+                self.files.disk.sync_dir(parent)?;
             }
             if self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
                 self.sync_metadata()?;

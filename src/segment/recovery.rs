@@ -199,6 +199,7 @@ fn open_found(place: LogPlace, config: LogConfig, mut entries: Vec<DirEntry>) ->
         flushing: Mutex::new(()),
         checkpointed_end: AtomicI64::new(end),
         is_dir_unsynced: AtomicBool::new(!was_closed),
+        is_name_unsynced: AtomicBool::new(!was_closed),
         is_cut_unsynced: AtomicBool::new(!was_closed),
         compaction: Compaction::new(place.first_dirty_offset),
         removals: Removals::default(),
