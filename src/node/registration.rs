@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::controller::{
     BrokerIdentity, BrokerRegistration, ControllerError, ControllerHandle, Heartbeat, HeartbeatAnswer,
@@ -102,9 +102,20 @@ impl Registration {
             let beat = Heartbeat { broker: *self.identity.borrow(), may_serve };
             let asked_ms = self.lease.now_ms();
             match self.controller.within(self.rhythm.session_timeout).heartbeat(beat).await {
-                Ok(HeartbeatAnswer { majority_ms, .. }) => {
+                Ok(HeartbeatAnswer { is_fenced, majority_ms }) => {
                     let known_ms = asked_ms.saturating_sub_unsigned(majority_ms);
-                    self.lease.renew(known_ms, self.rhythm.lease());
+                    if is_fenced {
+                        // Others lead what it led, whether or not it knows yet.
+                        self.lease.renew(known_ms, Duration::ZERO);
+                    } else {
+                        if !self.lease.holds() {
+                            // It may have been fenced meanwhile: it leads again what it leads by the metadata of now.
+                            let known = self.quorum.applied_index();
+                            _ = timeout(self.rhythm.lease(), applied.wait_for(|applied| *applied >= known))
+                                .await;
+                        }
+                        self.lease.renew(known_ms, self.rhythm.lease());
+                    }
                 }
                 Err(error) if error.code == ResponseError::StaleBrokerEpoch => {
                     tracing::warn!(%error, "this broker's registration is gone; it registers again");
