@@ -107,8 +107,21 @@ impl ControllerHandle {
         }
     }
 
+    /// The answer, once this node knows of all that it tells of, or the time is over.
     async fn ask<R: ControllerRequest>(&self, request: R) -> Result<R::Answer, ControllerError> {
         let deadline = Instant::now() + self.timeout;
+        let (answer, index) = self.ask_until(request, deadline).await?;
+        // What was decided is decided, even if this node does not learn of it in time.
+        _ = timeout_at(deadline, self.quorum.wait_applied(index)).await;
+        Ok(answer)
+    }
+
+    /// The answer, with the index of the metadata log of which it tells.
+    async fn ask_until<R: ControllerRequest>(
+        &self,
+        request: R,
+        deadline: Instant,
+    ) -> Result<(R::Answer, u64), ControllerError> {
         let this_node = self.quorum.node_id();
         let mut pause = PAUSE_FIRST;
         let mut named = None;
@@ -124,11 +137,7 @@ impl ControllerHandle {
                 None => undecided(None, "the metadata quorum has no leader"),
             };
             let (other, why) = match outcome {
-                Outcome::Answered { answer, index } => {
-                    // What was decided is decided, even if this node does not learn of it in time.
-                    _ = timeout_at(deadline, self.quorum.wait_applied(index)).await;
-                    return Ok(answer);
-                }
+                Outcome::Answered { answer, index } => return Ok((answer, index)),
                 Outcome::Refused(error) => return Err(error),
                 Outcome::Undecided { leader, why } => (leader, why),
                 Outcome::Unknown { why } if R::MAY_REPEAT => (None, why),
@@ -176,8 +185,7 @@ impl ControllerHandle {
             let majority_ms = self.quorum.ms_since_quorum_ack();
             let mut liveness = self.sessions.liveness.lock();
             if let Some(answer) = request.before(&basis.image, &mut liveness, majority_ms) {
-                // Tells of nothing that is not seen yet.
-                return Outcome::Answered { answer, index: 0 };
+                return Outcome::Answered { answer, index: basis.fence.records_index() };
             }
         }
         self.queue.decide(request, deadline).await
@@ -279,9 +287,11 @@ impl ControllerHandle {
         self.ask(request).await?
     }
 
-    /// Says that a broker lives; and unfences it once it can serve.
-    pub async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatAnswer, ControllerError> {
-        self.ask(beat).await?
+    /// Says that a broker lives; and unfences it once it can serve. Does not wait until this node knows of what the answer
+    /// tells: it comes with the index of the metadata log from which on it does.
+    pub async fn heartbeat(&self, beat: Heartbeat) -> Result<(HeartbeatAnswer, u64), ControllerError> {
+        let (answer, index) = self.ask_until(beat, Instant::now() + self.timeout).await?;
+        Ok((answer?, index))
     }
 
     /// Fences, unfences, shuts down or unregisters a broker.

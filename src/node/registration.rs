@@ -102,20 +102,13 @@ impl Registration {
             let beat = Heartbeat { broker: *self.identity.borrow(), may_serve };
             let asked_ms = self.lease.now_ms();
             match self.controller.within(self.rhythm.session_timeout).heartbeat(beat).await {
-                Ok(HeartbeatAnswer { is_fenced, majority_ms }) => {
+                Ok((HeartbeatAnswer { is_fenced, majority_ms }, known)) => {
                     let known_ms = asked_ms.saturating_sub_unsigned(majority_ms);
-                    if is_fenced {
-                        // Others lead what it led, whether or not it knows yet.
-                        self.lease.renew(known_ms, Duration::ZERO);
-                    } else {
-                        if !self.lease.holds() {
-                            // It may have been fenced meanwhile: it leads again what it leads by the metadata of now.
-                            let known = self.quorum.applied_index();
-                            _ = timeout(self.rhythm.lease(), applied.wait_for(|applied| *applied >= known))
-                                .await;
-                        }
-                        self.lease.renew(known_ms, self.rhythm.lease());
-                    }
+                    // A broker that was fenced meanwhile leads again what it leads by the metadata of now.
+                    let may_lead =
+                        !is_fenced && (self.lease.holds() || self.has_applied(&mut applied, known).await);
+                    let lease = if may_lead { self.rhythm.lease() } else { Duration::ZERO };
+                    self.lease.renew(known_ms, lease);
                 }
                 Err(error) if error.code == ResponseError::StaleBrokerEpoch => {
                     tracing::warn!(%error, "this broker's registration is gone; it registers again");
@@ -132,6 +125,12 @@ impl Registration {
                 () = async { _ = applied.wait_for(|applied| *applied >= known_at).await }, if !may_serve => {}
             }
         }
+    }
+
+    /// Waits until this broker has taken over the metadata up to an index; not longer than until it is to be heard again.
+    async fn has_applied(&self, applied: &mut watch::Receiver<u64>, index: u64) -> bool {
+        let waiting = applied.wait_for(|applied| *applied >= index);
+        matches!(timeout(self.rhythm.heartbeat_interval, waiting).await, Ok(Ok(_)))
     }
 
     /// True when this broker is alone, and registered as it shall be.
