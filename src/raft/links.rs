@@ -209,17 +209,19 @@ impl Links {
     /// Takes over what the log says of the members.
     pub(super) fn note_members<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Member)>) {
         let (mut directories, mut addresses) = (BTreeMap::new(), Vec::new());
-        let mut before = std::mem::take(&mut *self.mailboxes.lock());
-        let mut mailboxes = BTreeMap::new();
-        for (id, member) in members {
-            let id = super::quorum::node_id(*id);
-            mailboxes.insert(id, before.remove(&id).unwrap_or_default());
+        let known: BTreeMap<NodeId, &Member> =
+            members.map(|(id, member)| (super::quorum::node_id(*id), member)).collect();
+        for (id, member) in &known {
+            let id = *id;
             directories.extend(member.directory_id.map(|directory| (id, directory)));
             let named = member.endpoints.iter().find(|endpoint| endpoint.name == self.reach.listener_name);
             addresses.extend(named.or(member.endpoints.first()).map(|endpoint| (id, endpoint.address())));
         }
         *self.directories.lock() = directories;
-        *self.mailboxes.lock() = mailboxes;
+        let mut mailboxes = self.mailboxes.lock();
+        mailboxes.retain(|id, _| known.contains_key(id));
+        known.keys().for_each(|id| _ = mailboxes.entry(*id).or_default());
+        drop(mailboxes);
         self.reach.peers.set_controllers(addresses);
     }
 
