@@ -130,22 +130,12 @@ impl EpochFile {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
-
     use super::*;
-    use crate::env::real::RealDisk;
-    use crate::segment::file_cache::FileCache;
 
     #[test]
     fn an_epoch_is_written_once_it_has_a_record() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files {
-            disk: Arc::new(RealDisk),
-            cache: Arc::new(FileCache::new(1)),
-            log: AtomicU64::new(0),
-            dir: RwLock::new(dir.path().to_owned()),
-        };
+        let files = Files::in_folder(dir.path());
         let written = || std::fs::read_to_string(dir.path().join(leader_epochs::FILE_NAME)).ok();
         let epochs = EpochFile::new(LeaderEpochs::default(), false, false);
         epochs.assign(1, 0, 0).unwrap();

@@ -55,24 +55,13 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
-
-    use parking_lot::RwLock;
-
     use super::*;
     use crate::env::real::RealDisk;
-    use crate::segment::file_cache::FileCache;
 
     #[test]
     fn files_lose_their_name_at_once_and_go_when_it_is_time() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files {
-            disk: Arc::new(RealDisk),
-            cache: Arc::new(FileCache::new(1)),
-            log: AtomicU64::new(0),
-            dir: RwLock::new(dir.path().to_owned()),
-        };
+        let files = Files::in_folder(dir.path());
         let left = || {
             let entries = std::fs::read_dir(dir.path()).unwrap();
             let mut names: Vec<_> =

@@ -40,6 +40,17 @@ pub struct Files {
 }
 
 impl Files {
+    /// Those of a folder of the real disk.
+    #[cfg(test)]
+    pub fn in_folder(dir: &std::path::Path) -> Self {
+        Self {
+            disk: Arc::new(crate::env::real::RealDisk),
+            cache: Arc::new(FileCache::new(1)),
+            log: AtomicU64::new(0),
+            dir: RwLock::new(dir.to_owned()),
+        }
+    }
+
     /// Path of a file of the partition.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.read().join(name)

@@ -45,7 +45,18 @@ struct History<'a> {
     recovery_point: i64,
 }
 
-impl History<'_> {
+impl<'a> History<'a> {
+    /// Without a log yet.
+    fn new(dir: &'a Path) -> Self {
+        Self { dir, log: None, written: Vec::new(), high_watermark: 0, epoch: 0, recovery_point: 0 }
+    }
+
+    fn begun(dir: &'a Path) -> Self {
+        let mut history = Self::new(dir);
+        history.open(false);
+        history
+    }
+
     fn log(&self) -> &Log {
         self.log.as_ref().expect("is open")
     }
@@ -259,15 +270,7 @@ proptest! {
         steps in proptest::collection::vec((0u8..14, 0..PRODUCERS, 0i32..1000), 1..60)
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut history = History {
-            dir: dir.path(),
-            log: None,
-            written: Vec::new(),
-            high_watermark: 0,
-            epoch: 0,
-            recovery_point: 0,
-        };
-        history.open(false);
+        let mut history = History::begun(dir.path());
         let mut has_restarted = false;
         for step in steps {
             history.step(step);
@@ -280,15 +283,7 @@ proptest! {
 #[test]
 fn a_batch_that_comes_after_its_marker_opens_no_transaction_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut history = History {
-        dir: dir.path(),
-        log: None,
-        written: Vec::new(),
-        high_watermark: 0,
-        epoch: 0,
-        recovery_point: 0,
-    };
-    history.open(false);
+    let history = History::begun(dir.path());
     let (first, late) = (history.data(1, 0, 1), history.data(1, 1, 1));
     let Verification::Needed(guard) = history.log().verification(&BatchHeader::parse(&first).unwrap()) else {
         panic!("nothing is open");
@@ -355,14 +350,7 @@ fn compaction_drops_aborted_data_at_once_and_markers_once_nothing_of_their_trans
         let config = LogConfig { cleanup, delete_retention_ms: 1000, ..LogConfig::default() };
         Log::open(place(dir.path()), config).unwrap()
     };
-    let mut history = History {
-        dir: dir.path(),
-        log: Some(log()),
-        written: Vec::new(),
-        high_watermark: 0,
-        epoch: 0,
-        recovery_point: 0,
-    };
+    let mut history = History { log: Some(log()), ..History::new(dir.path()) };
     history.lead();
     let kept = keyed(&history, 0, 0, "a", "committed");
     end(&history, 0, TransactionResult::Commit);

@@ -12,6 +12,12 @@
 //! metadata-index-checkpoint         up to which entry of the metadata log this folder's logs follow it
 //! <topic>-<n>.<32 hex>-delete/      a log on its way out; -stray: one that no topic claimed, which is kept
 //! ```
+//!
+//! What is noted of the logs in the checkpoints, and when, is in [`noting`].
+
+mod noting;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,9 +36,8 @@ use super::file_cache::{DiskErrors, FileCache};
 use super::log::{Log, LogPlace};
 use super::meta_properties::{self, META_PROPERTIES, MetaProperties, PARTITION_METADATA};
 use super::ownership;
-use super::retention::TruncateError;
 use crate::env::{Blocking, Chance, Clock, Disk, OpenMode, Space, Surroundings};
-use crate::types::{LeaderEpoch, NodeId, Offset, TopicId, TopicPartition};
+use crate::types::{NodeId, Offset, TopicId, TopicPartition};
 
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
@@ -44,9 +49,6 @@ const METADATA_INDEX: &str = "metadata-index-checkpoint";
 
 /// Longest name of a folder that file systems take, in bytes.
 const NAME_BYTES_MAX: usize = 255;
-/// Longest time (ms) that a checkpoint goes on syncing logs; what it does not reach has its turn next
-/// time, the logs with most to sync first.
-const SYNC_MS_MAX: i64 = 10_000;
 
 /// How a data folder is opened.
 #[derive(Clone, Debug)]
@@ -642,162 +644,6 @@ impl DataDir {
         }
     }
 
-    /// Syncs what was appended, and notes recovery points and log start offsets: recovery will look only
-    /// at what comes later. A log that fails does not keep the others.
-    pub fn checkpoint_all(&self) -> io::Result<()> {
-        let mut written = self.checkpoints.lock();
-        let logs: Vec<_> = self.logs.lock().iter().map(|(name, log)| (name.clone(), log.clone())).collect();
-        let mut unsynced: Vec<_> = logs
-            .iter()
-            .map(|(_, log)| (log.log_end_offset().0 - log.recovery_point().0, log))
-            .filter(|(records, log)| *records > 0 && !log.is_failed())
-            .collect();
-        unsynced.sort_by_key(|(records, _)| std::cmp::Reverse(*records));
-        let started_ms = self.clock.now_ms();
-        for (_, log) in unsynced {
-            if self.clock.now_ms().saturating_sub(started_ms) > SYNC_MS_MAX {
-                break;
-            }
-            if let Err(error) = log.flush() {
-                tracing::error!(log = %log.dir().display(), %error, "a log could not be synced");
-            }
-        }
-        // Taken before epochs and indexes are written: those must not be older than what is noted.
-        let mut points: BTreeMap<_, _> =
-            logs.iter().map(|(name, log)| (name.clone(), log.recovery_point())).collect();
-        for (name, log) in logs.iter().filter(|(_, log)| !log.is_failed() && !log.is_closed()) {
-            if let Err(error) = log.checkpoint() {
-                tracing::error!(partition = %name, %error, "a log could not be checkpointed");
-                points.remove(name);
-            }
-        }
-        self.write_starts(&mut written)?;
-        self.write_offsets(&mut written, RECOVERY_POINTS, points)
-    }
-
-    /// Notes where logs begin. Before segments go: at the next start those would be missed that lie between the noted
-    /// start and the first segment, below the recovery point.
-    pub fn note_starts(&self) -> io::Result<()> {
-        self.write_starts(&mut self.checkpoints.lock())
-    }
-
-    /// Comes before recovery points are noted, for the same reason.
-    fn write_starts(&self, written: &mut Checkpoints) -> io::Result<()> {
-        let starts = starts(&self.logs.lock());
-        self.write_offsets(written, LOG_STARTS, starts)
-    }
-
-    /// Makes sure that what lies below `needed` is synced, and that recovery will be told so; returns the offset
-    /// below which that is so.
-    pub fn note_synced(&self, name: &TopicPartition, log: &Log, needed: Offset) -> io::Result<Offset> {
-        if let Some(noted) = self.checkpoints.lock().get(RECOVERY_POINTS).and_then(|points| points.get(name))
-            && (needed..=log.recovery_point()).contains(noted)
-        {
-            return Ok(*noted);
-        }
-        log.flush()?;
-        // Taken before epochs and indexes are written: those must not be older than what is noted.
-        let point = log.recovery_point();
-        log.checkpoint()?;
-        let mut written = self.checkpoints.lock();
-        let noted = written.get(RECOVERY_POINTS).cloned().unwrap_or_default();
-        let mut points = BTreeMap::new();
-        for (other, log) in self.logs.lock().iter() {
-            // A log of that name may have been another one when it was noted.
-            let known = noted.get(other).map(|noted| (*noted).min(log.recovery_point()));
-            points.extend(known.map(|known| (other.clone(), known)));
-        }
-        // A truncation may have come in between.
-        points.insert(name.clone(), point.min(log.recovery_point()));
-        self.write_starts(&mut written)?;
-        self.write_offsets(&mut written, RECOVERY_POINTS, points)?;
-        Ok(point)
-    }
-
-    /// Cuts a log as the leader of `epoch` asks its follower to ([`Log::truncate_to`]). What is noted of it on the
-    /// disk speaks of no more than what stays before anything is cut: recovery takes what lies below its point at
-    /// its word, and gaps below the cleaner's for compaction's.
-    pub fn truncate(
-        &self,
-        name: &TopicPartition,
-        log: &Log,
-        offset: Offset,
-        epoch: LeaderEpoch,
-    ) -> Result<(), TruncateError> {
-        // Held throughout, so that nobody notes what was true before.
-        let mut written = self.checkpoints.lock();
-        log.truncate_to(offset, epoch, |cut| self.lower(&mut written, name, cut))
-    }
-
-    /// As [`Self::truncate`], but everything goes, and the log begins anew at `offset`.
-    pub fn truncate_fully_and_start_at(
-        &self,
-        name: &TopicPartition,
-        log: &Log,
-        offset: Offset,
-        epoch: LeaderEpoch,
-    ) -> Result<(), TruncateError> {
-        let mut written = self.checkpoints.lock();
-        log.truncate_fully_and_start_at(offset, epoch, |least| self.lower(&mut written, name, least))
-    }
-
-    /// Sees to it that the files note no offset above `cut` for this log.
-    fn lower(&self, written: &mut Checkpoints, name: &TopicPartition, cut: Offset) -> io::Result<()> {
-        if let Some(noted) = self.unopened.lock().get_mut(name) {
-            let lowered = |offset: Option<Offset>| offset.map(|offset| offset.min(cut));
-            noted.log_start = lowered(noted.log_start);
-            noted.recovery_point = lowered(noted.recovery_point);
-            noted.first_dirty = lowered(noted.first_dirty);
-        }
-        for file in [RECOVERY_POINTS, FIRST_DIRTY, LOG_STARTS] {
-            let Some(noted) = written.get(file) else { continue };
-            if noted.get(name).is_some_and(|noted| *noted > cut) {
-                let mut lowered = noted.clone();
-                lowered.insert(name.clone(), cut);
-                self.write_offsets(written, file, lowered)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes where the compaction of each log goes on, if that changed.
-    pub fn write_first_dirty_offsets(&self) -> io::Result<()> {
-        let mut written = self.checkpoints.lock();
-        self.write_first_dirty(&mut written)
-    }
-
-    fn write_first_dirty(&self, written: &mut Checkpoints) -> io::Result<()> {
-        let logs = self.logs.lock();
-        let offsets: BTreeMap<_, _> =
-            logs.iter().filter_map(|(name, log)| Some((name.clone(), log.first_dirty_offset()?))).collect();
-        drop(logs);
-        self.write_offsets(written, FIRST_DIRTY, offsets)
-    }
-
-    /// Notes high watermarks.
-    pub fn write_high_watermarks(&self, high_watermarks: Vec<(TopicPartition, Offset)>) -> io::Result<()> {
-        let mut written = self.checkpoints.lock();
-        self.write_offsets(&mut written, HIGH_WATERMARKS, high_watermarks.into_iter().collect())
-    }
-
-    fn write_offsets(
-        &self,
-        written: &mut Checkpoints,
-        name: &'static str,
-        mut offsets: BTreeMap<TopicPartition, Offset>,
-    ) -> io::Result<()> {
-        for (unopened, noted) in self.unopened.lock().iter() {
-            if let Some(offset) = noted.of(name) {
-                offsets.entry(unopened.clone()).or_insert(offset);
-            }
-        }
-        if written.get(name) != Some(&offsets) {
-            checkpoint::write_offsets(&*self.disk, &self.options.dir.join(name), &offsets)?;
-            written.insert(name, offsets);
-        }
-        Ok(())
-    }
-
     /// Closes all logs, so that the next start need not look at them. Nothing can be appended or read after. The marker
     /// says which process of the broker that was (KIP-966); -1: one that was not registered.
     pub fn close(&self, high_watermarks: Vec<(TopicPartition, Offset)>, broker_epoch: i64) -> io::Result<()> {
@@ -874,14 +720,6 @@ fn is_set_aside(name: &str, why: &str) -> bool {
     is_id && (ownership::is_partition(log) || name.len() + 3 >= NAME_BYTES_MAX)
 }
 
-/// Where logs begin, of those that do not begin at 0. Nothing above what is synced: a power cut may take the records up
-/// to there, and a log does not begin beyond its end.
-fn starts(logs: &BTreeMap<TopicPartition, Arc<Log>>) -> BTreeMap<TopicPartition, Offset> {
-    let start = |log: &Log| log.log_start_offset().min(log.recovery_point());
-    let starts = logs.iter().map(|(name, log)| (name.clone(), start(log)));
-    starts.filter(|(_, start)| *start > Offset::ZERO).collect()
-}
-
 /// Reads `meta.properties`, or makes it.
 fn meta_of(
     disk: &dyn Disk,
@@ -911,238 +749,4 @@ fn meta_of(
         return Err(DataDirError::OtherNode { dir: options.dir.clone(), found, expected });
     }
     Ok(meta)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::{SetClock, append, batch_of, read_all};
-    use super::*;
-    use crate::env::real::{self, RealChance};
-    use crate::protocol::builder::BatchOptions;
-
-    fn open(dir: &Path, node_id: i32) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
-        open_accepting(dir, node_id, false)
-    }
-
-    fn open_accepting(
-        dir: &Path,
-        node_id: i32,
-        accepts_missing_data: bool,
-    ) -> Result<(DataDir, Vec<OpenedLog>), DataDirError> {
-        let options = DataDirOptions {
-            dir: dir.join("data"),
-            node_id: NodeId(node_id),
-            cluster_id: "the-cluster".into(),
-            recovery_threads: 2,
-            open_files_max: 100,
-            accepts_missing_data,
-        };
-        let clock = Arc::new(SetClock::default());
-        DataDir::open(&Surroundings { clock, ..real::surroundings() }, options)
-    }
-
-    #[test]
-    fn a_folder_belongs_to_one_broker_and_is_there_again_after_any_stop() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data");
-        let (data, found) = open(dir.path(), 1).unwrap();
-        assert!(found.is_empty());
-        assert!(matches!(open(dir.path(), 1), Err(DataDirError::Locked(_))));
-        let (topic, directory) = (RealChance.topic_id(), data.directory_id());
-        let names: Vec<_> = (0..20).map(|at| TopicPartition::new("a-topic", at)).collect();
-        let create = |data: &DataDir, name| data.create_log(name, topic, LogConfig::default()).unwrap().log;
-        let logs: Vec<_> = names.iter().map(|name| create(&data, name)).collect();
-        data.sync().unwrap();
-        for (at, log) in logs.iter().enumerate() {
-            append(log, batch_of(1 + at as i32, 10, 5, BatchOptions::default())).unwrap();
-        }
-        logs[3].advance_log_start_offset(Offset(2)).unwrap();
-        data.checkpoint_all().unwrap();
-        assert_eq!(logs[4].recovery_point(), Offset(5));
-        data.write_high_watermarks(vec![(names[4].clone(), Offset(5))]).unwrap();
-        drop((data, logs));
-        // Stopped at once, and then in order.
-        for round in 0..2 {
-            assert!(matches!(open(dir.path(), 2), Err(DataDirError::OtherNode { .. })));
-            let (data, found) = open(dir.path(), 1).unwrap();
-            assert_eq!((data.cluster_id(), data.directory_id()), ("the-cluster", directory));
-            assert_eq!(data.closed_epoch(), if round == 0 { -1 } else { 12 });
-            assert_eq!(found.len(), 20);
-            assert_eq!(data.open_files(), 0);
-            for opened in &found {
-                assert_eq!(opened.topic_id, topic);
-                let records = i64::from(opened.name.partition) + 1 + round;
-                assert_eq!(opened.log.log_end_offset(), Offset(records), "{}", opened.name);
-                append(&opened.log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
-            }
-            let of = |partition| found.iter().find(|opened| opened.name.partition == partition).unwrap();
-            assert_eq!(of(4).high_watermark, Offset(5));
-            assert_eq!(of(3).log.log_start_offset(), Offset(2));
-            assert!(!path.join(CLEAN_SHUTDOWN).exists());
-            data.close(vec![(names[4].clone(), Offset(5))], 12).unwrap();
-            let marker = std::fs::read_to_string(path.join(CLEAN_SHUTDOWN)).unwrap();
-            assert_eq!(marker, r#"{"version":0,"brokerEpoch":12}"#);
-        }
-    }
-
-    #[test]
-    fn a_new_log_is_not_told_what_was_noted_of_an_older_one_of_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let (data, _) = open(dir.path(), 1).unwrap();
-        let name = TopicPartition::new("a", 0);
-        let old = data.create_log(&name, RealChance.topic_id(), LogConfig::default()).unwrap().log;
-        for _ in 0..5 {
-            append(&old, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
-        }
-        data.checkpoint_all().unwrap();
-        data.delete_log(&old).unwrap();
-        let new = data.create_log(&name, RealChance.topic_id(), LogConfig::default()).unwrap().log;
-        append(&new, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
-        let path = new.dir().join("00000000000000000000.log");
-        drop((data, old, new));
-        // Nobody has synced it, and the power fails.
-        let mut bytes = std::fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let (_data, found) = open(dir.path(), 1).unwrap();
-        assert_eq!(found[0].log.log_end_offset(), Offset(0));
-    }
-
-    /// A log a-0 of five batches, noted as synced and stopped at once; gives its folder and its topic.
-    fn synced(dir: &Path) -> (PathBuf, TopicId) {
-        let (data, _) = open(dir, 1).unwrap();
-        let topic = RealChance.topic_id();
-        let log = data.create_log(&TopicPartition::new("a", 0), topic, LogConfig::default()).unwrap().log;
-        for _ in 0..5 {
-            append(&log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
-        }
-        data.checkpoint_all().unwrap();
-        (log.dir(), topic)
-    }
-
-    fn noted(dir: &Path, checkpoint: &str) -> String {
-        std::fs::read_to_string(dir.join("data").join(checkpoint)).unwrap()
-    }
-
-    #[test]
-    fn a_log_that_lacks_records_is_left_out_until_they_are_back_or_given_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let (folder, topic) = synced(dir.path());
-        let (name, path) = (TopicPartition::new("a", 0), folder.join("00000000000000000000.log"));
-        let content = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &content[..content.len() - 1]).unwrap();
-        for _ in 0..2 {
-            let (data, found) = open(dir.path(), 1).unwrap();
-            assert!(found.is_empty());
-            let error = data.create_log(&name, topic, LogConfig::default()).unwrap_err().to_string();
-            assert!(error.contains("a-0: records are missing, offsets 4 to 4"), "{error}");
-            data.checkpoint_all().unwrap();
-            data.close(Vec::new(), 1).unwrap();
-            // It was not looked at, and must not pass for closed.
-            assert!(!dir.path().join("data").join(CLEAN_SHUTDOWN).exists());
-            assert_eq!(noted(dir.path(), RECOVERY_POINTS), "0\n1\na 0 5\n");
-        }
-        let (data, _) = open(dir.path(), 1).unwrap();
-        std::fs::write(&path, &content).unwrap();
-        let back = data.create_log(&name, topic, LogConfig::default()).unwrap();
-        assert_eq!(back.log.log_end_offset(), Offset(5));
-        drop((data, back));
-
-        std::fs::remove_file(&path).unwrap();
-        let (data, found) = open_accepting(dir.path(), 1, true).unwrap();
-        assert_eq!(found[0].log.log_end_offset(), Offset(0));
-        assert_eq!(noted(dir.path(), RECOVERY_POINTS), "0\n1\na 0 0\n");
-        drop((data, found));
-        assert_eq!(open(dir.path(), 1).unwrap().1.len(), 1);
-    }
-
-    #[test]
-    fn no_checkpoint_speaks_of_what_was_set_aside_once_the_log_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let (folder, _) = synced(dir.path());
-        let path = folder.join("00000000000000000000.log");
-        let mut content = std::fs::read(&path).unwrap();
-        let size = content.len() / 5;
-        // The third batch claims to be longer than the file.
-        content[2 * size + 8] = 0x7f;
-        std::fs::write(&path, content).unwrap();
-        for _ in 0..2 {
-            let (data, found) = open(dir.path(), 1).unwrap();
-            assert_eq!(found[0].log.log_end_offset(), Offset(2));
-            assert_eq!(noted(dir.path(), RECOVERY_POINTS), "0\n1\na 0 2\n");
-            assert!(data.set_aside_bytes() > 0);
-        }
-    }
-
-    #[test]
-    fn segments_go_after_the_new_start_is_noted_and_are_not_missed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (data, _) = open(dir.path(), 1).unwrap();
-        let name = TopicPartition::new("a", 0);
-        let config = LogConfig { segment_bytes: 200, ..LogConfig::default() };
-        let log = data.create_log(&name, RealChance.topic_id(), config).unwrap().log;
-        let fill = || {
-            for _ in 0..5 {
-                append(&log, batch_of(1, 100, 5, BatchOptions::default())).unwrap();
-            }
-        };
-        fill();
-        data.checkpoint_all().unwrap();
-        fill();
-        // Deleted beyond what is synced: no more than that is noted.
-        log.advance_log_start_offset(Offset(8)).unwrap();
-        data.note_starts().unwrap();
-        assert_eq!(noted(dir.path(), LOG_STARTS), "0\n1\na 0 5\n");
-        assert!(log.delete_hidden_segments(0, Offset(10)).unwrap() > 5);
-        drop((data, log));
-        let (data, found) = open(dir.path(), 1).unwrap();
-        assert_eq!(found[0].log.log_start_offset(), Offset(8));
-        let first = found[0].log.dir().join("00000000000000000008.log");
-        data.checkpoint_all().unwrap();
-        drop((data, found));
-        std::fs::remove_file(first).unwrap();
-        assert!(open(dir.path(), 1).unwrap().1.is_empty());
-    }
-
-    #[test]
-    fn deleted_logs_are_renamed_then_removed_and_strays_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data");
-        let (data, _) = open(dir.path(), 1).unwrap();
-        let name = TopicPartition::new("x".repeat(249).as_str(), 0);
-        let topic = RealChance.topic_id();
-        let log = data.create_log(&name, topic, LogConfig::default()).unwrap().log;
-        append(&log, batch_of(1, 10, 5, BatchOptions::default())).unwrap();
-        let content = read_all(&log, 0, 1000);
-        let under_way = log.read(Offset(0), 1000, Offset(1), true).unwrap();
-        let other = data.create_log(&name, RealChance.topic_id(), LogConfig::default());
-        assert!(matches!(other, Err(LogError::OtherTopic { .. })));
-        data.delete_log(&log).unwrap();
-        let folders = |ending: &str| {
-            let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
-            entries.filter(|name| name.to_str().unwrap().ends_with(ending)).count()
-        };
-        assert_eq!((path.join(name.to_string()).exists(), folders("-delete")), (false, 1));
-        // The name is free at once.
-        let again = data.create_log(&name, RealChance.topic_id(), LogConfig::default()).unwrap().log;
-        assert_eq!(again.log_end_offset(), Offset(0));
-        data.remove_deleted(59_999);
-        assert_eq!(folders("-delete"), 1);
-        data.remove_deleted(60_000);
-        assert_eq!(folders("-delete"), 0);
-        let mut bytes = vec![0; under_way.len];
-        under_way.file.read_at(&mut bytes, under_way.position).unwrap();
-        assert_eq!(bytes, content);
-        drop((data, again));
-
-        let (data, found) = open(dir.path(), 1).unwrap();
-        data.set_aside(&found[0]).unwrap();
-        data.delete_log(&data.create_log(&name, topic, LogConfig::default()).unwrap().log).unwrap();
-        assert_eq!((folders("-stray"), folders("-delete")), (1, 1));
-        drop(data);
-        let (data, found) = open(dir.path(), 1).unwrap();
-        assert!(found.is_empty());
-        data.remove_deleted(0);
-        assert_eq!((folders("-stray"), folders("-delete")), (1, 0));
-    }
 }
