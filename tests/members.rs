@@ -6,7 +6,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::add_raft_voter_request::Listener;
@@ -51,15 +50,12 @@ fn create(cluster: &TestCluster, id: i32, name: &str) {
 
 /// Waits until all that run know these voters.
 fn wait_for_voters(cluster: &TestCluster, wanted: &[i32]) {
-    let deadline = Instant::now() + support::PATIENCE;
     let voters = |id: i32| {
         let status = cluster.broker(id).quorum.status();
         status.voters.iter().map(|voter| voter.id.0).collect::<Vec<_>>()
     };
-    while !cluster.running().all(|id| voters(id) == wanted) {
-        assert!(Instant::now() < deadline, "{:?}", cluster.running().map(voters).collect::<Vec<_>>());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let what = format!("{wanted:?} are the voters");
+    support::until(&what, || cluster.running().all(|id| voters(id) == wanted).then_some(()));
 }
 
 /// The folder of a node that was alone, as version 0.1.0 wrote it.
@@ -110,11 +106,10 @@ fn a_voter_that_lost_its_folder_is_removed_under_the_old_one_and_added_under_the
     let leader = cluster.controller();
     let (wiped, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     let before = directory(&cluster, wiped);
-    let deadline = Instant::now() + support::PATIENCE;
-    while cluster.broker(leader).quorum.status().voters.iter().any(|voter| voter.directory_id.is_none()) {
-        assert!(Instant::now() < deadline, "the leader does not note the folders");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    support::until("the leader notes the folders", || {
+        let status = cluster.broker(leader).quorum.status();
+        status.voters.iter().all(|voter| voter.directory_id.is_some()).then_some(())
+    });
     cluster.stop(wiped);
     cluster.wipe(wiped);
     let unknown = remove(&cluster, leader, wiped, Uuid::from_u128(5));

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // A test that unwraps says what failed.
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use raftsman::client::peers::Peers;
 use raftsman::env::{ListenOptions, Surroundings, Tasks, real};
@@ -18,12 +19,8 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A port that was free just now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use support::cluster::free_port;
+use support::until;
 
 struct Running {
     quorum: MetadataQuorum,
@@ -145,7 +142,7 @@ impl Cluster {
 
     /// The node that can decide, once there is one.
     fn leader(&self) -> i32 {
-        wait_for("a leader", || {
+        until("a leader", || {
             let mut leading = self.running().filter(|(_, running)| {
                 running.quorum.image().cluster_id().is_some()
                     && running.runtime.block_on(running.quorum.basis()).is_ok()
@@ -163,7 +160,7 @@ impl Cluster {
 
     /// Has a topic made by whoever leads, be it another one meanwhile.
     fn have_decided(&self, number: u128) {
-        wait_for(&format!("topic {number} to be made"), || match self.propose(self.leader(), number) {
+        until(&format!("topic {number} to be made"), || match self.propose(self.leader(), number) {
             // It may have been made by an attempt whose outcome was not known.
             Ok(_) | Err(raftsman::raft::ProposeError::Refused(_)) => Some(()),
             Err(_) => None,
@@ -174,21 +171,10 @@ impl Cluster {
     fn wait_everywhere(&self, number: u128) {
         let id = TopicId(Uuid::from_u128(number));
         for (node, running) in self.running() {
-            wait_for(&format!("topic {number} on node {node}"), || {
+            until(&format!("topic {number} on node {node}"), || {
                 running.quorum.image().topic_by_id(id).is_some().then_some(())
             });
         }
-    }
-}
-
-fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -206,7 +192,7 @@ fn three_voters_form_a_cluster_and_go_on_without_their_leader() {
     let ids: Vec<_> = cluster.running().map(|(_, one)| one.quorum.image().cluster_id().cloned()).collect();
     assert!(ids.iter().all(|id| *id == ids[0] && id.is_some()), "{ids:?}");
     // The leader notes everybody's folder.
-    wait_for("the folders in the membership", || {
+    until("the folders in the membership", || {
         let status = cluster.quorum(cluster.leader()).status();
         status.voters.iter().all(|voter| voter.directory_id.is_some()).then_some(())
     });
@@ -228,7 +214,7 @@ fn a_voter_whose_folder_was_made_anew_is_neither_heard_nor_counted() {
     let mut cluster = Cluster::new(3, 0);
     cluster.start_all();
     let leader = cluster.leader();
-    wait_for("the folders in the membership", || {
+    until("the folders in the membership", || {
         let status = cluster.quorum(cluster.leader()).status();
         status.voters.iter().all(|voter| voter.directory_id.is_some()).then_some(())
     });
@@ -245,7 +231,7 @@ fn a_voter_whose_folder_was_made_anew_is_neither_heard_nor_counted() {
     cluster.start(wiped, None);
     // It has one voter beside it that may not lead without another, and gives it no vote.
     cluster.kill(other);
-    wait_for("the leader to notice", || {
+    until("the leader to notice", || {
         let running = cluster.places[&leader].running.as_ref().unwrap();
         running.runtime.block_on(running.quorum.basis()).is_err().then_some(())
     });
@@ -302,7 +288,7 @@ fn a_leader_that_hears_of_nobody_decides_nothing() {
         cluster.kill(other);
     }
     let started = Instant::now();
-    wait_for("the leader to notice", || {
+    until("the leader to notice", || {
         let running = cluster.places[&leader].running.as_ref().unwrap();
         running.runtime.block_on(running.quorum.basis()).is_err().then_some(())
     });
@@ -327,7 +313,7 @@ fn a_node_without_a_listener_takes_snapshots_and_entries_from_whoever_leads() {
         let files = std::fs::read_dir(cluster.places[&id].dir.path().join("metadata")).unwrap();
         files.flatten().any(|file| file.path().extension().is_some_and(|end| end == "snapshot"))
     };
-    wait_for("the snapshots", || (1..=3).all(|id| has_snapshot(&cluster, id)).then_some(()));
+    until("the snapshots", || (1..=3).all(|id| has_snapshot(&cluster, id)).then_some(()));
     cluster.start(4, None);
     cluster.wait_everywhere(proposed - 1);
     assert!(has_snapshot(&cluster, 4), "entries alone would not do");

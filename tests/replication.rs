@@ -5,7 +5,6 @@ mod support;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -18,7 +17,7 @@ use kafka_protocol::messages::{
     OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
-use support::{Broker, Client, PATIENCE, batch, topic_name};
+use support::{Broker, Client, batch, topic_name, until};
 use tempfile::TempDir;
 
 const TOPIC: &str = "replicated";
@@ -98,17 +97,6 @@ impl Cluster {
 
     fn kill(&mut self, id: i32) {
         self.running.remove(&id).expect("it runs").kill();
-    }
-}
-
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -17,7 +17,7 @@ use raftsman::client::admin::{EARLIEST, LATEST};
 use raftsman::client::committed::{Committed, Offsets};
 use raftsman::client::consumer::{Consumer, ConsumerOptions};
 use raftsman::client::records::{Compression, Record, encode};
-use raftsman::client::{Client, ClientError, ClientOptions, text, topic_name};
+use raftsman::client::{Client, ClientError, ClientOptions, Connection, text, topic_name};
 use raftsman::env::Surroundings;
 use raftsman::protocol::builder::BatchOptions;
 use tokio::time::sleep;
@@ -252,17 +252,16 @@ impl Workers {
                 Ok(None) => {}
                 Err(error) => {
                     self.checker.with(|model| model.counts.unknown += ids.len() as u64);
-                    if !error.is_retriable() && !self.is_dying(place) && !self.checker.may_be_refused() {
+                    if !error.is_retriable()
+                        && !self.checker.is_dying(place)
+                        && !self.checker.may_be_refused()
+                    {
                         self.checker.violated(format!("{place:?}: a batch was refused: {error}"));
                     }
                     self.pause(200).await;
                 }
             }
         }
-    }
-
-    fn is_dying(&self, place: Place) -> bool {
-        self.checker.with(|model| model.topics.get(&place.topic).is_none_or(|topic| topic.is_dying))
     }
 
     /// Idempotent: what is not acknowledged is sent again until it is, `in_flight` batches at a time.
@@ -343,46 +342,11 @@ impl Workers {
                 self.pause(200).await;
             }
             let Ok(connection) = client.any().await else { continue };
-            let mut answers = Vec::new();
-            for (bytes, _) in &waiting {
-                match connection.start(&request(place, bytes.clone(), -1), VERSION).await {
-                    Ok(answer) => answers.push(answer),
-                    Err(_) => break,
-                }
+            if let Some(end) =
+                send_all(&self.checker, &connection, REQUEST_TIMEOUT_MS, place, &mut waiting, cuts).await
+            {
+                return end;
             }
-            let mut done = 0;
-            let mut has_failed = false;
-            for answer in answers {
-                // All are waited for: nothing may be under way when the first that failed is sent again.
-                let outcome = answer.wait(REQUEST_TIMEOUT_MS).await.and_then(|answer| outcome(&answer));
-                let Some((_, ids)) = waiting.get(done) else { break };
-                match outcome {
-                    Ok(base_offset) if !has_failed => {
-                        if base_offset >= 0 {
-                            self.checker.acknowledged(place, base_offset, ids, cuts);
-                        }
-                        done += 1;
-                    }
-                    // The earlier one may have got in and only its answer be late: all are sent again.
-                    Ok(_) => {}
-                    Err(error) => match error.code() {
-                        // It is there; where, the broker does not know any more.
-                        Some(ResponseError::DuplicateSequenceNumber) if !has_failed => {
-                            self.checker.with(|model| model.counts.duplicates += 1);
-                            done += 1;
-                        }
-                        Some(ResponseError::UnknownTopicId | ResponseError::UnknownTopicOrPartition)
-                            if self.is_dying(place) =>
-                        {
-                            return Delivered::TopicGone;
-                        }
-                        // Behind one that failed, all are.
-                        _ if error.is_retriable() || has_failed => has_failed = true,
-                        _ => return Delivered::No(error.to_string()),
-                    },
-                }
-            }
-            waiting.drain(..done);
         }
         Delivered::Yes
     }
@@ -587,6 +551,58 @@ pub(crate) fn request(place: Place, bytes: Bytes, acks: i16) -> ProduceRequest {
     let partition = PartitionProduceData::default().with_index(place.partition).with_records(Some(bytes));
     let topic = TopicProduceData::default().with_topic_id(place.topic).with_partition_data(vec![partition]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(2000).with_topic_data(vec![topic])
+}
+
+/// Sends batches of a partition in order, all at once, and takes away those that are acknowledged, or known to be there.
+/// Gives an end that sending them again would not change.
+pub(crate) async fn send_all(
+    checker: &Checker,
+    connection: &Connection,
+    timeout_ms: u64,
+    place: Place,
+    waiting: &mut Vec<(Bytes, Vec<RecordId>)>,
+    cuts: u64,
+) -> Option<Delivered> {
+    let mut answers = Vec::new();
+    for (bytes, _) in waiting.iter() {
+        match connection.start(&request(place, bytes.clone(), -1), VERSION).await {
+            Ok(answer) => answers.push(answer),
+            Err(_) => break,
+        }
+    }
+    let (mut done, mut has_failed) = (0, false);
+    for answer in answers {
+        // All are waited for: none may be under way, and overtake the first that failed, when that is sent again.
+        let outcome = answer.wait(timeout_ms).await.and_then(|answer| outcome(&answer));
+        let Some((_, ids)) = waiting.get(done) else { break };
+        match outcome {
+            Ok(base_offset) if !has_failed => {
+                if base_offset >= 0 {
+                    checker.acknowledged(place, base_offset, ids, cuts);
+                }
+                done += 1;
+            }
+            // The earlier one may have got in and only its answer be late: all are sent again.
+            Ok(_) => {}
+            Err(error) => match error.code() {
+                // It is there; where, the broker does not know any more.
+                Some(ResponseError::DuplicateSequenceNumber) if !has_failed => {
+                    checker.with(|model| model.counts.duplicates += 1);
+                    done += 1;
+                }
+                Some(ResponseError::UnknownTopicId | ResponseError::UnknownTopicOrPartition)
+                    if checker.is_dying(place) =>
+                {
+                    return Some(Delivered::TopicGone);
+                }
+                // Behind one that failed, all are.
+                _ if error.is_retriable() || has_failed => has_failed = true,
+                _ => return Some(Delivered::No(error.to_string())),
+            },
+        }
+    }
+    waiting.drain(..done);
+    None
 }
 
 /// The offset that a batch got.

@@ -265,6 +265,11 @@ impl Checker {
         });
     }
 
+    /// Whether a partition's topic is being deleted, or is gone.
+    pub(crate) fn is_dying(&self, place: Place) -> bool {
+        self.with(|model| model.topics.get(&place.topic).is_none_or(|topic| topic.is_dying))
+    }
+
     /// Partitions that may be written to.
     pub(crate) fn places(&self) -> Vec<Place> {
         self.with(|model| {

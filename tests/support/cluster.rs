@@ -29,7 +29,7 @@ struct Place {
 
 impl Place {
     fn new(roles: &'static str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), ports: free_ports(), roles, running: None }
+        Self { folder: tempfile::tempdir().unwrap(), ports: [free_port(), free_port()], roles, running: None }
     }
 
     fn has(&self, role: &str) -> bool {
@@ -60,9 +60,9 @@ pub(crate) struct TestCluster {
     is_dynamic: bool,
 }
 
-/// Ports that were free just now, of those that the kernel gives to nobody by itself: one that it has given out may be the near
+/// A port that was free just now, of those that the kernel gives to nobody by itself: one that it has given out may be the near
 /// end of somebody's connection by the time a node listens.
-fn free_ports() -> [u16; 2] {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 20_000;
@@ -72,7 +72,7 @@ fn free_ports() -> [u16; 2] {
         let port = u16::try_from(FIRST + at % COUNT).unwrap();
         TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
     });
-    [(); 2].map(|()| free.next().expect("a port is free"))
+    free.next().expect("a port is free")
 }
 
 impl TestCluster {

@@ -24,6 +24,18 @@ use raftsman::protocol::builder::{BatchBuilder, BatchOptions};
 /// Longest that anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Looks until something is found, as long as patience lasts.
+pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A broker process; killed when dropped.
 pub(crate) struct Broker {
     child: Child,

@@ -33,7 +33,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Promise;
-use crate::clients::{Delivered, VERSION, batch, outcome, request};
+use crate::clients::{Delivered, VERSION, batch, outcome, request, send_all};
 use crate::model::{Checker, Place, RecordId, Topic};
 
 /// `min.insync.replicas` is 2 for the first, 1 for the other.
@@ -293,10 +293,6 @@ impl Workers {
         batch(self.surroundings.clock.now_ms(), ids, options)
     }
 
-    fn is_dying(&self, place: Place) -> bool {
-        self.checker.with(|model| model.topics.get(&place.topic).is_none_or(|topic| topic.is_dying))
-    }
-
     /// Each batch is sent once, whatever becomes of it.
     async fn produce_plainly(self) {
         let mut leaders = self.producer();
@@ -334,7 +330,7 @@ impl Workers {
                 Err(error) => {
                     self.forget(&mut leaders, place);
                     self.checker.with(|model| model.counts.unknown += ids.len() as u64);
-                    if !error.is_retriable() && !self.is_dying(place) {
+                    if !error.is_retriable() && !self.checker.is_dying(place) {
                         self.checker.violated(format!("{place:?}: a batch was refused: {error}"));
                     }
                     self.pause(200).await;
@@ -425,49 +421,14 @@ impl Workers {
             }
             let connection = match leaders.leader(&self.checker, place).await {
                 Ok(connection) => connection,
-                Err(_) if self.is_dying(place) => return Delivered::TopicGone,
+                Err(_) if self.checker.is_dying(place) => return Delivered::TopicGone,
                 Err(_) => continue,
             };
-            let mut answers = Vec::new();
-            for (bytes, _) in &waiting {
-                match connection.start(&request(place, bytes.clone(), -1), VERSION).await {
-                    Ok(answer) => answers.push(answer),
-                    Err(_) => break,
-                }
+            if let Some(end) =
+                send_all(&self.checker, &connection, REQUEST_TIMEOUT_MS, place, &mut waiting, cuts).await
+            {
+                return end;
             }
-            let mut done = 0;
-            let mut has_failed = false;
-            for answer in answers {
-                // All are waited for: none is to overtake the first that failed, when that is sent again.
-                let outcome = answer.wait(REQUEST_TIMEOUT_MS).await.and_then(|answer| outcome(&answer));
-                let Some((_, ids)) = waiting.get(done) else { break };
-                match outcome {
-                    Ok(base_offset) if !has_failed => {
-                        if base_offset >= 0 {
-                            self.checker.acknowledged(place, base_offset, ids, cuts);
-                        }
-                        done += 1;
-                    }
-                    // The earlier one may have got in and only its answer be late: all are sent again.
-                    Ok(_) => {}
-                    Err(error) => match error.code() {
-                        // It is there; where, the broker does not know any more.
-                        Some(ResponseError::DuplicateSequenceNumber) if !has_failed => {
-                            self.checker.with(|model| model.counts.duplicates += 1);
-                            done += 1;
-                        }
-                        Some(ResponseError::UnknownTopicId | ResponseError::UnknownTopicOrPartition)
-                            if self.is_dying(place) =>
-                        {
-                            return Delivered::TopicGone;
-                        }
-                        // Behind one that failed, all are.
-                        _ if error.is_retriable() || has_failed => has_failed = true,
-                        _ => return Delivered::No(error.to_string()),
-                    },
-                }
-            }
-            waiting.drain(..done);
         }
         Delivered::Yes
     }

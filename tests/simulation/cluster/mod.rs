@@ -74,16 +74,7 @@ pub(crate) fn run(seed: u64, bug: Option<Planted>) -> Result<Outcome, String> {
         _ => Promise::Kept,
     };
     let count = if world.random().one_in(6) { 5 } else { 3 };
-    let nodes = Nodes::new(&mut world, count, promise)?;
-    let clients = world.add_machine("clients");
-    // Commits are in a topic with min.insync.replicas=2.
-    let checker = Checker::new(world.trace().clone(), true);
-    checker.with(|model| model.staleness_ms = STALENESS_MS);
-    let observer = Observer::new(checker.clone());
-    let mut run = Run { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
-    for at in 0..count {
-        run.start_node(at);
-    }
+    let mut run = Run::started(world, count, promise)?;
     run.start_clients(|workers| workers.run());
     run.until("the topics that stay are created", HEAL_MS, |run| run.checker.with(|model| model.is_set_up))?;
     let faults_ms = match std::env::var(harness::VIRTUAL_SECONDS) {
@@ -152,18 +143,25 @@ impl Run {
     /// Three nodes that serve.
     fn healed(bug: Option<Planted>) -> Result<Self, String> {
         planted::plant(bug);
-        let (mut world, promise, count) = (World::new(7), Promise::Kept, 3);
+        let world = World::new(7);
         harness::follow(world.trace())?;
+        let mut run = Self::started(world, 3, Promise::Kept)?;
+        run.until("all nodes serve", HEAL_MS, |run| run.observer.is_healed(&run.nodes))?;
+        Ok(run)
+    }
+
+    /// So many nodes that start.
+    fn started(mut world: World, count: usize, promise: Promise) -> Result<Self, String> {
         let nodes = Nodes::new(&mut world, count, promise)?;
         let clients = world.add_machine("clients");
+        // Commits are in a topic with min.insync.replicas=2.
         let checker = Checker::new(world.trace().clone(), true);
         checker.with(|model| model.staleness_ms = STALENESS_MS);
         let observer = Observer::new(checker.clone());
-        let mut run = Run { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
+        let mut run = Self { world, nodes, clients, checker, observer, promise, counts: BTreeMap::new() };
         for at in 0..count {
             run.start_node(at);
         }
-        run.until("all nodes serve", HEAL_MS, |run| run.observer.is_healed(&run.nodes))?;
         Ok(run)
     }
 
